@@ -1,0 +1,50 @@
+"""The bucket layout: every key the flows read or write, below a configurable root."""
+
+from pathlib import PurePosixPath
+
+INPUTS = "detect_images/"
+ANNOTATED = "detected_images/"
+RESULTS = "pollen_counting_results/"
+COUNTS_TABLE = RESULTS + "pollen_counts.csv"
+GRAINS_TABLE = RESULTS + "particle_measurements.csv"
+SAMPLES_TABLE = RESULTS + "sample_viability.csv"
+RECORDS = RESULTS + "records/"
+REPORTS = RESULTS + "reports/"
+REPORT = REPORTS + "detection_report.html"
+PLANS = RESULTS + "plans/"
+MODELS = "trained_models/"
+PROMOTIONS = MODELS + "promotions/"
+
+#: Folders the flows write; never read as input where source and destination are one place.
+WRITTEN = (ANNOTATED, RESULTS, MODELS)
+
+
+def annotated_key(frame_name: str) -> str:
+    """Where the annotated picture of a frame goes: the suffix is kept, so ``a.png`` and ``a.tif`` stay two."""
+    return f"{ANNOTATED}{frame_name}.jpg"
+
+
+def records_folder(model_version: str, fingerprint: str) -> str:
+    """Where the records of one model and one set of settings lie: planning reads no others."""
+    return f"{RECORDS}{model_version}-{fingerprint}/"
+
+
+def weights_key(model_version: str) -> str:
+    """Where the weights of a published model lie."""
+    return f"{MODELS}{model_version}/weights/best.pt"
+
+
+def card_key(model_version: str) -> str:
+    """Where the machine-readable card of a published model lies."""
+    return f"{MODELS}{model_version}/model.json"
+
+
+def promotion_key(number: int) -> str:
+    """The object that records promotion ``number``; the highest names the production model."""
+    return f"{PROMOTIONS}{number:06d}.json"
+
+
+def promotion_number(key: str) -> int | None:
+    """The number of a promotion object, ``None`` for anything else that lies in the folder."""
+    name = PurePosixPath(key)
+    return int(name.stem) if name.suffix == ".json" and name.stem.isdigit() else None
