@@ -1,0 +1,142 @@
+"""Annotated pictures: grains outlined by class and by what the counting rules said of them.
+
+The legend (:mod:`pollen.legend`) is a strip below, so it hides no grain and the picture keeps its
+size.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pollen.classes import GrainClass
+from pollen.counting import CountedFrame, Exclusion
+from pollen.grains import FloatArray
+from pollen.legend import (
+    ALLOWED_LINE,
+    CLASS_COLOURS,
+    EXCLUSION_MARKS,
+    FORBIDDEN_LINE,
+    HALO,
+    INK,
+    Caption,
+    Colour,
+    RgbArray,
+    excluded_colour,
+    legend_strip,
+)
+from pollen.settings import EdgeRule
+
+__all__ = ["Caption", "annotate", "encode_jpeg", "thumbnail"]
+
+#: Longest side a JPEG file can hold, pixels.
+JPEG_LONGEST_PX = 65_535
+
+#: cv2 takes coordinates as whole 1/8 pixels.
+_SHIFT = 3
+Lines = list[NDArray[np.int32]]
+
+
+def annotate(
+    frame_pixels: RgbArray, counted: CountedFrame, caption: Caption, *, scale: float
+) -> RgbArray:
+    """Draw the grains into a copy of the picture and put the legend below it.
+
+    Solid line: counted; dashed and greyed: not counted, with a letter for the reason; a dot:
+    overlapping but counted.
+
+    Args:
+        frame_pixels: ``(h, w, 3)`` RGB; the frame, already resampled by ``scale``.
+        counted: The grains of the frame, in pixels of the full frame.
+        caption: What the legend says beside the counts.
+        scale: Picture pixels per frame pixel.
+
+    Returns:
+        ``(h + legend, w, 3)`` RGB.
+    """
+    height, width = frame_pixels.shape[:2]
+    strip = legend_strip(width, counted, caption, scale=scale)
+    sheet = np.concatenate([frame_pixels, strip])
+    picture = sheet[:height]
+    line = line_width_px(width, height)
+    _draw_edge_lines(picture, caption.edge_rule, line)
+    _draw_outlines(picture, counted, line, scale)
+    _draw_marks(picture, counted, line, scale)
+    return sheet
+
+
+def line_width_px(width_px: int, height_px: int) -> int:
+    """Line width that reads well when the picture is shown at the size of a screen."""
+    return max(2, round(max(width_px, height_px) / 1000))
+
+
+def encode_jpeg(pixels: RgbArray, quality: int = 90) -> bytes:
+    """Encode a picture.
+
+    Colour is kept at full resolution: thin coloured lines on magenta smear otherwise.
+
+    Args:
+        pixels: ``(h, w, 3)`` RGB.
+        quality: 1..100.
+
+    Raises:
+        ValueError: A side is longer than the format allows.
+    """
+    if max(pixels.shape[:2]) > JPEG_LONGEST_PX:
+        raise ValueError(
+            f"a picture of {pixels.shape[1]} x {pixels.shape[0]} px can't be a JPEG: sides of at most "
+            f"{JPEG_LONGEST_PX} px were expected; draw it smaller"
+        )
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    return encoded.tobytes()
+
+
+def thumbnail(pixels: RgbArray, longest_px: int) -> bytes:
+    """A small JPEG of a picture, its longer side at most ``longest_px``; never scaled up."""
+    height, width = pixels.shape[:2]
+    ratio = min(1.0, longest_px / max(height, width))
+    size = max(1, round(width * ratio)), max(1, round(height * ratio))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if ratio < 1 else pixels
+    return encode_jpeg(np.asarray(small, np.uint8), quality=85)
+
+
+def _draw_edge_lines(picture: RgbArray, rule: EdgeRule, line: int) -> None:
+    """Draw the sides of the counting frame: solid where touching grains are left out."""
+    if rule is EdgeRule.ALL:
+        return
+    height, width = picture.shape[:2]
+    dash = 6 * line
+    if rule is EdgeRule.FRAME:
+        for start in range(0, max(height, width), 2 * dash):
+            picture[start : start + dash, :line] = ALLOWED_LINE
+            picture[:line, start : start + dash] = ALLOWED_LINE
+    else:
+        picture[:, :line] = FORBIDDEN_LINE
+        picture[:line] = FORBIDDEN_LINE
+    picture[:, -line:] = FORBIDDEN_LINE
+    picture[-line:] = FORBIDDEN_LINE
+
+
+def _draw_outlines(picture: RgbArray, counted: CountedFrame, line: int, scale: float) -> None:
+    """Draw every grain's outline: first all halos, so that no halo covers a neighbour's line."""
+    groups: dict[Colour, Lines] = {}
+    for outline, number, reason in zip(
+        counted.grains.outlines, counted.grains.classes, counted.exclusions, strict=True
+    ):
+        if len(outline) == 0:
+            continue
+        grain_class = GrainClass(int(number))
+        if reason is Exclusion.NONE:
+            colour, pieces = CLASS_COLOURS[grain_class], [_evenly(outline * scale, 1.5 * line)]
+        else:
+            colour = excluded_colour(grain_class)
+            pieces = _dashes(_evenly(outline * scale, 1.5 * line), on=3, off=2)
+        groups.setdefault(colour, []).extend(_fixed_point(piece) for piece in pieces)
+    for width, colour_of in ((line + 2 * max(1, line // 3), lambda _: HALO), (line, lambda own: own)):
+        for own, lines in groups.items():
+            cv2.polylines(picture, lines, False, colour_of(own), width, cv2.LINE_AA, _SHIFT)

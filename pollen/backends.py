@@ -1,0 +1,221 @@
+"""What runs a model's layers: OpenVINO on a CPU, PyTorch on a GPU (or where asked for).
+
+Both give the raw head output of single tiles; ``pollen.decoding`` turns it into grains. Heavy
+libraries are imported inside functions: on a CPU with a prepared model torch is never loaded.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pollen.grains import FloatArray
+from pollen.model_card import ModelCard, ModelError, check_weights, sha256_of
+
+BackendName = Literal["openvino", "torch"]
+
+#: Tiles per model call on a GPU; shorter batches are padded to it, so that every call is alike.
+TORCH_BATCH = 16
+
+#: What is done with the raw output of tile ``number``: ``(number, raw, prototypes)``.
+Consumer = Callable[[int, FloatArray, FloatArray | None], None]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the weights themselves say: class names by number, and whether there are masks."""
+
+    names: dict[int, str]
+    task: Literal["detect", "segment"]
+
+
+class Backend(Protocol):
+    """Runs the layers of one model."""
+
+    facts: ModelFacts
+    batch: int
+
+    def run(self, tiles: Sequence[NDArray[np.uint8]], consume: Consumer) -> None:
+        """Run ``(tile_px, tile_px, 3)`` uint8 RGB tiles and hand each raw output to ``consume``.
+
+        The arrays given to ``consume`` are only valid during the call.
+        """
+        ...
+
+
+def quiet_ultralytics(scratch: Path) -> None:
+    """Keep Ultralytics from phoning home, installing packages and writing into the home folder.
+
+    Its switches are environment variables that it reads at import; they must be set before.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false")
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(scratch))
+
+
+class OpenVinoBackend:
+    """A model on the CPU, through OpenVINO, in 32-bit floating point.
+
+    Tiles run one by one in parallel streams rather than in batches: that is as fast on a CPU, and
+    the result of a tile does not depend on its neighbours in a batch.
+    """
+
+    batch = 16
+
+    def __init__(self, weights: Path, card: ModelCard, cache: Path) -> None:
+        """Prepare the model, or take it from ``cache`` where this was done before."""
+        import openvino as ov  # noqa: PLC0415  (heavy)
+
+        folder = prepared_openvino(weights, card, cache)
+        facts = json.loads((folder / "facts.json").read_text())
+        self.facts = ModelFacts({int(number): name for number, name in facts["names"].items()}, facts["task"])
+        core = ov.Core()
+        core.set_property({"CACHE_DIR": str(folder / "compiled")})
+        steps = ov.preprocess.PrePostProcessor(core.read_model(folder / "model.xml"))
+        steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+        steps.input().model().set_layout(ov.Layout("NCHW"))
+        steps.input().preprocess().convert_element_type(ov.Type.f32).scale(255.0)
+        # Without the precision hint OpenVINO computes in bfloat16 where the processor can, and
+        # counts would differ between machines.
+        compiled = core.compile_model(
+            steps.build(), "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+        )
+        self._queue = ov.AsyncInferQueue(compiled)
+
+    def run(self, tiles: Sequence[NDArray[np.uint8]], consume: Consumer) -> None:
+        """See :class:`Backend`."""
+        failures: list[Exception] = []
+
+        def finished(request: Any, number: int) -> None:  # noqa: ANN401  (OpenVINO gives no types)
+            try:
+                raw = request.get_output_tensor(0).data[0]
+                prototypes = request.get_output_tensor(1).data[0] if self.facts.task == "segment" else None
+                consume(number, raw, prototypes)
+            except Exception as error:  # noqa: BLE001  (raised again below, in the caller's thread)
+                failures.append(error)
+
+        self._queue.set_callback(finished)
+        for number, tile in enumerate(tiles):
+            self._queue.start_async(tile[None], number)
+        self._queue.wait_all()
+        if failures:
+            raise failures[0]
+
+
+class TorchBackend:
+    """A model in PyTorch, on a GPU in half precision unless told otherwise."""
+
+    batch = TORCH_BATCH
+
+    def __init__(self, weights: Path, card: ModelCard, scratch: Path, *, device: str, half: bool) -> None:
+        """Load the weights, after checking their hash: unpickling runs code."""
+        check_weights(weights, card)
+        quiet_ultralytics(scratch)
+        import torch  # noqa: PLC0415  (heavy)
+        from ultralytics import YOLO  # noqa: PLC0415  (heavy)
+
+        self._torch = torch
+        self._device = torch.device(device)
+        self._type = torch.float16 if half else torch.float32
+        yolo = YOLO(weights)
+        self.facts = _facts(yolo)
+        self._model = yolo.model.fuse(verbose=False).to(self._device, self._type).eval()
+        self._tile_px = card.tile_px
+
+    def run(self, tiles: Sequence[NDArray[np.uint8]], consume: Consumer) -> None:
+        """See :class:`Backend`."""
+        for start in range(0, len(tiles), self.batch):
+            part = tiles[start : start + self.batch]
+            stack = np.zeros((self.batch, self._tile_px, self._tile_px, 3), np.uint8)
+            stack[: len(part)] = part
+            raw, prototypes = self._forward(stack)
+            for number in range(len(part)):
+                consume(start + number, raw[number], None if prototypes is None else prototypes[number])
+
+    def _forward(self, stack: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray | None]:
+        """Raw output and prototypes of a full batch."""
+        torch = self._torch
+        with torch.inference_mode():
+            images = torch.from_numpy(stack).to(self._device).permute(0, 3, 1, 2).to(self._type) / 255
+            output = self._model(images)[0]
+        if self.facts.task == "segment":
+            return output[0].float().cpu().numpy(), output[1].float().cpu().numpy()
+        return output.float().cpu().numpy(), None
+
+
+def _facts(yolo: Any) -> ModelFacts:  # noqa: ANN401  (Ultralytics gives no types)
+    """Read class names and task from a loaded Ultralytics model.
+
+    Raises:
+        ModelError: It neither detects nor segments.
+    """
+    if yolo.task not in ("detect", "segment"):
+        raise ModelError(f"the model is made to '{yolo.task}'; expected a detection or a segmentation model")
+    return ModelFacts(dict(yolo.names), yolo.task)
+
+
+def prepared_openvino(weights: Path, card: ModelCard, cache: Path) -> Path:
+    """The folder with the model in OpenVINO form, made once per weights and library version.
+
+    The folder appears whole or not at all, and what lies in it is checked before use.
+
+    Raises:
+        ModelError: The weights are missing, altered, or no model of ours.
+    """
+    from openvino import __version__ as version  # noqa: PLC0415  (heavy)
+
+    folder = cache / "openvino" / f"{card.sha256[:16]}-{card.tile_px}-{version.split('-', maxsplit=1)[0]}"
+    if _is_whole(folder):
+        return folder
+    check_weights(weights, card)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="making-") as scratch:
+        made = _export(weights, card.tile_px, Path(scratch))
+        if folder.exists() and not _is_whole(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            made.rename(folder)
+        except OSError:  # another process was faster: its result is as good
+            if not _is_whole(folder):
+                raise
+    return folder
+
+
+def _export(weights: Path, tile_px: int, scratch: Path) -> Path:
+    """Convert weights to OpenVINO in ``scratch`` and describe the result in ``facts.json``."""
+    quiet_ultralytics(scratch / "config")
+    from ultralytics import YOLO  # noqa: PLC0415  (heavy)
+
+    copy = scratch / "weights.pt"
+    shutil.copyfile(weights, copy)
+    try:
+        yolo = YOLO(copy)
+        facts = _facts(yolo)
+        exported = Path(yolo.export(format="openvino", imgsz=tile_px, batch=1, dynamic=False, verbose=False))
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{weights} can't be loaded as a YOLO model ({error}): choose a .pt file that Ultralytics wrote") from error
+    made = scratch / "made"
+    made.mkdir()
+    for suffix in (".xml", ".bin"):
+        shutil.move(next(exported.glob(f"*{suffix}")), made / f"model{suffix}")
+    digests = {name: sha256_of(made / name) for name in ("model.xml", "model.bin")}
+    (made / "facts.json").write_text(json.dumps({"names": facts.names, "task": facts.task, "sha256": digests}))
+    return made
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a prepared model is there and unaltered."""
+    try:
+        facts = json.loads((folder / "facts.json").read_text())
+        return all(sha256_of(folder / name) == digest for name, digest in facts["sha256"].items())
+    except (OSError, ValueError, KeyError):
+        return False

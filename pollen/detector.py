@@ -1,0 +1,266 @@
+"""A model ready to find grains, and frames run through it tile by tile."""
+
+import ctypes
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pollen.backends import Backend, OpenVinoBackend, TorchBackend
+from pollen.classes import class_order
+from pollen.decoding import Decoder
+from pollen.grains import FloatArray, Grains
+from pollen.model_card import ModelCard, ModelError
+from pollen.settings import DetectSettings
+from pollen.tiling import Pixels, Tile, TileGrid, join_tiles
+
+#: Raised by hand whenever a change of the code changes counts or measurements.
+COUNTING_VERSION = 1
+
+
+class DeviceError(RuntimeError):
+    """The device asked for can't be used; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything that decides the numbers of a run, with no setting left open.
+
+    Two runs with equal profiles and equal pictures give equal tables. Threads, batch sizes and the
+    code's commit are not part of it.
+    """
+
+    model_version: str
+    model_sha256: str
+    tile_px: int
+    working_scale: float
+    confidence: float
+    merge_iou: float
+    edge_rule: str
+    overlap_rule: str
+    overlap_fraction: float
+    grain_diameter_px: float | None
+    pixel_size_um: float | None
+    frame_max_megapixels: float
+    backend: Literal["openvino", "torch"]
+    device: Literal["cpu", "cuda"]
+    precision: Literal["fp32", "fp16"]
+    counting_version: int = COUNTING_VERSION
+
+    @classmethod
+    def resolve(cls, card: ModelCard, settings: DetectSettings) -> "Profile":
+        """Fill in what the settings leave to the model and the machine.
+
+        Raises:
+            DeviceError: The device, backend and precision asked for do not go together.
+        """
+        device = settings.device if settings.device != "auto" else "cuda" if cuda_present() else "cpu"
+        backend = settings.backend if settings.backend != "auto" else "torch" if device == "cuda" else "openvino"
+        precision = settings.precision if settings.precision != "auto" else "fp16" if device == "cuda" else "fp32"
+        if device == "cuda" and not cuda_present():
+            raise DeviceError(
+                "no usable NVIDIA GPU on this machine: run on a machine or pool with a GPU, or set device: cpu"
+            )
+        if backend == "openvino" and device == "cuda":
+            raise DeviceError("the OpenVINO backend runs on a CPU only: set device: cpu or backend: torch")
+        if precision == "fp16" and device == "cpu":
+            raise DeviceError("precision fp16 needs a GPU: set precision: fp32 or auto")
+        return cls(
+            model_version=card.version,
+            model_sha256=card.sha256,
+            tile_px=card.tile_px,
+            working_scale=card.working_scale,
+            confidence=settings.confidence or card.confidence,
+            merge_iou=settings.merge_iou or card.merge_iou,
+            edge_rule=settings.edge_rule,
+            overlap_rule=settings.overlap_rule,
+            overlap_fraction=settings.overlap_fraction,
+            grain_diameter_px=settings.grain_diameter_px,
+            pixel_size_um=settings.pixel_size_um,
+            frame_max_megapixels=settings.frame_max_megapixels,
+            backend=backend,
+            device=device,
+            precision=precision,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Short name of the profile: 12 hexadecimal digits over all its values."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def cuda_present() -> bool:
+    """Whether an NVIDIA driver answers and has a device, asked without loading torch (seconds)."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+class Detector:
+    """Finds grains in tiles. One per process and model; calls from several threads take turns."""
+
+    def __init__(self, weights: Path, card: ModelCard, profile: Profile, cache: Path) -> None:
+        """Load a model.
+
+        Args:
+            weights: The ``.pt`` file.
+            card: Its card; the weights are refused if their hash differs.
+            profile: What the run is to use.
+            cache: Folder for models prepared for this machine.
+
+        Raises:
+            ModelError: The weights are missing, altered, or no model of grains.
+        """
+        self.card = card
+        self.profile = profile
+        self._lock = threading.Lock()
+        self._backend: Backend = (
+            OpenVinoBackend(weights, card, cache)
+            if profile.backend == "openvino"
+            else TorchBackend(
+                weights, card, cache / "ultralytics", device=profile.device, half=profile.precision == "fp16"
+            )
+        )
+        try:
+            classes = class_order(self._backend.facts.names)
+        except ValueError as error:
+            raise ModelError(f"model '{card.version}' does not know our classes: {error}") from error
+        self._decoder = Decoder(classes, profile.confidence, profile.merge_iou, card.tile_px)
+        self._checked = False
+
+    @property
+    def batch(self) -> int:
+        """How many tiles a call should bring, at the least, to keep the device busy."""
+        return self._backend.batch
+
+    def detect(self, tiles: Sequence[Pixels]) -> list[Grains]:
+        """Grains of each tile, in model-input pixels.
+
+        Args:
+            tiles: ``(tile_px, tile_px, 3)`` uint8 RGB each.
+        """
+        found: list[Grains | None] = [None] * len(tiles)
+
+        def consume(number: int, raw: FloatArray, prototypes: FloatArray | None) -> None:
+            if not self._checked:
+                self._decoder.check(raw.shape, prototypes is not None)
+                self._checked = True
+            found[number] = self._decoder.decode(raw, prototypes)
+
+        with self._lock:
+            self._backend.run(tiles, consume)
+        missing = [number for number, grains in enumerate(found) if grains is None]
+        if missing:
+            raise ModelError(f"the model gave no result for {len(missing)} of {len(tiles)} tiles")
+        return [grains for grains in found if grains is not None]
+
+    def grid(self, pixel_size_um: float | None) -> TileGrid:
+        """How to cut a frame with this pixel size, by what the profile and the card know of scale.
+
+        The frame is resampled only by a known ratio: a stated grain diameter, or its own pixel size
+        where the card knows the one of the training pictures. Otherwise it is taken as it is.
+        """
+        ratio = 1.0
+        if self.profile.grain_diameter_px and self.card.grain_diameter_px:
+            ratio = self.card.grain_diameter_px / self.profile.grain_diameter_px
+        elif pixel_size_um and self.card.pixel_size_um:
+            ratio = pixel_size_um / self.card.pixel_size_um
+        return TileGrid(self.card.tile_px, ratio * self.card.working_scale, self.card.max_grain_px / ratio)
+
+
+class ReadableFrame(Protocol):
+    """What detection needs of a frame; see :class:`pollen.frames.Frame`."""
+
+    @property
+    def width_px(self) -> int:
+        """Width in pixels."""
+        ...
+
+    @property
+    def height_px(self) -> int:
+        """Height in pixels."""
+        ...
+
+    def read(self, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+        """Region x0, y0, x1, y1 as ``(h, w, 3)`` uint8 RGB."""
+        ...
+
+
+F = TypeVar("F", bound=ReadableFrame)
+
+
+@dataclass
+class _Pending(Generic[F]):
+    """A frame whose tiles are partly through the model."""
+
+    frame: F
+    grid: TileGrid
+    tiles: list[Tile]
+    found: list[Grains] = field(default_factory=list)
+
+
+def detect_frames(
+    frames: Iterable[F], detector: Detector, grid_of: Callable[[F], TileGrid]
+) -> Iterator[tuple[F, Grains | Exception]]:
+    """Run frames through the model, the tiles of several frames filling each call.
+
+    Args:
+        frames: Frames in order; consumed only as fast as the model needs them.
+        detector: The model.
+        grid_of: How to cut a frame.
+
+    Yields:
+        Each frame in order with its grains in frame pixels, or with the error that reading it
+        raised: an unreadable frame costs the others nothing.
+    """
+    pending: list[_Pending[F]] = []
+    waiting: list[tuple[_Pending[F], Pixels]] = []
+
+    def flush() -> None:
+        for (owner, _), grains in zip(waiting, detector.detect([tile for _, tile in waiting]), strict=True):
+            owner.found.append(grains)
+        waiting.clear()
+
+    for frame in frames:
+        try:
+            grid = grid_of(frame)
+            entry = _Pending(frame, grid, grid.tiles(frame.width_px, frame.height_px))
+            for tile in entry.tiles:
+                window = frame.read((tile.x.start, tile.y.start, tile.x.stop, tile.y.stop))
+                waiting.append((entry, grid.model_input(window)))
+                if len(waiting) >= detector.batch:
+                    flush()
+            pending.append(entry)
+        except ModelError:
+            raise
+        except (ValueError, OSError) as error:
+            waiting[:] = [item for item in waiting if item[0].frame is not frame]
+            yield from _finished(pending)
+            if waiting:
+                flush()
+            yield from _finished(pending)
+            yield frame, error
+            continue
+        yield from _finished(pending)
+    if waiting:
+        flush()
+    yield from _finished(pending)
+
+
+def _finished(pending: "list[_Pending[F]]") -> Iterator[tuple[F, Grains | Exception]]:
+    """Take the leading frames off ``pending`` whose tiles are all through."""
+    while pending and len(pending[0].found) == len(pending[0].tiles):
+        entry = pending.pop(0)
+        size = entry.frame.width_px, entry.frame.height_px
+        # The model's own threshold was applied per tile; the same one joins sightings at seams.
+        yield entry.frame, join_tiles(entry.tiles, entry.found, entry.grid, size, merge_iou=0.5)

@@ -1,0 +1,161 @@
+"""Cutting frames into tiles of one size, and deciding which tile owns which grain.
+
+Tiles overlap by at least the largest expected grain. Each tile has a core; the cores share the
+frame out without gap or overlap. A grain whose centre lies in a tile's core is seen whole by that
+tile, because the core ends half an overlap before the tile does, so the tile that owns the centre
+owns the grain and nothing has to be stitched.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pollen.grains import Grains, one_box_per_grain
+
+Pixels = NDArray[np.uint8]
+
+#: What surrounds a frame smaller than a tile: the grey YOLO models are trained with.
+PADDING_GREY = 114
+#: Two tiles may place the centre of one grain up to this part of a grain apart.
+SEAM_TOLERANCE = 0.25
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one axis, frame pixels: it sees ``start..stop`` and owns ``core_start..core_stop``."""
+
+    start: int
+    stop: int
+    core_start: float
+    core_stop: float
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A square window of a frame."""
+
+    x: Span
+    y: Span
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """How frames are cut for a model.
+
+    Attributes:
+        tile_px: Side of the model's input, in pixels at the working scale.
+        scale: Working-scale pixels per frame pixel.
+        largest_grain_px: Diameter of the largest expected grain, in frame pixels.
+    """
+
+    tile_px: int
+    scale: float
+    largest_grain_px: float
+
+    def __post_init__(self) -> None:
+        """Refuse a scale at which the largest grain fills a tile."""
+        if self.window_px < 2 * self.largest_grain_px:
+            raise ValueError(
+                f"grains of {self.largest_grain_px:.0f} px do not fit the model's window of {self.window_px} px "
+                f"at scale {self.scale:.3g}: state the diameter of the grains in these pictures "
+                "(grain_diameter_px), or use a model trained at a smaller working scale"
+            )
+
+    @property
+    def window_px(self) -> int:
+        """Side of a tile in frame pixels."""
+        return round(self.tile_px / self.scale)
+
+    @property
+    def exact_scale(self) -> float:
+        """Working-scale pixels per frame pixel after rounding the window to whole pixels."""
+        return self.tile_px / self.window_px
+
+    def tiles(self, width_px: int, height_px: int) -> list[Tile]:
+        """All tiles of a frame, row by row."""
+        columns = spans(width_px, self.window_px, self.largest_grain_px)
+        rows = spans(height_px, self.window_px, self.largest_grain_px)
+        return [Tile(column, row) for row in rows for column in columns]
+
+    def model_input(self, window: Pixels) -> Pixels:
+        """A tile's pixels at the working scale, ``(tile_px, tile_px, 3)`` uint8 RGB.
+
+        A window cut off by the frame is padded to the right and below, never scaled up to fill.
+        """
+        height, width = window.shape[:2]
+        if width < self.window_px or height < self.window_px:
+            window = cv2.copyMakeBorder(
+                window, 0, self.window_px - height, 0, self.window_px - width, cv2.BORDER_CONSTANT, value=(PADDING_GREY,) * 3
+            ).astype(np.uint8, copy=False)
+        if self.window_px == self.tile_px:
+            return window
+        method = cv2.INTER_AREA if self.window_px > self.tile_px else cv2.INTER_LINEAR
+        return cv2.resize(window, (self.tile_px, self.tile_px), interpolation=method).astype(np.uint8, copy=False)
+
+
+def spans(length_px: int, window_px: int, overlap_px: float) -> list[Span]:
+    """Windows along one axis of ``length_px``: all of one size, the last one moved back to the end."""
+    if length_px <= window_px:
+        return [Span(0, length_px, float("-inf"), float("inf"))]
+    step = window_px - int(np.ceil(overlap_px))
+    count = int(np.ceil((length_px - window_px) / step)) + 1
+    starts = [min(number * step, length_px - window_px) for number in range(count)]
+    seams = [(second + first + window_px) / 2 for first, second in pairwise(starts)]
+    borders = [float("-inf"), *seams, float("inf")]
+    return [
+        Span(start, start + window_px, core_start, core_stop)
+        for start, (core_start, core_stop) in zip(starts, pairwise(borders), strict=True)
+    ]
+
+
+def join_tiles(tiles: Sequence[Tile], found: Sequence[Grains], grid: TileGrid, size_px: tuple[int, int], merge_iou: float) -> Grains:
+    """The grains of a frame from the grains of its tiles, each grain once.
+
+    A grain is taken from the tile that owns its centre. Two tiles may disagree about a centre by
+    a few pixels, so that both or neither would own a grain right at a seam: near a seam every
+    sighting is kept at first, and doubles are merged among those only.
+
+    Args:
+        tiles: The tiles of one frame.
+        found: Grains per tile, in model-input pixels.
+        grid: The grid that made the tiles.
+        size_px: Width and height of the frame.
+        merge_iou: Sightings near a seam that overlap by more than this are one grain.
+
+    Returns:
+        Grains in frame pixels, boxes and outlines clipped to the frame.
+    """
+    tolerance = SEAM_TOLERANCE * grid.largest_grain_px
+    kept, near_seam = [], []
+    for tile, grains in zip(tiles, found, strict=True):
+        placed = _clip(grains.placed(1 / grid.exact_scale, (tile.x.start, tile.y.start)), size_px)
+        depth = _depth_in_core(placed, tile)
+        owned = placed.take(depth >= -tolerance)
+        kept.append(owned)
+        near_seam.append((np.abs(depth) <= tolerance)[depth >= -tolerance])
+    grains = Grains.concatenate(kept)
+    if not len(grains):
+        return grains
+    seam = np.flatnonzero(np.concatenate(near_seam))
+    survivors = seam[one_box_per_grain(grains.boxes[seam], grains.confidence[seam], merge_iou)]
+    dropped = np.setdiff1d(seam, survivors)
+    return grains.take(np.setdiff1d(np.arange(len(grains)), dropped))
+
+
+def _depth_in_core(grains: Grains, tile: Tile) -> NDArray[np.float32]:
+    """``(N,)`` distance of each centre to the nearest border of the tile's core; negative outside."""
+    x, y = grains.centres.T
+    return np.min([x - tile.x.core_start, tile.x.core_stop - x, y - tile.y.core_start, tile.y.core_stop - y], axis=0)
+
+
+def _clip(grains: Grains, size_px: tuple[int, int]) -> Grains:
+    """Grains with boxes and outlines inside the frame; those wholly outside (in the padding) dropped."""
+    limit = np.asarray(size_px, np.float32)
+    boxes = np.clip(grains.boxes, 0, np.tile(limit, 2))
+    inside = (boxes[:, 2:] - boxes[:, :2] > 0).all(axis=1)
+    outlines = tuple(np.clip(outline, 0, limit).astype(np.float32) for outline in grains.outlines)
+    return Grains(boxes, grains.confidence, grains.classes, grains.areas_px, outlines).take(inside)
