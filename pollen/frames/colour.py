@@ -1,0 +1,67 @@
+"""From stored samples to 8-bit RGB, without ever looking at the picture's own range.
+
+Colour is the viability signal: a frame stretched to its own minimum and maximum would make a pale
+grain red. So samples are scaled by how many bits the camera has, which only the file can tell, and
+by nothing else; colour profiles (ICC) are left alone too, since the model saw none applied.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pollen.frames.errors import FrameError
+from pollen.frames.frame import Rgb
+
+GREY_REASON = (
+    "the picture is grey (one channel): the colour of the stain tells viable from non-viable "
+    "grains, so export it in colour (RGB)"
+)
+DARK_16_BIT_BELOW = 4096
+DARK_16_BIT_NOTE = (
+    "16-bit picture without a bit depth in its metadata and with no value above 4095: it was read "
+    "as full 16 bit and may be far too dark; if the camera has 12 bits, export with that bit depth "
+    "or as 8 bit"
+)
+
+
+def to_8_bit(samples: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> NDArray[np.uint8]:
+    """Samples of a `bits`-bit camera as 8 bit: 0 stays 0 and 2**bits - 1 becomes 255.
+
+    Values above what `bits` allows (metadata that are wrong) become 255.
+
+    Args:
+        samples: any shape, uint8 or uint16.
+        bits: significant bits, 1 to 16; 8 leaves uint8 as it is.
+    """
+    if samples.dtype == np.uint8 and bits == 8:  # noqa: PLR2004
+        return samples.astype(np.uint8, copy=False)
+    scaled = cv2.convertScaleAbs(
+        np.ascontiguousarray(samples).reshape(samples.shape[0], -1), alpha=255 / (2**bits - 1)
+    )
+    return np.asarray(scaled, np.uint8).reshape(samples.shape)
+
+
+def over_white(rgb: Rgb, alpha: NDArray[np.uint8], *, premultiplied: bool = False) -> Rgb:
+    """Colour over a white ground, as transparent pixels show in a bright field.
+
+    Args:
+        rgb: (height, width, 3) uint8.
+        alpha: (height, width) uint8, 255 opaque.
+        premultiplied: the colour already contains alpha (TIFF "associated alpha").
+    """
+    if alpha.min() == 255:  # noqa: PLR2004
+        return rgb
+    opacity = alpha[..., None].astype(np.float32) / 255
+    colour = rgb if premultiplied else rgb * opacity
+    blended: Rgb = np.clip(np.rint(colour + 255 * (1 - opacity)), 0, 255).astype(np.uint8)
+    return blended
+
+
+def require_colour(samples: int) -> None:
+    """Refuse a single channel, with or without alpha.
+
+    Raises:
+        FrameError: fewer than three samples per pixel.
+    """
+    if samples < 3:  # noqa: PLR2004
+        raise FrameError(GREY_REASON)

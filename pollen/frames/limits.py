@@ -1,0 +1,44 @@
+"""Sizes checked from the header, before anything is decoded."""
+
+from pollen.frames.errors import FrameError
+
+MAX_WHOLE_PIXELS = 200_000_000
+"""Default limit of what is decoded in one piece, pixels: 0.6 GB of memory as RGB."""
+
+MAX_FRAME_PIXELS = 10_000_000_000
+"""Limit of a frame read by region, pixels (100,000 x 100,000): beyond it the header is wrong."""
+
+
+def check_whole_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a picture too large to be decoded in one piece.
+
+    Raises:
+        FrameError: more than `max_pixels`, or an empty picture.
+    """
+    _check_not_empty(width, height)
+    if width * height > max_pixels:
+        raise FrameError(
+            f"the picture is {width} x {height} px, more than the {max_pixels / 1e6:.0f} megapixels "
+            "read in one piece: save it as a tiled TIFF, which is read part by part, or crop it"
+        )
+
+
+def check_frame_size(width: int, height: int) -> None:
+    """Refuse a frame of a size that no slide has.
+
+    Raises:
+        FrameError: more than `MAX_FRAME_PIXELS`, or an empty picture.
+    """
+    _check_not_empty(width, height)
+    if width * height > MAX_FRAME_PIXELS:
+        raise FrameError(
+            f"the file says {width} x {height} px, which no slide has: it is damaged, "
+            "upload it again"
+        )
+
+
+def _check_not_empty(width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise FrameError(
+            f"the file says {width} x {height} px, a picture without pixels: export it again"
+        )
