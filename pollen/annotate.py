@@ -83,8 +83,8 @@ def encode_jpeg(pixels: RgbArray, quality: int = 90) -> bytes:
     """
     if max(pixels.shape[:2]) > JPEG_LONGEST_PX:
         raise ValueError(
-            f"a picture of {pixels.shape[1]} x {pixels.shape[0]} px can't be a JPEG: sides of at most "
-            f"{JPEG_LONGEST_PX} px were expected; draw it smaller"
+            f"a picture of {pixels.shape[1]} x {pixels.shape[0]} px can't be a JPEG: sides of at "
+            f"most {JPEG_LONGEST_PX} px were expected; draw it smaller"
         )
     options = [
         cv2.IMWRITE_JPEG_QUALITY,
@@ -135,8 +135,78 @@ def _draw_outlines(picture: RgbArray, counted: CountedFrame, line: int, scale: f
             colour, pieces = CLASS_COLOURS[grain_class], [_evenly(outline * scale, 1.5 * line)]
         else:
             colour = excluded_colour(grain_class)
-            pieces = _dashes(_evenly(outline * scale, 1.5 * line), on=3, off=2)
+            pieces = _dashes(_evenly(outline * scale, 1.5 * line), on=3, off=4)
         groups.setdefault(colour, []).extend(_fixed_point(piece) for piece in pieces)
-    for width, colour_of in ((line + 2 * max(1, line // 3), lambda _: HALO), (line, lambda own: own)):
+    for width, colour_of in (
+        (line + 2 * max(1, line // 3), lambda _: HALO),
+        (line, lambda own: own),
+    ):
         for own, lines in groups.items():
             cv2.polylines(picture, lines, False, colour_of(own), width, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_marks(picture: RgbArray, counted: CountedFrame, line: int, scale: float) -> None:
+    """Mark excluded grains with the letter of the reason, overlapping counted ones with a dot."""
+    height, width = picture.shape[:2]
+    grains = counted.grains
+    for centre, box, reason, measured in zip(
+        grains.centres * scale,
+        grains.boxes * scale,
+        counted.exclusions,
+        counted.measured,
+        strict=True,
+    ):
+        room = float(min(box[2:] - box[:2]))
+        if reason is not Exclusion.NONE:
+            tall = int(max(5 * line, min(8 * line, room / 2)))
+            x = int(np.clip(centre[0], tall, max(tall, width - tall)))
+            y = int(np.clip(centre[1], tall, max(tall, height - tall)))
+            _letter(picture, EXCLUSION_MARKS[reason], (x, y), tall)
+        elif not measured:
+            at = _fixed_point(centre)
+            for radius, colour in ((1.6 * line, HALO), (1.1 * line, INK)):
+                fixed = max(1, round(radius * 2**_SHIFT))
+                cv2.circle(
+                    picture, (int(at[0]), int(at[1])), fixed, colour, -1, cv2.LINE_AA, _SHIFT
+                )
+
+
+def _letter(picture: RgbArray, letter: str, centre: tuple[int, int], tall_px: int) -> None:
+    """Write one ASCII letter with a dark halo around a point."""
+    size = tall_px / 22  # capital letters of this font are 22 px high at size 1
+    stroke = max(1, round(tall_px / 8))
+    (wide, high), _ = cv2.getTextSize(letter, cv2.FONT_HERSHEY_SIMPLEX, size, stroke)
+    origin = centre[0] - wide // 2, centre[1] + high // 2
+    for colour, width in ((HALO, stroke + 2 * max(1, stroke)), (INK, stroke)):
+        cv2.putText(
+            picture, letter, origin, cv2.FONT_HERSHEY_SIMPLEX, size, colour, width, cv2.LINE_AA
+        )
+
+
+def _evenly(outline: FloatArray, step_px: float) -> FloatArray:
+    """A closed outline at about even steps, its first point repeated at the end.
+
+    Mask contours have a point at every pixel; fewer draw faster and smoother.
+
+    Args:
+        outline: ``(K, 2)`` xy, pixels.
+        step_px: Distance between points, pixels.
+
+    Returns:
+        ``(M, 2)`` xy, pixels.
+    """
+    closed = np.concatenate([outline, outline[:1]])
+    along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
+    wanted = np.linspace(0, along[-1], max(9, round(along[-1] / step_px) + 1))
+    xy = [np.interp(wanted, along, closed[:, axis]) for axis in (0, 1)]
+    return np.stack(xy, axis=1).astype(np.float32)
+
+
+def _dashes(path: FloatArray, on: int, off: int) -> list[FloatArray]:
+    """Pieces of a path, ``on`` steps drawn and ``off`` left out in turn."""
+    return [path[start : start + on + 1] for start in range(0, len(path) - 1, on + off)]
+
+
+def _fixed_point(xy: FloatArray) -> NDArray[np.int32]:
+    """Coordinates as cv2 takes them with a shift."""
+    return np.asarray(np.round(xy * 2**_SHIFT), np.int32)

@@ -66,11 +66,15 @@ class _Entry:
 
 def excluded_colour(grain_class: GrainClass) -> Colour:
     """The class colour turned half grey, for grains that don't count."""
-    red, green, blue = ((own + grey) // 2 for own, grey in zip(CLASS_COLOURS[grain_class], (200,) * 3, strict=True))
+    red, green, blue = (
+        (own + grey) // 2 for own, grey in zip(CLASS_COLOURS[grain_class], (200,) * 3, strict=True)
+    )
     return red, green, blue
 
 
-def legend_strip(width_px: int, counted: CountedFrame, caption: Caption, *, scale: float) -> RgbArray:
+def legend_strip(
+    width_px: int, counted: CountedFrame, caption: Caption, *, scale: float
+) -> RgbArray:
     """Draw the legend.
 
     Args:
@@ -181,7 +185,9 @@ def _count_entries(font: Font, counted: CountedFrame) -> list[_Entry]:
     ]
     if reasons:
         total = int(np.count_nonzero(~counted.counted))
-        entries.append(_swatch(font, QUIET, f"not counted {total} ({', '.join(reasons)})", dashed=True))
+        entries.append(
+            _swatch(font, QUIET, f"not counted {total} ({', '.join(reasons)})", dashed=True)
+        )
     covered = int(np.count_nonzero(counted.counted & ~counted.measured))
     if covered:
         entries.append(_dot(font, f"overlapping, not measured {covered}"))
@@ -196,7 +202,9 @@ def _result_entries(
     result = "no grain counted"
     if interval:
         bounds = f"{interval.low:.1%} to {interval.high:.1%}"
-        result = f"stained viable {interval.estimate:.1%} (95 % interval {bounds})".replace("%", " %")
+        result = f"stained viable {interval.estimate:.1%} (95 % interval {bounds})".replace(
+            "%", " %"
+        )
         result = result.replace("95  %", "95 %")
     entries = [_text(font, result)]
     if caption.edge_rule is not EdgeRule.ALL:
@@ -215,7 +223,9 @@ def _swatch(font: Font, colour: Colour, text: str, *, dashed: bool = False) -> _
 
     def draw(pen: ImageDraw.ImageDraw, x: int, y: int) -> None:
         for start, end in parts:
-            pen.rectangle((x + start, y - thick // 2, x + end, y - thick // 2 + thick - 1), fill=colour)
+            pen.rectangle(
+                (x + start, y - thick // 2, x + end, y - thick // 2 + thick - 1), fill=colour
+            )
         label.draw(pen, x + 5 * unit // 2, y)
 
     return _Entry(5 * unit // 2 + label.width, draw)
