@@ -1,0 +1,43 @@
+"""Free TCP ports on loopback."""
+
+import random
+import socket
+
+LOOPBACK = "127.0.0.1"
+
+GRPC_OFFSET = 10_000
+"""SeaweedFS opens a second port this much above each port it is given."""
+
+# Below every system's range for outgoing connections (Linux: from 32768), so that no client's
+# socket takes a port between our look and the server's bind. The upper half holds the companions.
+_FIRST_PORT = 11_000
+_PORTS = 10_000
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen on this loopback port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count: int) -> tuple[int, ...]:
+    """Choose ports at random, each free together with its companion ``GRPC_OFFSET`` above.
+
+    Another process may take one before it is used, so callers try again with new ones.
+
+    Raises:
+        OSError: There are not that many free ports.
+    """
+    candidates = random.sample(range(_FIRST_PORT, _FIRST_PORT + _PORTS), _PORTS)
+    chosen: list[int] = []
+    for port in candidates:
+        if is_free(port) and is_free(port + GRPC_OFFSET):
+            chosen.append(port)
+        if len(chosen) == count:
+            return tuple(chosen)
+    last = _FIRST_PORT + _PORTS - 1
+    raise OSError(f"expected {count} free ports between {_FIRST_PORT} and {last}, got {chosen}")

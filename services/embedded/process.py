@@ -1,0 +1,84 @@
+"""One child process that is stopped properly and can't outlive its owner."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from services.embedded import supervisor
+
+_LOG_TAIL_LINES = 20
+
+
+class SupervisedProcess:
+    """A command running under the supervisor, in a process group and session of its own.
+
+    The own session keeps a Ctrl-C in the terminal away from it: the owner decides when it stops.
+
+    Args:
+        command: Program and arguments. Visible to other users of the machine: no secrets.
+        environment: The whole environment of the command.
+        folder: Working directory.
+        log_path: File that receives what the command prints; appended to.
+        grace_s: Seconds between asking the command to stop and killing it.
+        remove_if_orphaned: Folder to remove if the owner dies without stopping the process.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        log_path: Path,
+        grace_s: float = 10.0,
+        remove_if_orphaned: Path | None = None,
+    ) -> None:
+        self._log_path = log_path
+        self._grace_s = grace_s
+        doomed = str(remove_if_orphaned) if remove_if_orphaned else ""
+        script = [sys.executable, "-I", "-S", supervisor.__file__]
+        arguments = [str(os.getpid()), str(grace_s), doomed, *command]
+        with log_path.open("ab") as log:
+            self._popen = subprocess.Popen(
+                [*script, *arguments],
+                cwd=folder,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Process id of the supervisor, which is also the id of the process group."""
+        return self._popen.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code of the command; None while it runs."""
+        return self._popen.poll()
+
+    def stop(self) -> None:
+        """Ask the command to stop, wait for it, and kill what is left of its group."""
+        with suppress(ProcessLookupError):
+            self._popen.terminate()
+        # The supervisor kills the command after the grace; the margin is for itself.
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(timeout=self._grace_s + 5)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill the command and its whole group at once, as a power cut would."""
+        with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+
+    def log_tail(self) -> str:
+        """Return the last lines that the command printed, for error messages."""
+        lines = self._log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-_LOG_TAIL_LINES:])

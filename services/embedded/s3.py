@@ -1,0 +1,186 @@
+"""An S3 server on this machine: SeaweedFS, started only for as long as it is needed."""
+
+import os
+import secrets
+import shutil
+import string
+import sysconfig
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.embedded.ports import GRPC_OFFSET, LOOPBACK, free_ports
+from services.embedded.server import EmbeddedServer, EmbeddedServerError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_REGION = "us-east-1"
+_MISSING = (
+    "the S3 server 'weed' is not installed. It comes with the extra 'embedded' of this project "
+    "(Linux and macOS): run 'make venv', or install 'pollen-viability-flows[embedded]'"
+)
+
+
+class EmbeddedS3(EmbeddedServer):
+    """A real S3 server (SeaweedFS ``weed mini``) on loopback, with keys of its own.
+
+    Every instance makes new random keys, so a program that finds the port can't read the data.
+    The secret travels in the server's environment, never on a command line.
+
+    Args:
+        buckets: Buckets that exist once it has started.
+        data_folder: Where objects are kept; None for a temporary folder that is removed at the end.
+        start_timeout_s: How long to wait until every bucket answers (1 to 3 s is usual).
+
+    Example:
+        with EmbeddedS3(["pollen"]) as server:
+            server.client().put_object(Bucket="pollen", Key="a.txt", Body=b"grain")
+    """
+
+    def __init__(
+        self,
+        buckets: Sequence[str] = ("pollen",),
+        *,
+        data_folder: Path | None = None,
+        start_timeout_s: float = 60.0,
+    ) -> None:
+        super().__init__("the embedded S3 server", data_folder, start_timeout_s)
+        self.buckets = tuple(buckets)
+        letters = string.ascii_uppercase + string.digits
+        self.access_key = "".join(secrets.choice(letters) for _ in range(20))
+        self.secret_key = secrets.token_urlsafe(30)
+        self._probe: S3Client | None = None
+
+    @property
+    def endpoint_url(self) -> str:
+        """Address of the S3 interface, such as ``http://127.0.0.1:12345``.
+
+        Raises:
+            EmbeddedServerError: The server was never started.
+        """
+        if not self._ports:
+            raise EmbeddedServerError(f"{self.name} has no address before its start")
+        return f"http://{LOOPBACK}:{self._ports[0]}"
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that point any AWS library at this server and at nothing else."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_REGION": _REGION,
+            "AWS_DEFAULT_REGION": _REGION,
+            # The user's own profiles must not interfere, and there is no instance to ask.
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self, *, attempts: int = 3) -> "S3Client":
+        """Return a boto3 client for this server that reads no settings of the user.
+
+        Args:
+            attempts: How often a call is tried in all.
+        """
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name=_REGION,
+            config=Config(
+                retries={"total_max_attempts": attempts, "mode": "standard"},
+                s3={"addressing_style": "path"},
+                connect_timeout=5,
+                read_timeout=30,
+                proxies={},
+            ),
+        )
+
+    def start(self) -> None:
+        """Start the server and wait until every bucket answers; see the base class."""
+        self._probe = None
+        super().start()
+
+    def stop(self) -> None:
+        """Stop the server properly; its data and ports stay for the next start."""
+        super().stop()
+        self._remove_sockets()
+
+    def kill(self) -> None:
+        """Kill the server at once, as a crash would; its data and ports stay."""
+        super().kill()
+        self._remove_sockets()
+
+    def _choose_ports(self) -> tuple[int, ...]:
+        return free_ports(5)
+
+    def _command(self) -> list[str]:
+        s3, master, volume, filer, admin = self._ports
+        return [
+            _weed(),
+            "-logtostderr=true",
+            "mini",
+            f"-dir={self._data_folder}",
+            # Both are needed: the defaults are the address in the local network and all interfaces.
+            f"-ip={LOOPBACK}",
+            f"-ip.bind={LOOPBACK}",
+            "-master.telemetry=false",
+            f"-s3.port={s3}",
+            f"-master.port={master}",
+            f"-volume.port={volume}",
+            f"-filer.port={filer}",
+            f"-admin.port={admin}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-webdav=false",
+            "-admin.ui=false",
+            # As AWS and Ceph behave; SeaweedFS would delete full buckets and create missing ones.
+            "-s3.allowDeleteBucketNotEmpty=false",
+            "-s3.autoCreateBucket=false",
+            f"-bucket={','.join(self.buckets)}",
+        ]
+
+    def _server_environment(self) -> dict[str, str]:
+        home = str(self._runtime_folder)  # keeps the user's ~/.seaweedfs/*.toml out
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": home,
+            "TMPDIR": home,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+        }
+
+    def _answers(self) -> bool:
+        """Ask for every bucket with our own keys, which no other server on the port would accept."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if self._probe is None:
+            self._probe = self.client(attempts=1)
+        try:
+            for bucket in self.buckets:
+                self._probe.head_bucket(Bucket=bucket)
+        except (BotoCoreError, ClientError):  # not listening, or keys or bucket not there yet
+            return False
+        return True
+
+    def _remove_sockets(self) -> None:
+        """Remove the sockets that SeaweedFS puts into /tmp, whatever TMPDIR says."""
+        for port in self._ports:
+            for number in (port, port + GRPC_OFFSET):
+                for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                    with suppress(OSError):
+                        path.unlink()
+
+
+def _weed() -> str:
+    """Return the path of the SeaweedFS program: of this environment first, then of the system."""
+    found = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
+    if found is None:
+        raise EmbeddedServerError(_MISSING)
+    return found
