@@ -1,0 +1,137 @@
+"""The empty slide under the microscope, and what the camera makes of the light."""
+
+from __future__ import annotations
+
+from math import cos, radians, sin
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pollen.synth.spec import FrameSpec, Optics
+from pollen.synth.texture import FloatArray
+
+_COARSE_PX = 8
+
+Pixels = NDArray[np.uint8]
+
+
+def coarse_background(rng: np.random.Generator, spec: FrameSpec) -> FloatArray:
+    """Light of the empty slide on a grid of 8 px: gradient, vignette, clouds.
+
+    Returns:
+        (ceil(H / 8) + 1, ceil(W / 8) + 1, 3) grey levels; point (i, j) lies at y = 8 i, x = 8 j.
+    """
+    height, width = -(-spec.height_px // _COARSE_PX) + 1, -(-spec.width_px // _COARSE_PX) + 1
+    y, x = np.meshgrid(
+        np.linspace(-1.0, 1.0, height, dtype=np.float32),
+        np.linspace(-1.0, 1.0, width, dtype=np.float32),
+        indexing="ij",
+    )
+    background = spec.background
+    angle = rng.uniform(0.0, 2.0 * np.pi)
+    level = 0.5 * background.gradient_levels * (x * cos(angle) + y * sin(angle))
+    level -= background.vignette_levels * 0.5 * (np.square(x) + np.square(y) - 0.66)
+    shift = rng.normal(0.0, 0.3, 2)
+    level -= 0.3 * background.gradient_levels * np.square(x * shift[0] + y * shift[1])
+    clouds = rng.standard_normal((7, 7), dtype=np.float32)
+    level += background.mottle_levels * cv2.resize(
+        clouds, (width, height), interpolation=cv2.INTER_CUBIC
+    )
+    tint = 1.0 + rng.normal(0.0, 0.15, 3)
+    light = np.asarray(background.rgb) + level[..., None] * tint
+    return np.asarray(np.clip(light, 1.0, 256.0), dtype=np.float32)
+
+
+def background_rows(coarse: FloatArray, width_px: int, first: int, last: int) -> FloatArray:
+    """Rows `first` to `last` of the empty slide: (last - first, width, 3) grey levels."""
+    scale = 1.0 / _COARSE_PX
+    to_coarse = np.array(
+        [[scale, 0.0, 0.5 * scale], [0.0, scale, (first + 0.5) * scale]], np.float64
+    )
+    rows = cv2.warpAffine(
+        coarse,
+        to_coarse,
+        (width_px, last - first),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(rows, dtype=np.float32)
+
+
+def optics_margin_px(optics: Optics) -> int:
+    """Rows beyond a band that its picture depends on."""
+    return int(4.0 * optics.blur_px + optics.fringe_px) + 6
+
+
+def expose(light: FloatArray, optics: Optics) -> FloatArray:
+    """Blur, colour fringes and the camera's sharpening, on (h, w, 3) light."""
+    if optics.blur_px >= 0.25:
+        light = np.asarray(cv2.GaussianBlur(light, (0, 0), optics.blur_px), dtype=np.float32)
+    if optics.fringe_px > 0.05:
+        light = _fringed(light, optics)
+    if optics.sharpening > 0.0:
+        soft = cv2.GaussianBlur(light, (0, 0), 1.2)
+        light = light + np.float32(optics.sharpening) * (light - soft)
+    return np.asarray(light, dtype=np.float32)
+
+
+def _fringed(light: FloatArray, optics: Optics) -> FloatArray:
+    """Red shifted one way and blue the other, as oblique light and plain lenses do."""
+    angle = radians(optics.light_angle_deg)
+    height, width = light.shape[:2]
+    channels = list(cv2.split(light))
+    for channel, sign in ((0, 0.5), (2, -0.5)):
+        shift = sign * optics.fringe_px
+        move = np.array([[1.0, 0.0, shift * cos(angle)], [0.0, 1.0, shift * sin(angle)]])
+        channels[channel] = cv2.warpAffine(
+            channels[channel],
+            move,
+            (width, height),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+    return np.asarray(cv2.merge(channels), dtype=np.float32)
+
+
+def digitise(rng: np.random.Generator, light: FloatArray, optics: Optics) -> Pixels:
+    """Add the sensor's noise and round to 8 bits."""
+    if optics.noise_levels > 0.0:
+        grain = rng.standard_normal(light.shape, dtype=np.float32)
+        # The camera smooths its noise; the factor restores the stated strength after that.
+        grain = cv2.GaussianBlur(grain, (0, 0), 0.7)
+        light = light + np.float32(2.3 * optics.noise_levels) * grain
+    return np.asarray(np.clip(np.rint(light), 0, 255), dtype=np.uint8)
+
+
+def jpeg_round_trip(pixels: Pixels, quality: int) -> Pixels:
+    """What JPEG of this quality with halved colour resolution (4:2:0) leaves of RGB pixels."""
+    settings = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    ]
+    _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), settings)
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return np.ascontiguousarray(decoded[..., ::-1], dtype=np.uint8)
+
+
+def burn_scale_bar(pixels: Pixels, spec: FrameSpec) -> None:
+    """Draw a black bar and its length into the lower right corner, in place."""
+    um_per_px = spec.pixel_size_um or 30.0 / spec.grain_diameter_px
+    wanted_um = 0.18 * spec.width_px * um_per_px
+    lengths = [factor * 10.0**power for power in range(-1, 4) for factor in (1, 2, 5)]
+    length_um = max((v for v in lengths if v <= wanted_um), default=lengths[0])
+    length_px = round(length_um / um_per_px)
+    unit = max(4, round(spec.width_px / 110))
+    right, bottom = spec.width_px - 4 * unit, spec.height_px - 3 * unit
+    black = (8, 8, 8)
+    cv2.rectangle(pixels, (right - length_px, bottom - unit), (right, bottom), black, -1)
+    text = f"{length_um:g} um"
+    scale, thickness = unit / 9.0, max(1, round(unit / 4))
+    (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    origin = (right - (length_px + text_width) // 2, bottom - 2 * unit)
+    cv2.putText(
+        pixels, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, black, thickness, cv2.LINE_AA
+    )

@@ -1,0 +1,213 @@
+"""Pictures of non-viable grains: pale, folded, ribbed, collapsed, with a dark wall."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, pi, radians, sin
+
+import numpy as np
+
+from pollen.synth.outlines import Outline, PolarGrid, polar_grid
+from pollen.synth.patch import Patch, from_density
+from pollen.synth.spec import EmptyLook, FrameSpec
+from pollen.synth.texture import FloatArray, bump, density, noise, step
+
+_WALL_TINT = np.array([0.85, 1.12, 1.0], np.float32)
+_DARK_TINT = np.array([1.1, 1.1, 0.62], np.float32)
+_STAIN_DENSITY = np.array([0.25, 1.5, 0.75], np.float32)
+
+
+@dataclass(slots=True)
+class _Canvas:
+    """What is being drawn: stain, neutral absorption and relief of one grain."""
+
+    grid: PolarGrid
+    radius: float
+    light: tuple[float, float]
+    """Unit vector towards the dark side."""
+    stain: FloatArray
+    """(h, w) amount of magenta stain."""
+    dark: FloatArray
+    """(h, w) amount of neutral darkness."""
+    relief: FloatArray
+    """(h, w) relative change of brightness by refraction."""
+
+    def along(self, angle: float) -> tuple[FloatArray, FloatArray]:
+        """Coordinates along and across a direction, in units of the radius."""
+        c, s = np.float32(cos(angle) / self.radius), np.float32(sin(angle) / self.radius)
+        return self.grid.dx * c + self.grid.dy * s, self.grid.dy * c - self.grid.dx * s
+
+    def lit(self, angle: float) -> float:
+        """Signed share of the light across a line in this direction."""
+        return -sin(angle) * self.light[0] + cos(angle) * self.light[1]
+
+
+def empty_patch(
+    rng: np.random.Generator, outline: Outline, look: EmptyLook, spec: FrameSpec
+) -> Patch:
+    """Draw one non-viable grain of a given look; the wall ends at the outline."""
+    radius = outline.radius_px
+    defocus = float(rng.gamma(1.3, spec.optics.defocus_spread_px))
+    grid = polar_grid(outline, margin_px=0.3 * radius + 3.0 * defocus + 3.0)
+    angle = radians(spec.optics.light_angle_deg) + rng.normal(0.0, 0.2)
+    zeros = np.zeros(grid.shape, np.float32)
+    canvas = _Canvas(grid, radius, (cos(angle), sin(angle)), zeros, zeros.copy(), zeros.copy())
+    _wrinkles(rng, canvas, look)
+    _draw_inside(rng, canvas, look)
+    pale = density(spec.stain.non_viable_rgb, spec.background.rgb)
+    pale = pale * np.exp(rng.normal(0.0, 0.18, 3) + rng.normal(0.0, 0.2)).astype(np.float32)
+    if look is EmptyLook.GHOST:
+        pale = pale * np.float32(rng.uniform(0.15, 0.7))
+    inside = step(grid.depth - 0.5, 1.2)
+    total = inside[..., None] * (
+        pale * (1.0 + 0.25 * canvas.stain)[..., None]
+        + np.maximum(canvas.stain, -0.1)[..., None] * _STAIN_DENSITY * 0.55
+        + canvas.dark[..., None] * _WALL_TINT
+    )
+    total += _wall_density(rng, canvas, look, spec)
+    light = (1.0 + inside * np.clip(canvas.relief, -0.45, 0.4)) * (1.0 + _halo(rng, canvas, spec))
+    return from_density(total, light, x0=grid.x0, y0=grid.y0).blurred(defocus)
+
+
+def _draw_inside(rng: np.random.Generator, canvas: _Canvas, look: EmptyLook) -> None:
+    """Draw what makes the look."""
+    if look is EmptyLook.FOLDED:
+        for _ in range(rng.integers(1, 5)):
+            _fold(rng, canvas, rng.uniform(0.4, 1.2))
+    elif look is EmptyLook.RIBBED:
+        _ribs(rng, canvas)
+    elif look is EmptyLook.CRUMPLED:
+        for _ in range(rng.integers(3, 7)):
+            _fold(rng, canvas, rng.uniform(0.5, 1.3))
+    elif look is EmptyLook.RESIDUE:
+        _residue(rng, canvas)
+    elif look is EmptyLook.SPLIT:
+        _split(rng, canvas)
+    elif look is EmptyLook.LOBED:
+        _furrows(rng, canvas)
+    elif look is EmptyLook.DARK:
+        canvas.dark += np.float32(rng.uniform(0.05, 0.45))
+        _fold(rng, canvas, rng.uniform(0.2, 0.9))
+    elif rng.random() < 0.5:
+        _fold(rng, canvas, rng.uniform(0.15, 0.5))
+
+
+def _wrinkles(rng: np.random.Generator, canvas: _Canvas, look: EmptyLook) -> None:
+    """Fine unevenness of the whole wall, seen by its relief."""
+    strength = rng.uniform(0.3, 1.0) * (1.6 if look is EmptyLook.CRUMPLED else 0.8)
+    height = noise(rng, canvas.grid.shape, max(1.0, rng.uniform(0.05, 0.14) * canvas.radius))
+    gradient_y, gradient_x = np.gradient(height)
+    slope = gradient_x * canvas.light[0] + gradient_y * canvas.light[1]
+    canvas.relief += np.float32(-0.14 * strength) * slope
+    canvas.stain += np.float32(0.12 * strength) * height
+    canvas.stain += np.float32(0.2 * strength) * noise(rng, canvas.grid.shape, 0.25 * canvas.radius)
+
+
+def _fold(rng: np.random.Generator, canvas: _Canvas, strength: float) -> None:
+    """One curved crease: stain gathers in it, one flank is bright, the other dark."""
+    angle = rng.uniform(0.0, pi)
+    along, across = canvas.along(angle)
+    bend = rng.normal(0.0, 0.5)
+    across = across - rng.normal(0.0, 0.3) - np.float32(bend) * np.square(along)
+    along = along - rng.normal(0.0, 0.25)
+    width = rng.uniform(0.05, 0.13)
+    ends = step(rng.uniform(0.35, 0.85) - np.abs(along), 0.25)
+    crease = bump(across, width) * ends
+    flank = across / np.float32(width) * bump(across, 1.4 * width) * ends
+    canvas.stain += np.float32(strength) * crease
+    canvas.dark += np.float32(0.35 * strength * rng.random()) * crease
+    canvas.relief += np.float32(0.38 * strength * canvas.lit(angle)) * flank
+    if rng.random() < 0.35:
+        canvas.relief += np.float32(0.35 * strength) * bump(across - 1.8 * width, width) * ends
+
+
+def _ribs(rng: np.random.Generator, canvas: _Canvas) -> None:
+    """Parallel ribs that bow outwards like the seams of a ball."""
+    angle = rng.uniform(0.0, pi)
+    along, across = canvas.along(angle)
+    bowed = across / np.maximum(np.sqrt(np.maximum(1.15 - np.square(along), 0.05)), 0.2)
+    n = rng.uniform(1.2, 3.2)
+    phase = bowed * np.float32(pi * n) + np.float32(rng.uniform(0.0, 2.0 * pi))
+    strength = rng.uniform(0.35, 1.0)
+    ridge = np.power(0.5 + 0.5 * np.cos(phase), np.float32(rng.uniform(1.0, 3.0)))
+    envelope = step(1.0 - np.abs(along), 0.4)
+    canvas.stain += np.float32(strength) * (ridge - 0.25) * envelope
+    canvas.dark += np.float32(0.3 * strength * rng.random()) * ridge * envelope
+    canvas.relief += np.float32(0.25 * strength * canvas.lit(angle)) * np.sin(phase) * envelope
+
+
+def _residue(rng: np.random.Generator, canvas: _Canvas) -> None:
+    """A shrunken stained lump in the middle or against one side."""
+    size, offset = rng.uniform(0.25, 0.6), rng.uniform(0.0, 0.4)
+    angle = rng.uniform(0.0, 2.0 * pi)
+    along, across = canvas.along(angle)
+    ragged = noise(rng, canvas.grid.shape, 0.16 * canvas.radius)
+    distance = np.hypot(along - np.float32(offset), across * np.float32(rng.uniform(1.0, 1.8)))
+    lump = step(np.float32(size) - distance + np.float32(0.16) * ragged, rng.uniform(0.1, 0.3))
+    canvas.stain += np.float32(rng.uniform(0.6, 1.9)) * lump
+    canvas.dark += np.float32(rng.uniform(0.0, 0.3)) * lump
+
+
+def _split(rng: np.random.Generator, canvas: _Canvas) -> None:
+    """One half paler than the other, with a sharp line between."""
+    angle = rng.uniform(0.0, pi)
+    along, across = canvas.along(angle)
+    across = (
+        across
+        - np.float32(rng.normal(0.0, 0.2))
+        - np.float32(rng.normal(0, 0.25)) * (np.square(along))
+    )
+    half = step(across, 0.06)
+    canvas.stain += np.float32(rng.uniform(0.15, 0.9)) * half
+    canvas.dark += np.float32(rng.uniform(0.1, 0.6)) * bump(across, 0.05)
+    canvas.relief += np.float32(rng.uniform(0.1, 0.5)) * bump(across + 0.12, 0.08)
+    canvas.relief += np.float32(rng.uniform(0.0, 0.25)) * (1.0 - half)
+
+
+def _furrows(rng: np.random.Generator, canvas: _Canvas) -> None:
+    """Lines from the centre to the notches of a lobed grain."""
+    narrow = np.float32(canvas.radius) * canvas.grid.unit
+    local_radius = (canvas.grid.depth + narrow) / np.float32(canvas.radius)
+    furrow = step(np.float32(0.9) - local_radius, 0.15) * step(canvas.grid.unit - 0.25, 0.2)
+    canvas.stain += np.float32(rng.uniform(0.0, 0.7)) * furrow
+    canvas.dark += np.float32(rng.uniform(0.1, 0.6)) * furrow
+    if rng.random() < 0.6:
+        canvas.stain += np.float32(rng.uniform(0.2, 0.9)) * bump(canvas.grid.unit, 0.3)
+
+
+def _wall_density(
+    rng: np.random.Generator, canvas: _Canvas, look: EmptyLook, spec: FrameSpec
+) -> FloatArray:
+    """(h, w, 3) density of the wall: a dark line, and a weaker second one further in."""
+    grid, radius = canvas.grid, canvas.radius
+    towards_dark = 0.5 + 0.5 * (
+        (grid.dx * canvas.light[0] + grid.dy * canvas.light[1])
+        / np.maximum(np.hypot(grid.dx, grid.dy), 1e-3)
+    )
+    width = max(0.8, radius * rng.uniform(0.035, 0.075))
+    strength = rng.uniform(0.35, 1.0) * (0.6 + 0.4 * spec.optics.exine)
+    uneven = 1.0 + 0.3 * noise(rng, grid.shape, 0.2 * radius)
+    side = 0.45 + 0.75 * towards_dark
+    line = bump(grid.depth - 1.3 * width, width) * strength * side * uneven
+    second = rng.uniform(0.12, 0.3) * radius
+    line = line + bump(grid.depth - second, 1.3 * width) * rng.uniform(0.0, 0.45) * strength
+    total = np.maximum(line, 0.0)[..., None] * _WALL_TINT
+    black = spec.optics.black_edge * rng.uniform(0.6, 1.1)
+    if look is EmptyLook.DARK:
+        black = max(black, rng.uniform(0.3, 0.9))
+    broad = np.exp(-np.square(np.maximum(grid.depth, 0.0) / np.float32(0.28 * radius)))
+    inside = step(grid.depth - 0.5, 1.2)
+    total = total + (1.5 * black * inside * broad * side)[..., None] * _DARK_TINT
+    return np.asarray(total, dtype=np.float32)
+
+
+def _halo(rng: np.random.Generator, canvas: _Canvas, spec: FrameSpec) -> FloatArray:
+    """(h, w) bright ring outside the wall."""
+    width = max(1.0, 0.08 * canvas.radius)
+    ring = bump(canvas.grid.depth + 1.0 * width, 0.8 * width)
+    ring = ring - 0.3 * bump(canvas.grid.depth + 3.0 * width, width)
+    offside = (canvas.grid.dx * canvas.light[0] + canvas.grid.dy * canvas.light[1]) / np.float32(
+        canvas.radius
+    )
+    strength = spec.optics.halo * rng.uniform(0.6, 1.5)
+    return np.asarray(0.30 * strength * ring * np.clip(0.7 - 0.4 * offside, 0.1, 1.2))
