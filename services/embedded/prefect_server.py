@@ -1,4 +1,4 @@
-"""A Prefect server on this machine, with a database of its own, only for as long as it is needed."""
+"""A Prefect server on this machine, with its own database, for as long as it is needed."""
 
 import os
 import sys

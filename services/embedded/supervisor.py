@@ -5,9 +5,9 @@ Started as a script with nothing but the standard library, so that it costs abou
     python -I -S supervisor.py PARENT_PID GRACE_S REMOVE_FOLDER COMMAND...
 
 A parent killed with SIGKILL can't stop its servers, hence this process in between. It notices
-through its own parent's process id, which changes at that moment on every POSIX system. (Linux could
-tell the server directly, but its "parent death signal" fires when the *thread* that started the
-server ends. That is why it is only used one level down, where there is one thread.)
+through its own parent's process id, which changes at that moment on every POSIX system. (Linux
+could tell the server directly, but its "parent death signal" fires when the *thread* that started
+the server ends. That is why it is only used one level down, where there is one thread.)
 
 REMOVE_FOLDER is removed after a parent that died without cleaning up; empty for none.
 """
