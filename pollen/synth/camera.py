@@ -99,7 +99,7 @@ def digitise(rng: np.random.Generator, light: FloatArray, optics: Optics) -> Pix
     if optics.noise_levels > 0.0:
         grain = rng.standard_normal(light.shape, dtype=np.float32)
         # The camera smooths its noise; the factor restores the stated strength after that.
-        grain = cv2.GaussianBlur(grain, (0, 0), 0.7)
+        grain = np.asarray(cv2.GaussianBlur(grain, (0, 0), 0.7), dtype=np.float32)
         light = light + np.float32(2.3 * optics.noise_levels) * grain
     return np.asarray(np.clip(np.rint(light), 0, 255), dtype=np.uint8)
 
@@ -113,8 +113,8 @@ def jpeg_round_trip(pixels: Pixels, quality: int) -> Pixels:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
     ]
     _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), settings)
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    return np.ascontiguousarray(decoded[..., ::-1], dtype=np.uint8)
+    decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), dtype=np.uint8)
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def burn_scale_bar(pixels: Pixels, spec: FrameSpec) -> None:

@@ -21,7 +21,7 @@ _POLYGON_STEP = 8
 @lru_cache(maxsize=1)
 def directions() -> NDArray[np.float64]:
     """(N_DIRECTIONS,) angles in radians, from 0 (right) over pi / 2 (down)."""
-    return np.arange(N_DIRECTIONS) * (2.0 * pi / N_DIRECTIONS)
+    return np.arange(N_DIRECTIONS, dtype=np.float64) * np.float64(2.0 * pi / N_DIRECTIONS)
 
 
 @dataclass(frozen=True)
@@ -168,11 +168,12 @@ def _waves(rng: np.random.Generator, strength: float, highest: int = 8) -> NDArr
     order = np.arange(2, highest)[:, None]
     size = rng.normal(0.0, strength, len(order))[:, None] * (2.0 / order) ** 0.7
     phase = rng.uniform(0.0, 2.0 * pi, len(order))[:, None]
-    return 1.0 + (size * np.cos(order * directions() + phase)).sum(axis=0)
+    waves: NDArray[np.float64] = (size * np.cos(order * directions() + phase)).sum(axis=0)
+    return 1.0 + waves
 
 
 def _notch(rng: np.random.Generator, depth: float, width: float) -> NDArray[np.float64]:
-    turn = np.angle(np.exp(1j * (directions() - rng.uniform(0.0, 2.0 * pi))))
+    turn = np.mod(directions() - rng.uniform(0.0, 2.0 * pi), 2.0 * pi) - pi
     return 1.0 - depth * np.exp(-0.5 * np.square(turn / width))
 
 

@@ -56,7 +56,7 @@ def from_density(
     """Patch of an object that absorbs with an optical density and redirects light.
 
     Args:
-        density: (h, w, 3) natural-logarithm density.
+        density: (h, w, 3) natural-logarithm density, or (h, w, 1) for a neutral grey.
         light: (h, w) or (h, w, 3) gain by refraction.
         x0: left column of the patch in the frame.
         y0: top row of the patch in the frame.
@@ -64,4 +64,6 @@ def from_density(
     transmittance = np.exp(-density)
     if isinstance(light, np.ndarray):
         transmittance *= light if light.ndim == 3 else light[..., None]
-    return Patch(x0, y0, np.asarray(np.clip(transmittance, 0.0, 1.6), dtype=np.float32))
+    shape = (*transmittance.shape[:2], 3)
+    clipped = np.broadcast_to(np.clip(transmittance, 0.0, 1.6), shape)
+    return Patch(x0, y0, np.ascontiguousarray(clipped, dtype=np.float32))

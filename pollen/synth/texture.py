@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating[Any]]
+"""Pictures and textures; float32 in practice, which halves memory and time."""
 
 _ATLAS_SIZE_PX = 512
 _SCALES_PX = (0.6, 0.9, 1.3, 1.9, 2.8, 4.0, 6.0, 9.0, 13.0, 20.0, 30.0)
