@@ -6,9 +6,17 @@ within 0..1.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from math import sqrt
+from math import inf, sqrt
 
-from scipy import stats
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+#: Grains of one picture are more alike than grains of a sample. In the laboratory's labelled
+#: pictures the pooled intra-picture correlation within slides is 0.025 (34 slides; single slides
+#: up to 0.15). No sample of few pictures can show that its own correlation is less, so samples
+#: are never taken as more certain than this value allows.
+LEAST_CORRELATION = 0.03
 
 
 class IntervalMethod(StrEnum):
@@ -16,6 +24,7 @@ class IntervalMethod(StrEnum):
 
     WILSON = "wilson"
     EXACT = "exact"
+    CLUSTERED = "clustered"
 
 
 @dataclass(frozen=True)
@@ -40,12 +49,15 @@ def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, floa
         Low and high bound, each in 0..1.
     """
     _check_counts(successes, n)
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = _normal_quantile(level)
     fraction = successes / n
     centre = (fraction + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * sqrt(fraction * (1 - fraction) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    # Rounding alone could leave -1e-17 at no events.
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At no events and at all the formula gives 0 and 1, but for rounding.
+    return (
+        max(0.0, centre - half) if successes > 0 else 0.0,
+        min(1.0, centre + half) if successes < n else 1.0,
+    )
 
 
 def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
@@ -64,8 +76,10 @@ def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[fl
     """
     _check_counts(successes, n)
     tail = (1 - level) / 2
-    low = float(stats.beta.ppf(tail, successes, n - successes + 1)) if successes > 0 else 0.0
-    high = float(stats.beta.ppf(1 - tail, successes + 1, n - successes)) if successes < n else 1.0
+    low = float(special.betaincinv(successes, n - successes + 1, tail)) if successes > 0 else 0.0
+    high = (
+        float(special.betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
+    )
     return low, high
 
 
@@ -84,6 +98,81 @@ def viability_interval(viable: int, non_viable: int, level: float = 0.95) -> Int
     bounds = (clopper_pearson if of_one_class else wilson)(viable, counted, level)
     method = IntervalMethod.EXACT if of_one_class else IntervalMethod.WILSON
     return Interval(viable / counted, *bounds, method)
+
+
+def clustered_viability(
+    viable: ArrayLike, non_viable: ArrayLike, level: float = 0.95
+) -> Interval | None:
+    """Viability of a sample of several units, the unit being the picture (for groups: the plant).
+
+    The fraction is the ratio estimator, all viable over all counted grains. Its interval is Korn
+    and Graubard's (Survey Methodology 24:193, 1998): the exact binomial interval at the effective
+    sample size ``f(1 - f) / v * (z / t)^2``, where ``v`` is the linearised variance between units
+    (Cochran, Sampling Techniques, 1977, section 6.3) and ``t`` has units - 1 degrees of freedom.
+
+    Few units often look more alike than they are, and with no event at all their variance is 0;
+    either way the effective size is at most the one at :data:`LEAST_CORRELATION`. So the interval
+    at 0 % and 100 % goes on smoothly from its neighbours, and one unit alone still has one, which
+    then rests on the assumed correlation only: callers must say so.
+
+    In simulations (beta-binomial, 8 to 110 grains a picture, correlation up to 0.1, 2 to 30
+    pictures, 80 to 99 % viable) it covered 92.8 % at worst where 95 % was asked, mostly more; the
+    pooled Wilson interval 36 %.
+
+    Args:
+        viable: ``(N,)`` viable grains per unit.
+        non_viable: ``(N,)`` non-viable grains per unit.
+        level: Confidence level.
+
+    Returns:
+        ``None`` where no grain was counted.
+    """
+    events = np.asarray(viable, np.float64)
+    sizes = events + np.asarray(non_viable, np.float64)
+    # A unit without grains says nothing about the fraction.
+    events, sizes = events[sizes > 0], sizes[sizes > 0]
+    if len(sizes) == 0:
+        return None
+    total = float(sizes.sum())
+    fraction = float(events.sum()) / total
+    effective = min(
+        _effective_size(events, sizes, level),
+        total / (1 + (float((sizes**2).sum()) / total - 1) * LEAST_CORRELATION),
+    )
+    # Rounding may put the product a hair above the effective size.
+    low, high = clopper_pearson(min(fraction * effective, effective), effective, level)
+    return Interval(fraction, low, high, IntervalMethod.CLUSTERED)
+
+
+def ratio_variance(events: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
+    """Linearised variance of ``sum(events) / sum(sizes)`` over independent units.
+
+    Cochran (1977), section 6.3, without finite population correction.
+
+    Args:
+        events: ``(N,)`` events per unit, N at least 2.
+        sizes: ``(N,)`` trials per unit.
+    """
+    units = len(sizes)
+    residuals = events - events.sum() / sizes.sum() * sizes
+    return float(units / (units - 1) * (residuals**2).sum() / sizes.sum() ** 2)
+
+
+def _effective_size(events: NDArray[np.float64], sizes: NDArray[np.float64], level: float) -> float:
+    """Number of independent grains that would tell as much; infinite where units do not differ."""
+    if len(sizes) < 2:
+        return inf
+    variance = ratio_variance(events, sizes)
+    fraction = float(events.sum() / sizes.sum())
+    if variance <= 0 or fraction in (0.0, 1.0):
+        return inf
+    t = float(special.stdtrit(len(sizes) - 1, (1 + level) / 2))
+    return fraction * (1 - fraction) / variance * (_normal_quantile(level) / t) ** 2
+
+
+def _normal_quantile(level: float) -> float:
+    """Half width, in standard deviations, of the normal interval that holds ``level``."""
+    return float(special.ndtri((1 + level) / 2))
 
 
 def _check_counts(successes: float, n: float) -> None:
