@@ -33,11 +33,10 @@ def to_8_bit(samples: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> NDAr
         samples: any shape, uint8 or uint16.
         bits: significant bits, 1 to 16; 8 leaves uint8 as it is.
     """
-    if samples.dtype == np.uint8 and bits == 8:  # noqa: PLR2004
+    if samples.dtype == np.uint8 and bits == 8:
         return samples.astype(np.uint8, copy=False)
-    scaled = cv2.convertScaleAbs(
-        np.ascontiguousarray(samples).reshape(samples.shape[0], -1), alpha=255 / (2**bits - 1)
-    )
+    rows = np.ascontiguousarray(samples, samples.dtype).reshape(samples.shape[0], -1)
+    scaled = cv2.convertScaleAbs(rows, alpha=255 / (2**bits - 1))  # type: ignore[arg-type]
     return np.asarray(scaled, np.uint8).reshape(samples.shape)
 
 
@@ -49,7 +48,7 @@ def over_white(rgb: Rgb, alpha: NDArray[np.uint8], *, premultiplied: bool = Fals
         alpha: (height, width) uint8, 255 opaque.
         premultiplied: the colour already contains alpha (TIFF "associated alpha").
     """
-    if alpha.min() == 255:  # noqa: PLR2004
+    if alpha.min() == 255:
         return rgb
     opacity = alpha[..., None].astype(np.float32) / 255
     colour = rgb if premultiplied else rgb * opacity
@@ -63,5 +62,5 @@ def require_colour(samples: int) -> None:
     Raises:
         FrameError: fewer than three samples per pixel.
     """
-    if samples < 3:  # noqa: PLR2004
+    if samples < 3:
         raise FrameError(GREY_REASON)

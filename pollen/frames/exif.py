@@ -17,12 +17,11 @@ def exif_orientation(exif: bytes) -> int:
     try:
         tags.load(exif)
         value = tags.get(_ORIENTATION_TAG, 1)
-    # Pillow raises errors of many classes on a broken block; broken EXIF says nothing.
-    except Exception:
+    except Exception:  # noqa: BLE001 - Pillow raises many kinds; a broken block says nothing
         return 1
     return valid_orientation(value)
 
 
 def valid_orientation(value: object) -> int:
     """`value` where it is an orientation of the standard, else 1."""
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1  # noqa: PLR2004
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1

@@ -9,7 +9,7 @@ Measured on two cores: 4140 x 3096 px, 4:2:0, 5.5 MB in 53 ms (OpenCV 70 ms, Pil
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
+import simplejpeg  # type: ignore[import-untyped]
 
 from pollen.frames.colour import GREY_REASON
 from pollen.frames.errors import FrameError
@@ -73,15 +73,15 @@ def _reason(error: ValueError) -> str:
 
 
 def _exif_segment(data: bytes) -> bytes:
-    """The EXIF block of a JPEG (after `Exif\\0\\0`), or nothing."""
+    """The EXIF block of a JPEG (what follows the word `Exif`), or nothing."""
     position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:  # noqa: PLR2004
+    while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker in (0xDA, 0xD9):
             break
         length = int.from_bytes(data[position + 2 : position + 4], "big")
         body = data[position + 4 : position + 2 + length]
-        if marker == 0xE1 and body.startswith(b"Exif\0\0"):  # noqa: PLR2004
+        if marker == 0xE1 and body.startswith(b"Exif\0\0"):
             return body[6:]
         position += 2 + max(length, 2)
     return b""

@@ -137,7 +137,7 @@ def _other_kind(head: bytes) -> str | None:
 
 
 def _looks_like_text(head: bytes) -> bool:
-    if any(byte < 32 and byte not in b"\t\r\n\f\x1b" for byte in head):  # noqa: PLR2004
+    if any(byte < 32 and byte not in b"\t\r\n\f\x1b" for byte in head):
         return False
     try:
         # Incremental, because the head may end inside a character.

@@ -18,8 +18,9 @@ def check_whole_size(width: int, height: int, max_pixels: int) -> None:
     _check_not_empty(width, height)
     if width * height > max_pixels:
         raise FrameError(
-            f"the picture is {width} x {height} px, more than the {max_pixels / 1e6:.0f} megapixels "
-            "read in one piece: save it as a tiled TIFF, which is read part by part, or crop it"
+            f"{width} x {height} px would have to be decoded in one piece, and the limit is "
+            f"{max_pixels / 1e6:.0f} megapixels: save it as a tiled TIFF, which is read part by "
+            "part, or crop it"
         )
 
 

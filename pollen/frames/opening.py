@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from pollen.frames.czi import open_czi
 from pollen.frames.frame import FrameFile
 from pollen.frames.jpeg import open_jpeg
 from pollen.frames.kinds import Kind, check_kind
 from pollen.frames.limits import MAX_WHOLE_PIXELS
 from pollen.frames.png import open_png
+from pollen.frames.tiff import open_tiff
 
 
 def open_frames(path: Path, name: str, *, max_pixels: int = MAX_WHOLE_PIXELS) -> FrameFile:
@@ -24,5 +26,12 @@ def open_frames(path: Path, name: str, *, max_pixels: int = MAX_WHOLE_PIXELS) ->
         FrameError: the file cannot be read as colour pictures; the text says why and what to do.
         OSError: `path` itself cannot be read, which is no property of the picture.
     """
-    openers = {Kind.JPEG: open_jpeg, Kind.PNG: open_png}
-    return openers[check_kind(path, name)](path, name, max_pixels)
+    match check_kind(path, name):
+        case Kind.JPEG:
+            return open_jpeg(path, name, max_pixels)
+        case Kind.PNG:
+            return open_png(path, name, max_pixels)
+        case Kind.TIFF:
+            return open_tiff(path, name, max_pixels)
+        case Kind.CZI:
+            return open_czi(path, name)

@@ -39,13 +39,13 @@ def _read_header(path: Path, max_pixels: int) -> tuple[int, int, int]:
     """Width, height and orientation, from the chunks before the pixels."""
     with path.open("rb") as file:
         head = file.read(33)
-        if len(head) < 33 or head[12:16] != b"IHDR":  # noqa: PLR2004
+        if len(head) < 33 or head[12:16] != b"IHDR":
             raise FrameError(_TRUNCATED)
         width, height, _, colour_type = struct.unpack(">IIBB", head[16:26])
         if colour_type in _GREY_TYPES:
             raise FrameError(GREY_REASON)
         check_whole_size(width, height, max_pixels)
-        while len(chunk := file.read(8)) == 8:  # noqa: PLR2004
+        while len(chunk := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", chunk)
             if kind == b"eXIf":
                 return width, height, exif_orientation(file.read(min(length, 1 << 20)))
@@ -64,4 +64,4 @@ def _decode(path: Path) -> Rgb:
         raise FrameError(f"the PNG is damaged ({error}): upload it again") from error
     pixels = to_8_bit(samples, samples.dtype.itemsize * 8)
     colour = np.ascontiguousarray(pixels[..., :3])
-    return over_white(colour, pixels[..., 3]) if pixels.shape[2] == 4 else colour  # noqa: PLR2004
+    return over_white(colour, pixels[..., 3]) if pixels.shape[2] == 4 else colour

@@ -1,0 +1,129 @@
+"""CZI (ZEISS), by region through the maker's own library.
+
+libCZI composes a region from the tiles (subblocks) of a scene and holds no more than that region
+and a bounded cache of decoded tiles; where a scene has no tile the picture is black. Pixels come
+as BGR and are turned. A reader is used by one thread at a time, under the file's lock.
+"""
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pollen.frames.channels import rgb_order
+from pollen.frames.colour import GREY_REASON
+from pollen.frames.czi_metadata import CziMetadata, read_metadata
+from pollen.frames.errors import FrameError
+from pollen.frames.frame import Box, Frame, FrameFile, new_lock
+from pollen.frames.guard import refused_as
+from pollen.frames.limits import check_frame_size
+from pollen.frames.samples import CACHE_BYTES, ColourRule, PlanesSource, Samples
+
+if TYPE_CHECKING:
+    from pylibCZIrw.czi import CziReader
+
+_COLOUR_BITS = {"Bgr24": 8, "Bgr48": 16}
+_GREY_BITS = {"Gray8": 8, "Gray16": 16}
+_SPATIAL = ("X", "Y", "C")
+
+
+class _CziPlane:
+    """One plane of one scene."""
+
+    resident_bytes = CACHE_BYTES
+
+    def __init__(
+        self, reader: "CziReader", origin: tuple[int, int], scene: int | None, plane: dict[str, int]
+    ) -> None:
+        self._reader = reader
+        self._origin = origin
+        self._scene = scene
+        self._plane = plane
+
+    def read(self, box: Box) -> Samples:
+        """See `Plane`; colour is turned from BGR to RGB."""
+        x0, y0, x1, y1 = box
+        region = (self._origin[0] + x0, self._origin[1] + y0, x1 - x0, y1 - y0)
+        with refused_as("a part of the CZI cannot be decoded (damaged or truncated)"):
+            pixels = self._reader.read(roi=region, plane=self._plane, scene=self._scene)
+        return np.ascontiguousarray(pixels[..., ::-1])
+
+    def release(self) -> None:
+        """The cache belongs to the reader and goes with it."""
+
+
+def open_czi(path: Path, name: str) -> FrameFile:
+    """One frame per scene, and per focus plane or time point where there are several.
+
+    Raises:
+        FrameError: damaged, or not in colour.
+    """
+    from pylibCZIrw.czi import CacheOptions, CziReader
+
+    with refused_as("the CZI cannot be opened (damaged or truncated)"):
+        reader = CziReader(str(path), cache_options=CacheOptions(max_memory_usage=CACHE_BYTES))
+    try:
+        with refused_as("the CZI's description of itself cannot be read"):
+            frames = _frames(reader, name)
+    except BaseException:
+        reader.close()
+        raise
+    return FrameFile(name, frames, reader.close)
+
+
+def _frames(reader: "CziReader", name: str) -> tuple[Frame, ...]:
+    metadata = read_metadata(reader.raw_metadata)
+    sizes = {dim: stop - start for dim, (start, stop) in reader.total_bounding_box.items()}
+    rule, channels, notes = _colour(reader.pixel_types, metadata)
+    stack = [dim for dim, size in sizes.items() if size > 1 and dim not in _SPATIAL]
+    places = list(itertools.product(*(range(sizes[dim]) for dim in stack)))
+    scenes: dict[int | None, Any] = dict(reader.scenes_bounding_rectangle_no_pyramid)
+    scenes = scenes or {None: reader.total_bounding_rectangle_no_pyramid}
+    lock = new_lock()
+    frames = []
+    for (scene, area), place in itertools.product(sorted(scenes.items()), places):
+        check_frame_size(area.w, area.h)
+        coordinates = dict(zip(stack, place, strict=True))
+        label = [f"scene={scene + 1}"] if scene is not None and len(scenes) > 1 else []
+        label += [f"{dim.lower()}={index + 1}" for dim, index in coordinates.items()]
+        planes = tuple(
+            _CziPlane(reader, (area.x, area.y), scene, {**coordinates, "C": channel})
+            for channel in channels
+        )
+        frames.append(
+            Frame(
+                f"{name}#{'&'.join(label)}" if label else name,
+                size_px=(area.w, area.h),
+                source=PlanesSource(planes, rule),
+                lock=lock,
+                pixel_size_um=metadata.pixel_size_um,
+                notes=notes,
+            )
+        )
+    return tuple(frames)
+
+
+def _colour(
+    pixel_types: dict[int, str], metadata: CziMetadata
+) -> tuple[ColourRule, tuple[int, ...], tuple[str, ...]]:
+    """The colour rule, the channels to read (one, or red, green, blue) and notes."""
+    types = set(pixel_types.values())
+    kind = types.pop() if len(types) == 1 else "mixed"
+    order: tuple[int, ...] = (0,)
+    notes: tuple[str, ...] = ()
+    if kind in _GREY_BITS:
+        if len(pixel_types) == 1:
+            raise FrameError(GREY_REASON)
+        names, colours = metadata.channels(len(pixel_types))
+        order, notes = rgb_order(names, colours)
+    elif kind not in _COLOUR_BITS or len(pixel_types) > 1:
+        found = ", ".join(dict.fromkeys(pixel_types.values()))
+        raise FrameError(
+            f"the CZI has {len(pixel_types)} channel(s) of type {found}, expected one colour "
+            "channel of 8 or 16 bit (Bgr24 or Bgr48): export it in colour (RGB)"
+        )
+    container = (_COLOUR_BITS | _GREY_BITS)[kind]
+    if container == 16 and metadata.bits is not None:
+        return ColourRule(metadata.bits), order, notes
+    return ColourRule(container, bits_known=container == 8), order, notes

@@ -1,0 +1,216 @@
+"""TIFF, BigTIFF, OME-TIFF and ImageJ hyperstacks: which pages are frames.
+
+Pages are read by region: uncompressed ones are mapped for the time of a read, others are decoded
+strip by strip or tile by tile with a bounded cache, so the memory held does not grow with the size
+of the slide. Thumbnails, pyramid levels and masks are no frames.
+"""
+
+import logging
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pollen.frames.channels import rgb_order
+from pollen.frames.colour import GREY_REASON
+from pollen.frames.errors import FrameError
+from pollen.frames.exif import valid_orientation
+from pollen.frames.frame import Frame, FrameFile, new_lock
+from pollen.frames.guard import refused_as
+from pollen.frames.samples import ColourRule, MappedPlane, Plane, PlanesSource
+from pollen.frames.tiff_metadata import (
+    ImageMetadata,
+    image_metadata,
+    page_bits,
+    page_pixel_size_um,
+)
+from pollen.frames.tiff_pages import (
+    check_samples,
+    colour_rule,
+    keyframe_of,
+    page_notes,
+    page_plane,
+    sample_rule,
+    samples_per_pixel,
+    stored_dtype,
+)
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
+
+_WHOLE_SLIDE = ("svs", "ndpi", "scn", "bif", "qpi", "philips", "avs")
+"""Kinds whose first series is the slide and whose others are labels, macros and thumbnails."""
+
+_REDUCED, _MASK = 1, 4
+"""Bits of the tag NewSubfileType."""
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """What becomes a frame: one plane, or three that are red, green and blue."""
+
+    page: "TiffPage"
+    planes: tuple[Plane, ...]
+    rule: ColourRule
+    pixel_size_um: float | None
+    notes: tuple[str, ...] = ()
+
+
+def open_tiff(path: Path, name: str, max_pixels: int) -> FrameFile:
+    """One frame per page that is a picture of its own.
+
+    Raises:
+        FrameError: damaged, truncated, not in colour, or of a kind that cannot be read.
+    """
+    from tifffile import TiffFile
+
+    # What tifffile would log about a damaged file is checked here and becomes the reason.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    with refused_as("the TIFF cannot be opened (damaged or truncated)"):
+        file = TiffFile(path)
+    try:
+        with refused_as("the structure of the TIFF cannot be read (damaged or truncated)"):
+            pictures = _pictures(file, path, max_pixels)
+            frames = _frames(pictures, name)
+    except BaseException:
+        file.close()
+        raise
+    return FrameFile(name, frames, file.close)
+
+
+def _frames(pictures: list[_Picture], name: str) -> tuple[Frame, ...]:
+    if not pictures:
+        raise FrameError(
+            "the TIFF holds no picture (only thumbnails or masks): export the full picture"
+        )
+    lock = new_lock()
+    return tuple(
+        Frame(
+            name if len(pictures) == 1 else f"{name}#page={number}",
+            size_px=(picture.page.imagewidth, picture.page.imagelength),
+            source=PlanesSource(picture.planes, picture.rule),
+            lock=lock,
+            pixel_size_um=picture.pixel_size_um,
+            orientation=valid_orientation(picture.page.tags.valueof(274, 1)),
+            notes=picture.notes,
+        )
+        for number, picture in enumerate(pictures, 1)
+    )
+
+
+def _pictures(file: "TiffFile", path: Path, max_pixels: int) -> list[_Picture]:
+    _check_chain(file)
+    if file.is_ome or file.is_imagej or file.is_shaped:
+        series = file.series
+        metadata = image_metadata(file, len(series))
+        return [
+            picture
+            for image, said in zip(series, metadata, strict=True)
+            for picture in _series_pictures(image, said, path, max_pixels)
+        ]
+    if any(getattr(file, f"is_{kind}", False) for kind in _WHOLE_SLIDE):
+        return [_page_picture(file.series[0].keyframe, path, max_pixels)]
+    pages = [page for page in map(keyframe_of, file.pages) if _is_picture(page)]
+    return [
+        _numbered(page, number if len(pages) > 1 else None, path, max_pixels)
+        for number, page in enumerate(pages, 1)
+    ]
+
+
+def _check_chain(file: "TiffFile") -> None:
+    """Refuse a file whose list of pages breaks off: tifffile would read the pages before it.
+
+    Raises:
+        FrameError: no page, or the last page found points to one that is not there.
+    """
+    pages = len(file.pages)
+    if pages == 0:
+        raise FrameError("the TIFF holds no page (truncated or damaged): upload it again")
+    form, handle = file.tiff, file.filehandle
+    handle.seek(file.pages[pages - 1].offset)
+    tags = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))[0]
+    handle.seek(tags * form.tagsize, 1)
+    following = struct.unpack(form.offsetformat, handle.read(form.offsetsize))[0]
+    if following != 0:
+        raise FrameError(
+            f"the file ends early (truncated TIFF: page {pages + 1} is not there): upload it again"
+        )
+
+
+def _is_picture(page: "TiffPage") -> bool:
+    """Whether a page is a picture of its own: no reduced copy and no mask."""
+    return not (page.subfiletype & (_REDUCED | _MASK)) and page.tags.valueof(255) != 2
+
+
+def _numbered(page: "TiffPage", number: int | None, path: Path, max_pixels: int) -> _Picture:
+    try:
+        return _page_picture(page, path, max_pixels)
+    except FrameError as error:
+        if number is None:
+            raise
+        raise error.within(f"page {number}") from error
+
+
+def _page_picture(page: "TiffPage", path: Path, max_pixels: int) -> _Picture:
+    """A page that is a colour picture by itself."""
+    check_samples(page)
+    rule = colour_rule(page, page_bits(page))
+    plane = page_plane(page, path, max_pixels)
+    return _Picture(page, (plane,), rule, page_pixel_size_um(page), page_notes(page))
+
+
+def _series_pictures(
+    series: "TiffPageSeries", said: ImageMetadata, path: Path, max_pixels: int
+) -> list[_Picture]:
+    """The pictures of an image whose axes are known: T, Z... one by one, C put together."""
+    page = series.keyframe
+    check_samples(page)
+    axes, shape = series.get_axes(squeeze=False), series.get_shape(squeeze=False)
+    # A TIFF page may hold the channels itself, as samples in planes of their own.
+    inside = "YXSC" if page.shaped[0] > 1 else "YXS"
+    outer = [(axis, size) for axis, size in zip(axes, shape, strict=True) if axis not in inside]
+    planes = _planes(series, int(np.prod([size for _, size in outer])), path, max_pixels)
+    channels = dict(outer).get("C", 1)
+    size = said.pixel_size_um or page_pixel_size_um(page)
+    bits = said.bits or page_bits(page)
+    if channels == 1 or samples_per_pixel(page) > 1:
+        rule = colour_rule(page, bits)
+        return [_Picture(page, (plane,), rule, size) for plane in planes]
+    if int(page.photometric) != 1:
+        raise FrameError(GREY_REASON)
+    order, notes = rgb_order(*said.channels(channels))
+    numbers = np.arange(len(planes)).reshape([length for _, length in outer])
+    by_channel = np.moveaxis(numbers, [axis for axis, _ in outer].index("C"), -1)
+    rule = sample_rule(page, bits)
+    return [
+        _Picture(page, tuple(planes[row[channel]] for channel in order), rule, size, notes)
+        for row in by_channel.reshape(-1, channels)
+    ]
+
+
+def _planes(series: "TiffPageSeries", count: int, path: Path, max_pixels: int) -> list[Plane]:
+    """The planes of an image in the order of its axes: a page each, or one run in the file."""
+    pages: list[TiffPage | TiffFrame | None] = list(series.pages)
+    if series.is_multifile or any(page is None for page in pages):
+        raise FrameError(
+            "the OME-TIFF refers to planes in other files: export it as one self-contained file"
+        )
+    if len(pages) == count:
+        return [page_plane(page, path, max_pixels) for page in pages if page is not None]
+    page, start = series.keyframe, series.dataoffset
+    if start is None or page.shaped[0] != 1:
+        raise FrameError(
+            f"the TIFF lists {len(pages)} of its {count} planes: it is damaged, export it anew"
+        )
+    if start + count * page.nbytes > page.parent.filehandle.size:
+        raise FrameError(
+            f"the file ends early (truncated TIFF: not all of {count} planes are there): upload "
+            "it again"
+        )
+    shape = (page.imagelength, page.imagewidth, int(page.shaped[4]))
+    return [
+        MappedPlane(path, start + number * page.nbytes, shape, stored_dtype(page))
+        for number in range(count)
+    ]
