@@ -1,0 +1,52 @@
+# Everything a fresh machine needs is `make demo` or `make test`: both set up .venv first.
+
+BIN := .venv/bin
+STAMP := .venv/.up-to-date
+DATA ?= ../shared/data/pollen
+LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint format lock model bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## make or update .venv from the lock (PYTHON=... names an interpreter)
+
+$(STAMP): requirements-dev.lock pyproject.toml tools/setup_environment.sh
+	@PYTHON="$(PYTHON)" tools/setup_environment.sh
+	@touch $@
+
+demo: venv ## count sample micrographs over a real S3 and a real Prefect server, into demo-output/
+	$(BIN)/pollen demo --output demo-output
+
+test: venv ## run the tests (ARGS="-k name" for some of them)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: venv ## check style, types, the floors and the locks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	tools/check_locks.sh
+
+format: venv ## format the code and mend what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: venv ## remake the locks after a change of pyproject.toml (UPGRADE=1 also takes newer versions)
+	$(BIN)/uv pip compile $(LOCK_FLAGS) --extra embedded pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile $(LOCK_FLAGS) --extra embedded --extra dev -c requirements.lock \
+		pyproject.toml -o requirements-dev.lock
+	tools/check_locks.sh
+
+model: venv ## train the bundled model again (DATA=folder of labelled pictures)
+	$(BIN)/python -m pollen.bundled.train $(DATA)
+
+bench: venv ## measure speed and memory, figures side by side
+	$(BIN)/python -m benchmarks
+
+clean: ## remove .venv, caches and what the demo made
+	rm -rf .venv demo-output build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
