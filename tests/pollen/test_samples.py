@@ -1,0 +1,134 @@
+import polars as pl
+import pytest
+
+from pollen.samples import (
+    NO_FOLDER,
+    NO_GRAIN,
+    ONE_PICTURE,
+    SAMPLE_COLUMNS,
+    Sample,
+    sample_of,
+    summarise_samples,
+)
+from pollen.settings import DetectSettings
+from pollen.stats import clustered_viability
+
+PATTERN = DetectSettings().sample_pattern
+
+
+@pytest.mark.parametrize(
+    ("filename", "expected"),
+    [
+        ("1-3-F_S4x_B.png", Sample("1-3-F_S4x_B", "1-3-F", "S4x", "B")),
+        ("plates/day 1/6-6-H_2x_ACrop_0.png", Sample("6-6-H_2x_A", "6-6-H", "2x", "A")),
+        ("4-1-B_s2X_D_train75_png.rf.e3c5.jpg", Sample("4-1-B_S2x_D", "4-1-B", "S2x", "D")),
+        ("2-13-A_4x_CCrop_8.czi#scene=2", Sample("2-13-A_4x_C", "2-13-A", "4x", "C")),
+        ("Image 0001.tif", Sample(NO_FOLDER)),
+        ("plates/day 1/Image 0001.tif", Sample("plates/day 1/")),
+        ("1-3-F_S4x_B/Image 0001.tif", Sample("1-3-F_S4x_B/")),
+    ],
+)
+def test_sample_of_a_file_name(filename: str, expected: Sample) -> None:
+    assert sample_of(filename, PATTERN) == expected
+
+
+def test_selfed_and_plain_ploidies_stay_apart_whatever_the_case() -> None:
+    labels = {
+        ploidy: sample_of(f"1-1-A_{ploidy}_B.png", PATTERN).label
+        for ploidy in ("2x", "2X", "s2x", "S2x")
+    }
+    assert labels["2x"] == labels["2X"]
+    assert labels["s2x"] == labels["S2x"]
+    assert labels["2x"] != labels["S2x"]
+
+
+def test_a_pattern_may_name_only_some_parts() -> None:
+    assert sample_of("P7-slide2.png", r"(?P<plant>P\d+)") == Sample("P7", "P7")
+    assert sample_of("P7.png", r"(?P<plant>P\d+)(-(?P<replicate>\w+))?") == Sample("P7", "P7")
+    # All groups empty says as much as no match.
+    assert sample_of("a/P7.png", r"(?P<plant>Q\d+)?") == Sample("a/")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("(?P<plant>", "not a regular expression"), (r"(\d+)-(\d+)", "at least one of the groups")],
+)
+def test_unusable_patterns_say_what_was_expected(pattern: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sample_of("a.png", pattern)
+    with pytest.raises(ValueError, match=message):
+        summarise_samples(counts([]), pattern)
+
+
+def counts(rows: list[tuple[str, int | None, int | None, str, bool, str]]) -> pl.DataFrame:
+    schema = {
+        "filename": pl.String,
+        "viable": pl.Int64,
+        "non_viable": pl.Int64,
+        "status": pl.String,
+        "input_present": pl.Boolean,
+        "flags": pl.String,
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def test_samples_sum_what_is_present_and_counted() -> None:
+    table = summarise_samples(
+        counts(
+            [
+                ("1-1-A_2x_B_2.png", 80, 20, "ok", True, ""),
+                ("1-1-A_2x_B_1.png", 95, 5, "ok", True, "blurred"),
+                ("1-1-A_2x_B_3.png", 0, 0, "empty", True, ""),
+                ("1-1-A_2x_B_4.png", None, None, "failed", True, ""),
+                ("1-1-A_2x_B_5.png", 1, 99, "ok", False, ""),
+                ("day 2/x.png", 10, 0, "ok", True, ""),
+                ("1-1-A_2x_A_1.png", None, None, "failed", True, ""),
+            ]
+        ),
+        PATTERN,
+    )
+    assert table.schema == SAMPLE_COLUMNS
+    assert table["sample"].to_list() == ["1-1-A_2x_A", "1-1-A_2x_B", "day 2/"]
+    failed, mixed, folder = table.to_dicts()
+    interval = clustered_viability([95, 80, 0], [5, 20, 0])
+    assert interval is not None
+    assert mixed == {
+        "sample": "1-1-A_2x_B",
+        "plant": "1-1-A",
+        "ploidy": "2x",
+        "replicate": "B",
+        "images": 3,
+        "failed_images": 1,
+        "viable": 175,
+        "non_viable": 25,
+        "viability": 0.875,
+        "viability_low": round(interval.low, 4),
+        "viability_high": round(interval.high, 4),
+        "interval_method": "clustered",
+        "flags": "blurred (1 of 3)",
+    }
+    assert (failed["images"], failed["failed_images"], failed["viability"]) == (0, 1, None)
+    assert failed["flags"] == NO_GRAIN
+    assert (folder["viability"], folder["viability_high"], folder["flags"]) == (
+        1.0,
+        1.0,
+        ONE_PICTURE,
+    )
+    assert folder["viability_low"] < 0.75
+
+
+def test_order_of_the_input_does_not_matter() -> None:
+    rows: list[tuple[str, int | None, int | None, str, bool, str]] = [
+        (f"{plant}-1-A_S2x_B_{number}.png", 50 + number, number, "ok", True, "")
+        for plant in (2, 10, 1)
+        for number in range(5)
+    ]
+    table = summarise_samples(counts(rows), PATTERN)
+    assert table.equals(summarise_samples(counts(rows[::-1]), PATTERN))
+    assert table["images"].to_list() == [5, 5, 5]
+
+
+def test_no_pictures_make_an_empty_table() -> None:
+    table = summarise_samples(counts([]), PATTERN)
+    assert table.height == 0
+    assert table.schema == SAMPLE_COLUMNS
