@@ -64,7 +64,10 @@ install_uv() {
 
 install_lock() {
     echo "Installing $(grep -c '^[a-z]' "$lock") pinned packages; PyTorch makes it several GB the first time"
-    if .venv/bin/uv pip sync --python .venv/bin/python --require-hashes --compile-bytecode "$lock"; then
+    local quiet=""
+    [ -t 2 ] || quiet=--quiet # without a terminal there is no progress bar, only a list of 200 names
+    # shellcheck disable=SC2086 # no word if empty
+    if .venv/bin/uv pip sync $quiet --python .venv/bin/python --require-hashes --compile-bytecode "$lock"; then
         return
     fi
     # pip knows package indexes, proxies and certificates from configuration that uv does not read.
