@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pollen.classes import GrainClass
 from pollen.counting import CountedFrame, Exclusion
 from pollen.settings import EdgeRule
-from pollen.stats import viability_interval
+from pollen.stats import percent, viability_interval
 
 RgbArray = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -201,11 +201,8 @@ def _result_entries(
     interval = viability_interval(*(counted.count(grain_class) for grain_class in GrainClass))
     result = "no grain counted"
     if interval:
-        bounds = f"{interval.low:.1%} to {interval.high:.1%}"
-        result = f"stained viable {interval.estimate:.1%} (95 % interval {bounds})".replace(
-            "%", " %"
-        )
-        result = result.replace("95  %", "95 %")
+        bounds = f"{percent(interval.low)} to {percent(interval.high)}"
+        result = f"stained viable {percent(interval.estimate)} (95 % interval {bounds})"
     entries = [_text(font, result)]
     if caption.edge_rule is not EdgeRule.ALL:
         entries.append(_swatch(font, FORBIDDEN_LINE, "grains touching this line are not counted"))

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import polars as pl
 
-from pollen.stats import clustered_viability
+from pollen.stats import Interval, clustered_viability
 from pollen.tables import Status
 
 #: Label of the pictures that lie in no folder and whose names say nothing.
@@ -100,6 +100,22 @@ def summarise_samples(counts: pl.DataFrame, pattern: str) -> pl.DataFrame:
         groups.setdefault(sample_of(filename, pattern), []).append(number)
     rows = [_summary(sample, present[groups[sample]]) for sample in sorted(groups)]
     return pl.DataFrame(rows, schema=SAMPLE_COLUMNS, orient="row")
+
+
+def overall_viability(counts: pl.DataFrame) -> Interval | None:
+    """Viability of all pictures together that are present and counted, the picture as the unit.
+
+    Args:
+        counts: The rows of ``pollen_counts.csv``.
+
+    Returns:
+        ``None`` where no grain was counted.
+    """
+    counted = counts.filter(pl.col("input_present") & (pl.col("status") != str(Status.FAILED)))
+    viable, non_viable = (
+        counted[name].cast(pl.Int64).fill_null(0).to_numpy() for name in ("viable", "non_viable")
+    )
+    return clustered_viability(viable, non_viable)
 
 
 def _summary(sample: Sample, pictures: pl.DataFrame) -> dict[str, object]:

@@ -144,6 +144,15 @@ def clustered_viability(
     return Interval(fraction, low, high, IntervalMethod.CLUSTERED)
 
 
+def percent(fraction: float) -> str:
+    """A fraction for people: ``91.2 %``; ``100 %`` and ``0 %`` only where it is all or none."""
+    if fraction in (0, 1):
+        return f"{100 * fraction:.0f}\N{NO-BREAK SPACE}%"
+    texts = (f"{100 * fraction:.{decimals}f}" for decimals in range(1, 6))
+    text = next((text for text in texts if 0 < float(text) < 100), f"{100 * fraction:.1g}")
+    return f"{text}\N{NO-BREAK SPACE}%"
+
+
 def ratio_variance(events: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
     """Linearised variance of ``sum(events) / sum(sizes)`` over independent units.
 

@@ -7,6 +7,7 @@ from pollen.samples import (
     ONE_PICTURE,
     SAMPLE_COLUMNS,
     Sample,
+    overall_viability,
     sample_of,
     summarise_samples,
 )
@@ -132,3 +133,16 @@ def test_no_pictures_make_an_empty_table() -> None:
     table = summarise_samples(counts([]), PATTERN)
     assert table.height == 0
     assert table.schema == SAMPLE_COLUMNS
+
+
+def test_overall_viability_takes_pictures_that_are_present_and_counted() -> None:
+    table = counts(
+        [
+            ("a.png", 90, 10, "ok", True, ""),
+            ("b.png", 70, 30, "ok", True, ""),
+            ("c.png", 0, 100, "ok", False, ""),
+            ("d.png", None, None, "failed", True, ""),
+        ]
+    )
+    assert overall_viability(table) == clustered_viability([90, 70], [10, 30])
+    assert overall_viability(table.head(0)) is None

@@ -12,6 +12,7 @@ from pollen.stats import (
     IntervalMethod,
     clopper_pearson,
     clustered_viability,
+    percent,
     ratio_variance,
     viability_interval,
     wilson,
@@ -203,3 +204,20 @@ def test_pooling_the_grains_would_not_cover() -> None:
         low, high = wilson(int(viable.sum()), int(viable.sum() + non_viable.sum()))
         hits += low <= 0.8 <= high
     assert hits / 300 < 0.75
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [
+        (0.912, "91.2 %"),
+        (1.0, "100 %"),
+        (0.0, "0 %"),
+        (0.9998, "99.98 %"),
+        (0.0004, "0.04 %"),
+        (0.1, "10.0 %"),
+        (0.01, "1.0 %"),
+        (0.99995, "99.995 %"),
+    ],
+)
+def test_percent_never_rounds_to_all_or_none(fraction: float, text: str) -> None:
+    assert percent(fraction) == text.replace(" ", "\N{NO-BREAK SPACE}")
