@@ -61,7 +61,7 @@ def background_rows(coarse: FloatArray, width_px: int, first: int, last: int) ->
 
 def optics_margin_px(optics: Optics) -> int:
     """Rows beyond a band that its picture depends on."""
-    return int(4.0 * optics.blur_px + optics.fringe_px) + 6
+    return int(10.0 * optics.blur_px + optics.fringe_px) + 6
 
 
 def expose(light: FloatArray, optics: Optics) -> FloatArray:
@@ -71,7 +71,7 @@ def expose(light: FloatArray, optics: Optics) -> FloatArray:
     if optics.fringe_px > 0.05:
         light = _fringed(light, optics)
     if optics.sharpening > 0.0:
-        soft = cv2.GaussianBlur(light, (0, 0), 1.2)
+        soft = cv2.GaussianBlur(light, (0, 0), max(1.0, 1.5 * optics.blur_px))
         light = light + np.float32(optics.sharpening) * (light - soft)
     return np.asarray(light, dtype=np.float32)
 

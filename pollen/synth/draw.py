@@ -12,13 +12,12 @@ _VIABLE_RGB: tuple[tuple[RGB, float], ...] = (
     ((172.0, 26.0, 92.0), 0.28),  # crimson
     ((192.0, 38.0, 122.0), 0.17),  # magenta
     ((124.0, 12.0, 70.0), 0.13),  # purple, almost black at the edge
-    ((198.0, 74.0, 128.0), 0.12),  # pink, under-stained
+    ((196.0, 70.0, 132.0), 0.08),  # pink, under-stained
 )
 _NON_VIABLE_RGB: tuple[tuple[RGB, float], ...] = (
-    ((174.0, 100.0, 126.0), 0.50),  # pink
-    ((172.0, 128.0, 120.0), 0.18),  # brownish
-    ((158.0, 92.0, 118.0), 0.20),  # mauve
-    ((132.0, 70.0, 98.0), 0.12),  # dark mauve
+    ((174.0, 104.0, 128.0), 0.55),  # pink
+    ((176.0, 128.0, 122.0), 0.22),  # brownish
+    ((158.0, 90.0, 116.0), 0.23),  # mauve
 )
 _BACKGROUND_TINT: tuple[tuple[RGB, float], ...] = (
     ((0.0, 1.0, 0.0), 0.38),  # grey
@@ -142,7 +141,7 @@ def _draw_stain(rng: np.random.Generator, background: Background) -> Stain:
     return Stain(
         viable_rgb=_rgb(viable + rng.normal(0.0, (5.0, 5.0, 9.0)), 4.0, 235.0),
         viable_spread=float(rng.uniform(0.04, 0.2)),
-        pale_share=float(rng.choice([0.0, 0.03, 0.15, 0.4], p=[0.4, 0.3, 0.2, 0.1])),
+        pale_share=float(rng.choice([0.0, 0.03, 0.15, 0.4], p=[0.45, 0.3, 0.17, 0.08])),
         non_viable_rgb=_rgb(empty + rng.normal(0.0, 6.0, 3), 30.0, 235.0),
         looks=looks,
         flecks=float(rng.choice([0.0, 0.3, 0.9], p=[0.4, 0.3, 0.3]) * rng.uniform(0.5, 1.1)),
@@ -156,15 +155,15 @@ def _draw_optics(rng: np.random.Generator, diameter: float) -> Optics:
     scale = diameter / 60.0
     black_edge = rng.uniform(0.3, 1.0) if rng.random() < 0.15 else rng.uniform(0.0, 0.15)
     return Optics(
-        blur_px=float(0.55 + (1.0 - focus) * 2.0 * scale + rng.gamma(1.0, 0.15)),
-        defocus_spread_px=float(rng.gamma(1.2, 0.35) * scale),
+        blur_px=float(0.5 + (1.0 - focus) ** 2 * 2.2 * scale + 0.25 * (scale - 0.7)),
+        defocus_spread_px=float(rng.gamma(1.2, 0.25) * scale),
         light_angle_deg=float(rng.normal(225.0, 70.0) % 360.0),
-        limb=float(rng.uniform(0.1, 1.0)),
+        limb=float(rng.uniform(0.2, 1.1)),
         black_edge=float(black_edge),
-        halo=float(rng.uniform(0.15, 1.0) * (0.35 + 0.65 * focus)),
+        halo=float(rng.uniform(0.1, 1.0) * (0.35 + 0.65 * focus)),
         exine=float(rng.uniform(0.2, 1.0) * (0.3 + 0.7 * focus)),
-        fringe_px=float(abs(rng.normal(0.0, 1.1)) * scale**0.5),
-        sharpening=float(rng.uniform(0.0, 1.2)),
+        fringe_px=float(rng.gamma(1.8, 0.8) * scale**0.5),
+        sharpening=float(rng.uniform(0.2, 1.8)),
         noise_levels=float(np.clip(rng.gamma(4.0, 0.09), 0.1, 1.0)),
         jpeg_quality=int(rng.choice([90, 95, 95, 95, 98])),
     )

@@ -14,6 +14,7 @@ from pollen.synth.texture import FloatArray, bump, density, noise, step
 
 _WALL_TINT = np.array([0.85, 1.12, 1.0], np.float32)
 _DARK_TINT = np.array([1.1, 1.1, 0.62], np.float32)
+_HUE_TINT = np.array([-0.6, 0.3, 1.2], np.float32)
 _STAIN_DENSITY = np.array([0.25, 1.5, 0.75], np.float32)
 
 
@@ -55,12 +56,13 @@ def empty_patch(
     _wrinkles(rng, canvas, look)
     _draw_inside(rng, canvas, look)
     pale = density(spec.stain.non_viable_rgb, spec.background.rgb)
-    pale = pale * np.exp(rng.normal(0.0, 0.18, 3) + rng.normal(0.0, 0.2)).astype(np.float32)
+    pale = pale * np.exp(rng.normal(0.0, 0.09, 3) + rng.normal(-0.12, 0.12)).astype(np.float32)
     if look is EmptyLook.GHOST:
-        pale = pale * np.float32(rng.uniform(0.15, 0.7))
+        pale = pale * np.float32(rng.uniform(0.3, 0.9))
     inside = step(grid.depth - 0.5, 1.2)
     total = inside[..., None] * (
         pale * (1.0 + 0.25 * canvas.stain)[..., None]
+        + _hues(rng, canvas)
         + np.maximum(canvas.stain, -0.1)[..., None] * _STAIN_DENSITY * 0.55
         + canvas.dark[..., None] * _WALL_TINT
     )
@@ -86,20 +88,29 @@ def _draw_inside(rng: np.random.Generator, canvas: _Canvas, look: EmptyLook) -> 
     elif look is EmptyLook.LOBED:
         _furrows(rng, canvas)
     elif look is EmptyLook.DARK:
-        canvas.dark += np.float32(rng.uniform(0.05, 0.45))
+        canvas.dark += np.float32(rng.uniform(0.0, 0.25))
         _fold(rng, canvas, rng.uniform(0.2, 0.9))
     elif rng.random() < 0.5:
         _fold(rng, canvas, rng.uniform(0.15, 0.5))
 
 
+def _hues(rng: np.random.Generator, canvas: _Canvas) -> FloatArray:
+    """(h, w, 3) drift of the colour between orange and violet across one grain."""
+    drift = noise(rng, canvas.grid.shape, 0.35 * canvas.radius)
+    drift = drift + noise(rng, canvas.grid.shape, max(1.3, 0.1 * canvas.radius))
+    return np.asarray(np.float32(rng.uniform(0.02, 0.09)) * drift[..., None] * _HUE_TINT)
+
+
 def _wrinkles(rng: np.random.Generator, canvas: _Canvas, look: EmptyLook) -> None:
     """Fine unevenness of the whole wall, seen by its relief."""
-    strength = rng.uniform(0.3, 1.0) * (1.6 if look is EmptyLook.CRUMPLED else 0.8)
-    height = noise(rng, canvas.grid.shape, max(1.0, rng.uniform(0.05, 0.14) * canvas.radius))
+    strength = rng.uniform(0.3, 1.0) * (1.5 if look is EmptyLook.CRUMPLED else 1.0)
+    coarse_px = max(1.3, rng.uniform(0.05, 0.13) * canvas.radius)
+    height = noise(rng, canvas.grid.shape, coarse_px)
+    height = height * np.float32(0.6 * coarse_px) + noise(rng, canvas.grid.shape, 1.1)
     gradient_y, gradient_x = np.gradient(height)
     slope = gradient_x * canvas.light[0] + gradient_y * canvas.light[1]
-    canvas.relief += np.float32(-0.14 * strength) * slope
-    canvas.stain += np.float32(0.12 * strength) * height
+    canvas.relief += np.float32(-0.2 * strength) * slope
+    canvas.stain += np.float32(0.16 * strength) * height
     canvas.stain += np.float32(0.2 * strength) * noise(rng, canvas.grid.shape, 0.25 * canvas.radius)
 
 
@@ -110,13 +121,13 @@ def _fold(rng: np.random.Generator, canvas: _Canvas, strength: float) -> None:
     bend = rng.normal(0.0, 0.5)
     across = across - rng.normal(0.0, 0.3) - np.float32(bend) * np.square(along)
     along = along - rng.normal(0.0, 0.25)
-    width = rng.uniform(0.05, 0.13)
+    width = max(0.8 / canvas.radius, rng.uniform(0.02, 0.09))
     ends = step(rng.uniform(0.35, 0.85) - np.abs(along), 0.25)
     crease = bump(across, width) * ends
     flank = across / np.float32(width) * bump(across, 1.4 * width) * ends
     canvas.stain += np.float32(strength) * crease
-    canvas.dark += np.float32(0.35 * strength * rng.random()) * crease
-    canvas.relief += np.float32(0.38 * strength * canvas.lit(angle)) * flank
+    canvas.dark += np.float32(0.7 * strength * rng.random()) * crease
+    canvas.relief += np.float32(0.45 * strength * canvas.lit(angle)) * flank
     if rng.random() < 0.35:
         canvas.relief += np.float32(0.35 * strength) * bump(across - 1.8 * width, width) * ends
 
@@ -184,21 +195,22 @@ def _wall_density(
         (grid.dx * canvas.light[0] + grid.dy * canvas.light[1])
         / np.maximum(np.hypot(grid.dx, grid.dy), 1e-3)
     )
-    width = max(0.8, radius * rng.uniform(0.035, 0.075))
-    strength = rng.uniform(0.35, 1.0) * (0.6 + 0.4 * spec.optics.exine)
-    uneven = 1.0 + 0.3 * noise(rng, grid.shape, 0.2 * radius)
-    side = 0.45 + 0.75 * towards_dark
-    line = bump(grid.depth - 1.3 * width, width) * strength * side * uneven
-    second = rng.uniform(0.12, 0.3) * radius
-    line = line + bump(grid.depth - second, 1.3 * width) * rng.uniform(0.0, 0.45) * strength
+    width = max(0.8, radius * rng.uniform(0.03, 0.07))
+    strength = rng.uniform(0.5, 1.5) * (0.5 + 0.5 * spec.optics.exine)
+    uneven = 1.0 + 0.3 * noise(rng, grid.shape, 0.2 * radius) + 0.25 * noise(rng, grid.shape, 1.3)
+    side = 0.35 + 0.75 * towards_dark
+    # People outline a grain just outside its dark line.
+    line = bump(grid.depth - 1.2 * width - 0.04 * radius, width) * strength * side * uneven
+    second = rng.uniform(0.15, 0.32) * radius
+    line = line + bump(grid.depth - second, 1.3 * width) * rng.uniform(0.0, 0.5) * strength
     total = np.maximum(line, 0.0)[..., None] * _WALL_TINT
     black = spec.optics.black_edge * rng.uniform(0.6, 1.1)
     if look is EmptyLook.DARK:
-        black = max(black, rng.uniform(0.3, 0.9))
+        black = max(black, rng.uniform(0.2, 0.7))
     broad = np.exp(-np.square(np.maximum(grid.depth, 0.0) / np.float32(0.28 * radius)))
     inside = step(grid.depth - 0.5, 1.2)
-    total = total + (1.5 * black * inside * broad * side)[..., None] * _DARK_TINT
-    return np.asarray(total, dtype=np.float32)
+    edge = (1.5 * black * inside * broad * side)[..., None] * _DARK_TINT
+    return np.asarray(total + edge, dtype=np.float32)
 
 
 def _halo(rng: np.random.Generator, canvas: _Canvas, spec: FrameSpec) -> FloatArray:
@@ -210,4 +222,4 @@ def _halo(rng: np.random.Generator, canvas: _Canvas, spec: FrameSpec) -> FloatAr
         canvas.radius
     )
     strength = spec.optics.halo * rng.uniform(0.6, 1.5)
-    return np.asarray(0.30 * strength * ring * np.clip(0.7 - 0.4 * offside, 0.1, 1.2))
+    return np.asarray(0.24 * strength * ring * np.clip(0.6 - 0.5 * offside, 0.05, 1.2))

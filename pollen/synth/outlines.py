@@ -155,12 +155,16 @@ def _lens(rng: np.random.Generator, axis_ratio: float) -> NDArray[np.float64]:
 
 
 def _lobes(rng: np.random.Generator) -> NDArray[np.float64]:
-    count = int(rng.choice([2, 3, 3, 3, 4]))
-    phase = rng.uniform(0.0, 2.0 * pi)
-    depth = rng.uniform(0.12, 0.4)
-    furrow = np.abs(np.sin((directions() - phase) * count / 2.0))
-    radii = _ellipse(rng, rng.uniform(0.85, 1.0)) * _waves(rng, 0.02)
-    return radii * (1.0 - depth * np.exp(-furrow / rng.uniform(0.12, 0.45)))
+    """Two to four lobes of unequal width with furrows of unequal depth between them."""
+    count = int(rng.choice([2, 3, 4], p=[0.2, 0.7, 0.1]))
+    radii = _ellipse(rng, rng.uniform(0.8, 1.0)) * _waves(rng, 0.025)
+    start = rng.uniform(0.0, 2.0 * pi)
+    for lobe in range(count):
+        middle = start + 2.0 * pi * lobe / count + rng.normal(0.0, 0.18)
+        turn = np.abs(np.mod(directions() - middle + pi, 2.0 * pi) - pi)
+        depth, width = rng.uniform(0.06, 0.34), rng.uniform(0.12, 0.4)
+        radii *= 1.0 - depth * np.exp(-np.hypot(turn, 0.06) / width)
+    return radii
 
 
 def _waves(rng: np.random.Generator, strength: float, highest: int = 8) -> NDArray[np.float64]:
