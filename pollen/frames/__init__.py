@@ -1,10 +1,11 @@
 """Reading micrographs: JPEG, PNG, TIFF, OME-TIFF and CZI as 8-bit RGB frames, by region."""
 
 from pollen.frames.errors import FrameError
-from pollen.frames.frame import Box, Frame, FrameFile, Rgb
+from pollen.frames.frame import Frame, FrameFile
 from pollen.frames.kinds import SUFFIXES, is_image
 from pollen.frames.limits import MAX_WHOLE_PIXELS
 from pollen.frames.opening import open_frames
+from pollen.frames.samples import Box, Rgb
 
 __all__ = [
     "MAX_WHOLE_PIXELS",

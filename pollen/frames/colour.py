@@ -9,9 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pollen.frames.errors import FrameError
-from pollen.frames.frame import Rgb
-
 GREY_REASON = (
     "the picture is grey (one channel): the colour of the stain tells viable from non-viable "
     "grains, so export it in colour (RGB)"
@@ -40,7 +37,9 @@ def to_8_bit(samples: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> NDAr
     return np.asarray(scaled, np.uint8).reshape(samples.shape)
 
 
-def over_white(rgb: Rgb, alpha: NDArray[np.uint8], *, premultiplied: bool = False) -> Rgb:
+def over_white(
+    rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], *, premultiplied: bool = False
+) -> NDArray[np.uint8]:
     """Colour over a white ground, as transparent pixels show in a bright field.
 
     Args:
@@ -52,15 +51,7 @@ def over_white(rgb: Rgb, alpha: NDArray[np.uint8], *, premultiplied: bool = Fals
         return rgb
     opacity = alpha[..., None].astype(np.float32) / 255
     colour = rgb if premultiplied else rgb * opacity
-    blended: Rgb = np.clip(np.rint(colour + 255 * (1 - opacity)), 0, 255).astype(np.uint8)
+    blended: NDArray[np.uint8] = np.clip(np.rint(colour + 255 * (1 - opacity)), 0, 255).astype(
+        np.uint8
+    )
     return blended
-
-
-def require_colour(samples: int) -> None:
-    """Refuse a single channel, with or without alpha.
-
-    Raises:
-        FrameError: fewer than three samples per pixel.
-    """
-    if samples < 3:
-        raise FrameError(GREY_REASON)

@@ -15,13 +15,13 @@ from pollen.frames.channels import rgb_order
 from pollen.frames.colour import GREY_REASON
 from pollen.frames.czi_metadata import CziMetadata, read_metadata
 from pollen.frames.errors import FrameError
-from pollen.frames.frame import Box, Frame, FrameFile, new_lock
+from pollen.frames.frame import Frame, FrameFile, new_lock
 from pollen.frames.guard import refused_as
 from pollen.frames.limits import check_frame_size
-from pollen.frames.samples import CACHE_BYTES, ColourRule, PlanesSource, Samples
+from pollen.frames.samples import CACHE_BYTES, Box, ColourRule, PlanesSource, Samples
 
 if TYPE_CHECKING:
-    from pylibCZIrw.czi import CziReader
+    from pylibCZIrw.czi import CziReader, Rectangle
 
 _COLOUR_BITS = {"Bgr24": 8, "Bgr48": 16}
 _GREY_BITS = {"Gray8": 8, "Gray16": 16}
@@ -31,13 +31,13 @@ _SPATIAL = ("X", "Y", "C")
 class _CziPlane:
     """One plane of one scene."""
 
-    resident_bytes = CACHE_BYTES
-
     def __init__(
-        self, reader: "CziReader", origin: tuple[int, int], scene: int | None, plane: dict[str, int]
+        self, reader: "CziReader", area: "Rectangle", scene: int | None, plane: dict[str, int]
     ) -> None:
+        # The cache is one for all planes of the file, so the sum over them is too high, never low.
+        self.resident_bytes = min(CACHE_BYTES, area.w * area.h * 6)
         self._reader = reader
-        self._origin = origin
+        self._origin = (area.x, area.y)
         self._scene = scene
         self._plane = plane
 
@@ -88,8 +88,7 @@ def _frames(reader: "CziReader", name: str) -> tuple[Frame, ...]:
         label = [f"scene={scene + 1}"] if scene is not None and len(scenes) > 1 else []
         label += [f"{dim.lower()}={index + 1}" for dim, index in coordinates.items()]
         planes = tuple(
-            _CziPlane(reader, (area.x, area.y), scene, {**coordinates, "C": channel})
-            for channel in channels
+            _CziPlane(reader, area, scene, {**coordinates, "C": channel}) for channel in channels
         )
         frames.append(
             Frame(

@@ -4,22 +4,27 @@ The annotated JPEG carries no EXIF, so ignoring the tag would turn it against th
 OpenCV and the labelling tools, which made the training pictures, apply it as well.
 """
 
-from PIL import Image
+from typing import Literal
 
 _ORIENTATION_TAG = 0x0112
+_ENTRY_BYTES = 12
 
 
 def exif_orientation(exif: bytes) -> int:
-    """Orientation 1 to 8 from an EXIF block (without the `Exif` head); 1 where it says nothing."""
-    if not exif:
+    """Orientation 1 to 8 from an EXIF block (without the `Exif` head); 1 where it says nothing.
+
+    The block is a small TIFF: byte order, where its first directory is, and in it entries of 12
+    bytes (tag, type, count, value). In a damaged block slices come out empty and read as 0.
+    """
+    if exif[:2] not in (b"II", b"MM"):
         return 1
-    tags = Image.Exif()
-    try:
-        tags.load(exif)
-        value = tags.get(_ORIENTATION_TAG, 1)
-    except Exception:  # noqa: BLE001 - Pillow raises many kinds; a broken block says nothing
-        return 1
-    return valid_orientation(value)
+    order: Literal["little", "big"] = "little" if exif[:2] == b"II" else "big"
+    start = int.from_bytes(exif[4:8], order)
+    entries = int.from_bytes(exif[start : start + 2], order)
+    for position in range(start + 2, start + 2 + entries * _ENTRY_BYTES, _ENTRY_BYTES):
+        if int.from_bytes(exif[position : position + 2], order) == _ORIENTATION_TAG:
+            return valid_orientation(int.from_bytes(exif[position + 8 : position + 10], order))
+    return 1
 
 
 def valid_orientation(value: object) -> int:

@@ -4,33 +4,10 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Box = tuple[int, int, int, int]
-"""A region (x0, y0, x1, y1) in pixels, x1 and y1 exclusive."""
-
-Rgb = NDArray[np.uint8]
-"""Pixels (height, width, 3), uint8, RGB order, C-contiguous."""
-
-
-class PixelSource(Protocol):
-    """Where the pixels of one frame come from, in the orientation they are stored in."""
-
-    @property
-    def resident_bytes(self) -> int:
-        """Upper bound of what the source keeps in memory between reads, bytes."""
-
-    def read(self, box: Box) -> Rgb:
-        """Pixels of `box`, an array the caller may change."""
-
-    def release(self) -> None:
-        """Forget what is kept in memory; a later read decodes again."""
-
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know about these pixels, as far as they have been read."""
+from pollen.frames.samples import Box, PlanesSource, Rgb
 
 
 class Frame:
@@ -49,7 +26,7 @@ class Frame:
         name: str,
         *,
         size_px: tuple[int, int],
-        source: PixelSource,
+        source: PlanesSource,
         lock: AbstractContextManager[bool],
         pixel_size_um: float | None = None,
         orientation: int = 1,
@@ -146,36 +123,6 @@ class FrameFile(AbstractContextManager["FrameFile"]):
     ) -> None:
         """Close the file, whatever happened inside the block."""
         self.close()
-
-
-class WholeSource:
-    """Pixels of a format that is decoded in one piece (JPEG, PNG), on the first read."""
-
-    def __init__(self, decode: Callable[[], Rgb], size_px: tuple[int, int]) -> None:
-        """Decode with `decode`, which gives (height, width, 3) for `size_px` (width, height)."""
-        self._decode = decode
-        self._bytes = size_px[0] * size_px[1] * 3
-        self._pixels: Rgb | None = None
-
-    @property
-    def resident_bytes(self) -> int:
-        """The decoded picture."""
-        return self._bytes
-
-    def read(self, box: Box) -> Rgb:
-        """See `PixelSource`."""
-        if self._pixels is None:
-            self._pixels = self._decode()
-        x0, y0, x1, y1 = box
-        return self._pixels[y0:y1, x0:x1].copy()
-
-    def release(self) -> None:
-        """See `PixelSource`."""
-        self._pixels = None
-
-    def notes(self) -> tuple[str, ...]:
-        """None: 8-bit colour is taken as it is."""
-        return ()
 
 
 def new_lock() -> AbstractContextManager[bool]:

@@ -14,10 +14,12 @@ import simplejpeg  # type: ignore[import-untyped]
 from pollen.frames.colour import GREY_REASON
 from pollen.frames.errors import FrameError
 from pollen.frames.exif import exif_orientation
-from pollen.frames.frame import Frame, FrameFile, Rgb, WholeSource, new_lock
+from pollen.frames.frame import Frame, FrameFile, new_lock
 from pollen.frames.limits import check_whole_size
+from pollen.frames.samples import ColourRule, PlanesSource, Samples, WholePlane
 
 _DAMAGED = {
+    "tjdecompressheader": "the file ends early or its header is damaged (JPEG): upload it again",
     "premature end of jpeg file": "the file ends early (truncated JPEG): upload it again",
     "premature end of data segment": (
         "the picture data break off in the middle (damaged JPEG): upload it again"
@@ -41,13 +43,14 @@ def open_jpeg(path: Path, name: str, max_pixels: int) -> FrameFile:
     orientation = exif_orientation(_exif_segment(data))
     del data
 
-    def decode() -> Rgb:
+    def decode() -> Samples:
         try:
             return np.asarray(simplejpeg.decode_jpeg(path.read_bytes(), "RGB", strict=True))
         except ValueError as error:
             raise FrameError(_reason(error)) from error
 
-    source = WholeSource(decode, (width, height))
+    plane = WholePlane(decode, width * height * 3)
+    source = PlanesSource((plane,), ColourRule(8))
     frame = Frame(
         name, size_px=(width, height), source=source, lock=new_lock(), orientation=orientation
     )

@@ -10,7 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.frames.colour import DARK_16_BIT_BELOW, DARK_16_BIT_NOTE, over_white, to_8_bit
-from pollen.frames.frame import Box, Rgb
+
+Box = tuple[int, int, int, int]
+"""A region (x0, y0, x1, y1) in pixels, x1 and y1 exclusive."""
+
+Rgb = NDArray[np.uint8]
+"""Pixels (height, width, 3), uint8, RGB order, C-contiguous."""
 
 Samples = NDArray[Any]
 """Stored samples (height, width, samples per pixel), uint8 or uint16, native byte order."""
@@ -28,10 +33,31 @@ class Plane(Protocol):
         """Upper bound of what stays in memory between reads, bytes."""
 
     def read(self, box: Box) -> Samples:
-        """Samples of a region, a new array."""
+        """Samples of a region, a new C-contiguous array."""
 
     def release(self) -> None:
         """Forget what is kept in memory."""
+
+
+class WholePlane:
+    """Samples of a format that is decoded in one piece (JPEG, PNG), on the first read."""
+
+    def __init__(self, decode: Callable[[], Samples], resident_bytes: int) -> None:
+        """Decode with `decode`, which gives an array of `resident_bytes`."""
+        self._decode = decode
+        self.resident_bytes = resident_bytes
+        self._samples: Samples | None = None
+
+    def read(self, box: Box) -> Samples:
+        """See `Plane`."""
+        if self._samples is None:
+            self._samples = self._decode()
+        x0, y0, x1, y1 = box
+        return self._samples[y0:y1, x0:x1].copy()
+
+    def release(self) -> None:
+        """See `Plane`."""
+        self._samples = None
 
 
 class MappedPlane:
@@ -131,7 +157,7 @@ class ColourRule:
         bits: significant bits per sample.
         bits_known: whether the file's metadata say so; a 12-bit camera in 16-bit samples is
             known by metadata only.
-        alpha: "straight" or "premultiplied" where the fourth sample is an opacity, else None.
+        alpha: "straight" or "premultiplied" where a fourth sample, if any, is an opacity.
         palette: (entries, 3) uint8 colours where the single sample is an index, else None.
     """
 
@@ -156,7 +182,7 @@ class PlanesSource:
         return sum(plane.resident_bytes for plane in self._planes)
 
     def read(self, box: Box) -> Rgb:
-        """See `PixelSource`."""
+        """Pixels of a region as stored (before orientation), a new array."""
         parts = [plane.read(box) for plane in self._planes]
         samples = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
         rule = self._rule
@@ -166,12 +192,12 @@ class PlanesSource:
             self._brightest = max(self._brightest, int(samples[..., :3].max()))
         pixels = to_8_bit(samples, rule.bits)
         colour = np.ascontiguousarray(pixels[..., :3])
-        if rule.alpha is None:
+        if rule.alpha is None or samples.shape[2] < 4:
             return colour
         return over_white(colour, pixels[..., 3], premultiplied=rule.alpha == "premultiplied")
 
     def release(self) -> None:
-        """See `PixelSource`."""
+        """Forget what the planes keep in memory."""
         for plane in self._planes:
             plane.release()
 

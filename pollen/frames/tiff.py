@@ -19,7 +19,7 @@ from pollen.frames.errors import FrameError
 from pollen.frames.exif import valid_orientation
 from pollen.frames.frame import Frame, FrameFile, new_lock
 from pollen.frames.guard import refused_as
-from pollen.frames.samples import ColourRule, MappedPlane, Plane, PlanesSource
+from pollen.frames.samples import ColourRule, Plane, PlanesSource
 from pollen.frames.tiff_metadata import (
     ImageMetadata,
     image_metadata,
@@ -30,11 +30,11 @@ from pollen.frames.tiff_pages import (
     check_samples,
     colour_rule,
     keyframe_of,
+    mapped_plane,
     page_notes,
     page_plane,
     sample_rule,
     samples_per_pixel,
-    stored_dtype,
 )
 
 if TYPE_CHECKING:
@@ -71,7 +71,11 @@ def open_tiff(path: Path, name: str, max_pixels: int) -> FrameFile:
     with refused_as("the TIFF cannot be opened (damaged or truncated)"):
         file = TiffFile(path)
     try:
-        with refused_as("the structure of the TIFF cannot be read (damaged or truncated)"):
+        # A damaged file may say tiles of no width, about which numpy would warn.
+        with (
+            np.errstate(all="ignore"),
+            refused_as("the structure of the TIFF cannot be read (damaged or truncated)"),
+        ):
             pictures = _pictures(file, path, max_pixels)
             frames = _frames(pictures, name)
     except BaseException:
@@ -204,13 +208,4 @@ def _planes(series: "TiffPageSeries", count: int, path: Path, max_pixels: int) -
         raise FrameError(
             f"the TIFF lists {len(pages)} of its {count} planes: it is damaged, export it anew"
         )
-    if start + count * page.nbytes > page.parent.filehandle.size:
-        raise FrameError(
-            f"the file ends early (truncated TIFF: not all of {count} planes are there): upload "
-            "it again"
-        )
-    shape = (page.imagelength, page.imagewidth, int(page.shaped[4]))
-    return [
-        MappedPlane(path, start + number * page.nbytes, shape, stored_dtype(page))
-        for number in range(count)
-    ]
+    return [mapped_plane(page, path, start + number * page.nbytes) for number in range(count)]

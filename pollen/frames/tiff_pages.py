@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,8 +122,7 @@ def page_plane(page: "TiffPage | TiffFrame", path: Path, max_pixels: int) -> Pla
     _check_complete(page)
     separate, _, height, width, interleaved = keyframe.shaped
     if page.is_final and separate == 1:
-        dtype = stored_dtype(keyframe)
-        return MappedPlane(path, page.dataoffsets[0], (height, width, interleaved), dtype)
+        return mapped_plane(keyframe, path, page.dataoffsets[0])
     if keyframe.is_tiled:
         segment = (keyframe.tilelength, keyframe.tilewidth)
     else:
@@ -138,10 +137,21 @@ def page_plane(page: "TiffPage | TiffFrame", path: Path, max_pixels: int) -> Pla
     )
 
 
-def stored_dtype(page: "TiffPage") -> np.dtype[Any]:
-    """Type of the samples with the byte order of the file."""
+def mapped_plane(page: "TiffPage", path: Path, offset: int) -> Plane:
+    """Uncompressed samples of the size and type of `page`, in one run from byte `offset`.
+
+    Raises:
+        FrameError: the file ends before they do.
+    """
     assert page.dtype is not None
-    return page.dtype.newbyteorder(page.parent.byteorder)
+    missing = offset + page.nbytes - page.parent.filehandle.size
+    if missing > 0:
+        raise FrameError(
+            f"the file ends early (truncated TIFF: {missing} of {page.nbytes} bytes of a plane "
+            "are missing): upload it again"
+        )
+    dtype = page.dtype.newbyteorder(page.parent.byteorder)
+    return MappedPlane(path, offset, (page.imagelength, page.imagewidth, page.shaped[4]), dtype)
 
 
 def _check_complete(page: "TiffPage | TiffFrame") -> None:
