@@ -201,6 +201,10 @@ def _planes(series: "TiffPageSeries", count: int, path: Path, max_pixels: int) -
         raise FrameError(
             "the OME-TIFF refers to planes in other files: export it as one self-contained file"
         )
+    if any(keyframe_of(page).hash != series.keyframe.hash for page in pages if page is not None):
+        raise FrameError(
+            "the planes of one image differ in size or type: the TIFF is damaged, export it anew"
+        )
     if len(pages) == count:
         return [page_plane(page, path, max_pixels) for page in pages if page is not None]
     page, start = series.keyframe, series.dataoffset
