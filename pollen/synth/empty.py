@@ -73,25 +73,25 @@ def empty_patch(
 
 def _draw_inside(rng: np.random.Generator, canvas: _Canvas, look: EmptyLook) -> None:
     """Draw what makes the look."""
-    if look is EmptyLook.FOLDED:
-        for _ in range(rng.integers(1, 5)):
-            _fold(rng, canvas, rng.uniform(0.4, 1.2))
-    elif look is EmptyLook.RIBBED:
-        _ribs(rng, canvas)
-    elif look is EmptyLook.CRUMPLED:
-        for _ in range(rng.integers(3, 7)):
-            _fold(rng, canvas, rng.uniform(0.5, 1.3))
-    elif look is EmptyLook.RESIDUE:
-        _residue(rng, canvas)
-    elif look is EmptyLook.SPLIT:
-        _split(rng, canvas)
-    elif look is EmptyLook.LOBED:
-        _furrows(rng, canvas)
-    elif look is EmptyLook.DARK:
+    artists = {
+        EmptyLook.RIBBED: _ribs,
+        EmptyLook.RESIDUE: _residue,
+        EmptyLook.SPLIT: _split,
+        EmptyLook.LOBED: _furrows,
+    }
+    if look in artists:
+        artists[look](rng, canvas)
+        return
+    fewest, most, low, high = {
+        EmptyLook.FOLDED: (1, 4, 0.4, 1.2),
+        EmptyLook.CRUMPLED: (3, 6, 0.5, 1.3),
+        EmptyLook.DARK: (1, 1, 0.2, 0.9),
+        EmptyLook.GHOST: (0, 1, 0.15, 0.5),
+    }[look]
+    for _ in range(rng.integers(fewest, most + 1)):
+        _fold(rng, canvas, rng.uniform(low, high))
+    if look is EmptyLook.DARK:
         canvas.dark += np.float32(rng.uniform(0.0, 0.25))
-        _fold(rng, canvas, rng.uniform(0.2, 0.9))
-    elif rng.random() < 0.5:
-        _fold(rng, canvas, rng.uniform(0.15, 0.5))
 
 
 def _hues(rng: np.random.Generator, canvas: _Canvas) -> FloatArray:
