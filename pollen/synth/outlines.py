@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from math import pi, sqrt
+from math import atan2, hypot, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,15 @@ class Outline:
         return float(self.radii_px[round(angle / (2.0 * pi) * N_DIRECTIONS) % N_DIRECTIONS])
 
     def gap_px(self, other: Outline) -> float:
-        """Smallest distance from this outline to another one, negative where they overlap."""
+        """Smallest distance from this outline to another one, negative where they overlap.
+
+        Where one centre lies inside the other outline, minus the smaller radius: outlines that
+        nearly coincide must not look far apart because they never come close to crossing.
+        """
+        dx, dy = self.x - other.x, self.y - other.y
+        distance, angle = hypot(dx, dy), atan2(dy, dx)
+        if distance < max(other.radius_towards(angle), self.radius_towards(angle + pi)):
+            return -min(self.radius_px, other.radius_px)
         offset = self.polygon - (other.x, other.y)
         rho = np.hypot(offset[:, 0], offset[:, 1])
         turn = np.arctan2(offset[:, 1], offset[:, 0]) / (2.0 * pi) * N_DIRECTIONS
