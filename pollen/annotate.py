@@ -96,6 +96,14 @@ def encode_jpeg(pixels: RgbArray, quality: int = 90) -> bytes:
     return encoded.tobytes()
 
 
+def decode_jpeg(data: bytes) -> RgbArray:
+    """Pixels ``(h, w, 3)`` RGB of a picture made by :func:`encode_jpeg`."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if pixels is None:
+        raise ValueError("expected a JPEG written by encode_jpeg, got something else")
+    return np.asarray(pixels, np.uint8)
+
+
 def thumbnail(pixels: RgbArray, longest_px: int) -> bytes:
     """A small JPEG of a picture, its longer side at most ``longest_px``; never scaled up."""
     height, width = pixels.shape[:2]

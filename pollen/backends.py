@@ -71,11 +71,13 @@ class OpenVinoBackend:
 
     def __init__(self, weights: Path, card: ModelCard, cache: Path) -> None:
         """Prepare the model, or take it from ``cache`` where this was done before."""
-        import openvino as ov  # noqa: PLC0415  (heavy)
+        import openvino as ov
 
         folder = prepared_openvino(weights, card, cache)
         facts = json.loads((folder / "facts.json").read_text())
-        self.facts = ModelFacts({int(number): name for number, name in facts["names"].items()}, facts["task"])
+        self.facts = ModelFacts(
+            {int(number): name for number, name in facts["names"].items()}, facts["task"]
+        )
         core = ov.Core()
         core.set_property({"CACHE_DIR": str(folder / "compiled")})
         steps = ov.preprocess.PrePostProcessor(core.read_model(folder / "model.xml"))
@@ -85,7 +87,9 @@ class OpenVinoBackend:
         # Without the precision hint OpenVINO computes in bfloat16 where the processor can, and
         # counts would differ between machines.
         compiled = core.compile_model(
-            steps.build(), "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+            steps.build(),
+            "CPU",
+            {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"},
         )
         self._queue = ov.AsyncInferQueue(compiled)
 
@@ -96,7 +100,9 @@ class OpenVinoBackend:
         def finished(request: Any, number: int) -> None:  # noqa: ANN401  (OpenVINO gives no types)
             try:
                 raw = request.get_output_tensor(0).data[0]
-                prototypes = request.get_output_tensor(1).data[0] if self.facts.task == "segment" else None
+                prototypes = (
+                    request.get_output_tensor(1).data[0] if self.facts.task == "segment" else None
+                )
                 consume(number, raw, prototypes)
             except Exception as error:  # noqa: BLE001  (raised again below, in the caller's thread)
                 failures.append(error)
@@ -114,17 +120,19 @@ class TorchBackend:
 
     batch = TORCH_BATCH
 
-    def __init__(self, weights: Path, card: ModelCard, scratch: Path, *, device: str, half: bool) -> None:
+    def __init__(
+        self, weights: Path, card: ModelCard, scratch: Path, *, device: str, half: bool
+    ) -> None:
         """Load the weights, after checking their hash: unpickling runs code."""
         check_weights(weights, card)
         quiet_ultralytics(scratch)
-        import torch  # noqa: PLC0415  (heavy)
-        from ultralytics import YOLO  # noqa: PLC0415  (heavy)
+        import torch
+        from ultralytics.models import YOLO
 
         self._torch = torch
         self._device = torch.device(device)
         self._type = torch.float16 if half else torch.float32
-        yolo = YOLO(weights)
+        yolo: Any = YOLO(weights)
         self.facts = _facts(yolo)
         self._model = yolo.model.fuse(verbose=False).to(self._device, self._type).eval()
         self._tile_px = card.tile_px
@@ -137,13 +145,17 @@ class TorchBackend:
             stack[: len(part)] = part
             raw, prototypes = self._forward(stack)
             for number in range(len(part)):
-                consume(start + number, raw[number], None if prototypes is None else prototypes[number])
+                consume(
+                    start + number, raw[number], None if prototypes is None else prototypes[number]
+                )
 
     def _forward(self, stack: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray | None]:
         """Raw output and prototypes of a full batch."""
         torch = self._torch
         with torch.inference_mode():
-            images = torch.from_numpy(stack).to(self._device).permute(0, 3, 1, 2).to(self._type) / 255
+            images = (
+                torch.from_numpy(stack).to(self._device).permute(0, 3, 1, 2).to(self._type) / 255
+            )
             output = self._model(images)[0]
         if self.facts.task == "segment":
             return output[0].float().cpu().numpy(), output[1].float().cpu().numpy()
@@ -157,7 +169,9 @@ def _facts(yolo: Any) -> ModelFacts:  # noqa: ANN401  (Ultralytics gives no type
         ModelError: It neither detects nor segments.
     """
     if yolo.task not in ("detect", "segment"):
-        raise ModelError(f"the model is made to '{yolo.task}'; expected a detection or a segmentation model")
+        raise ModelError(
+            f"the model is made to '{yolo.task}'; expected a detection or a segmentation model"
+        )
     return ModelFacts(dict(yolo.names), yolo.task)
 
 
@@ -169,9 +183,13 @@ def prepared_openvino(weights: Path, card: ModelCard, cache: Path) -> Path:
     Raises:
         ModelError: The weights are missing, altered, or no model of ours.
     """
-    from openvino import __version__ as version  # noqa: PLC0415  (heavy)
+    from openvino import __version__ as version
 
-    folder = cache / "openvino" / f"{card.sha256[:16]}-{card.tile_px}-{version.split('-', maxsplit=1)[0]}"
+    folder = (
+        cache
+        / "openvino"
+        / f"{card.sha256[:16]}-{card.tile_px}-{version.split('-', maxsplit=1)[0]}"
+    )
     if _is_whole(folder):
         return folder
     check_weights(weights, card)
@@ -191,24 +209,30 @@ def prepared_openvino(weights: Path, card: ModelCard, cache: Path) -> Path:
 def _export(weights: Path, tile_px: int, scratch: Path) -> Path:
     """Convert weights to OpenVINO in ``scratch`` and describe the result in ``facts.json``."""
     quiet_ultralytics(scratch / "config")
-    from ultralytics import YOLO  # noqa: PLC0415  (heavy)
+    from ultralytics.models import YOLO
 
     copy = scratch / "weights.pt"
     shutil.copyfile(weights, copy)
     try:
         yolo = YOLO(copy)
         facts = _facts(yolo)
-        exported = Path(yolo.export(format="openvino", imgsz=tile_px, batch=1, dynamic=False, verbose=False))
+        exported = Path(
+            yolo.export(format="openvino", imgsz=tile_px, batch=1, dynamic=False, verbose=False)
+        )
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"{weights} can't be loaded as a YOLO model ({error}): choose a .pt file that Ultralytics wrote") from error
+        raise ModelError(
+            f"{weights} can't be loaded as a YOLO model ({error}): choose a .pt file that Ultralytics wrote"
+        ) from error
     made = scratch / "made"
     made.mkdir()
     for suffix in (".xml", ".bin"):
         shutil.move(next(exported.glob(f"*{suffix}")), made / f"model{suffix}")
     digests = {name: sha256_of(made / name) for name in ("model.xml", "model.bin")}
-    (made / "facts.json").write_text(json.dumps({"names": facts.names, "task": facts.task, "sha256": digests}))
+    (made / "facts.json").write_text(
+        json.dumps({"names": facts.names, "task": facts.task, "sha256": digests})
+    )
     return made
 
 

@@ -26,7 +26,9 @@ def parse_class(name: str) -> GrainClass:
     Raises:
         ValueError: The name is none of the two classes.
     """
-    folded = name.strip().lower().replace("-", "_").replace(" ", "_").replace("nonviable", "non_viable")
+    folded = (
+        name.strip().lower().replace("-", "_").replace(" ", "_").replace("nonviable", "non_viable")
+    )
     for grain_class in GrainClass:
         if folded == grain_class.label:
             return grain_class

@@ -71,15 +71,19 @@ def excluded_by_edge(sides: NDArray[np.bool_], rule: EdgeRule) -> BoolArray:
     """
     match rule:
         case EdgeRule.FRAME:
-            return sides[:, 2:].any(axis=1)
+            return np.asarray(sides[:, 2:].any(axis=1))
         case EdgeRule.EXCLUDE:
-            return sides.any(axis=1)
+            return np.asarray(sides.any(axis=1))
         case EdgeRule.ALL:
             return np.zeros(len(sides), np.bool_)
 
 
 def count_frame(
-    grains: Grains, size_px: tuple[int, int], edge_rule: EdgeRule, overlap_rule: OverlapRule, overlap_fraction: float
+    grains: Grains,
+    size_px: tuple[int, int],
+    edge_rule: EdgeRule,
+    overlap_rule: OverlapRule,
+    overlap_fraction: float,
 ) -> CountedFrame:
     """Apply the rules to the grains of one frame of ``size_px`` (width, height)."""
     ordered = grains.in_reading_order()

@@ -44,7 +44,9 @@ class Decoder:
             ModelError: The head is of another kind (end-to-end heads cut their results short).
         """
         fixed = 4 + len(self.classes)
-        right = len(raw_shape) == 2 and (raw_shape[0] > fixed if with_masks else raw_shape[0] == fixed)
+        right = len(raw_shape) == 2 and (
+            raw_shape[0] > fixed if with_masks else raw_shape[0] == fixed
+        )
         if not right or raw_shape[1] < raw_shape[0]:
             raise ModelError(
                 f"the model's output has the shape {raw_shape}; expected ({fixed}{' + mask terms' if with_masks else ''}, "
@@ -120,7 +122,10 @@ def _mask_in_box(
     mask = (enlarged > 0).astype(np.uint8)
     inner_x0, inner_y0 = np.maximum(np.floor(box[:2]).astype(int) - (left, top), 0)
     inner_x1, inner_y1 = np.ceil(box[2:]).astype(int) - (left, top)
-    return np.ascontiguousarray(mask[inner_y0:inner_y1, inner_x0:inner_x1]), (left + inner_x0, top + inner_y0)
+    return np.ascontiguousarray(mask[inner_y0:inner_y1, inner_x0:inner_x1]), (
+        left + inner_x0,
+        top + inner_y0,
+    )
 
 
 def _measure(mask: NDArray[np.uint8], origin: tuple[int, int]) -> tuple[float, FloatArray | None]:
@@ -132,7 +137,9 @@ def _measure(mask: NDArray[np.uint8], origin: tuple[int, int]) -> tuple[float, F
     filled = np.zeros_like(mask)
     cv2.drawContours(filled, [largest], -1, 1, cv2.FILLED)
     # A contour runs through the centres of the border pixels: half a pixel leads to their middle.
-    return float(np.count_nonzero(filled)), (largest[:, 0, :] + np.asarray(origin) + 0.5).astype(np.float32)
+    return float(np.count_nonzero(filled)), (largest[:, 0, :] + np.asarray(origin) + 0.5).astype(
+        np.float32
+    )
 
 
 def _ellipses(boxes: FloatArray) -> tuple[FloatArray, tuple[FloatArray, ...]]:
@@ -141,6 +148,7 @@ def _ellipses(boxes: FloatArray) -> tuple[FloatArray, tuple[FloatArray, ...]]:
     angle = np.linspace(0, 2 * np.pi, ELLIPSE_POINTS, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     outlines = tuple(
-        ((low + high) / 2 + circle * (high - low) / 2).astype(np.float32) for low, high in zip(boxes[:, :2], boxes[:, 2:], strict=True)
+        ((low + high) / 2 + circle * (high - low) / 2).astype(np.float32)
+        for low, high in zip(boxes[:, :2], boxes[:, 2:], strict=True)
     )
     return (np.pi / 4 * size.prod(axis=1)).astype(np.float32), outlines

@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import json
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -60,15 +61,31 @@ class Profile:
         Raises:
             DeviceError: The device, backend and precision asked for do not go together.
         """
-        device = settings.device if settings.device != "auto" else "cuda" if cuda_present() else "cpu"
-        backend = settings.backend if settings.backend != "auto" else "torch" if device == "cuda" else "openvino"
-        precision = settings.precision if settings.precision != "auto" else "fp16" if device == "cuda" else "fp32"
+        device = (
+            settings.device if settings.device != "auto" else "cuda" if cuda_present() else "cpu"
+        )
+        backend = (
+            settings.backend
+            if settings.backend != "auto"
+            else "torch"
+            if device == "cuda"
+            else "openvino"
+        )
+        precision = (
+            settings.precision
+            if settings.precision != "auto"
+            else "fp16"
+            if device == "cuda"
+            else "fp32"
+        )
         if device == "cuda" and not cuda_present():
             raise DeviceError(
                 "no usable NVIDIA GPU on this machine: run on a machine or pool with a GPU, or set device: cpu"
             )
         if backend == "openvino" and device == "cuda":
-            raise DeviceError("the OpenVINO backend runs on a CPU only: set device: cpu or backend: torch")
+            raise DeviceError(
+                "the OpenVINO backend runs on a CPU only: set device: cpu or backend: torch"
+            )
         if precision == "fp16" and device == "cpu":
             raise DeviceError("precision fp16 needs a GPU: set precision: fp32 or auto")
         return cls(
@@ -103,7 +120,11 @@ def cuda_present() -> bool:
     except OSError:
         return False
     count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    return (
+        driver.cuInit(0) == 0
+        and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+        and count.value > 0
+    )
 
 
 class Detector:
@@ -128,13 +149,19 @@ class Detector:
             OpenVinoBackend(weights, card, cache)
             if profile.backend == "openvino"
             else TorchBackend(
-                weights, card, cache / "ultralytics", device=profile.device, half=profile.precision == "fp16"
+                weights,
+                card,
+                cache / "ultralytics",
+                device=profile.device,
+                half=profile.precision == "fp16",
             )
         )
         try:
             classes = class_order(self._backend.facts.names)
         except ValueError as error:
-            raise ModelError(f"model '{card.version}' does not know our classes: {error}") from error
+            raise ModelError(
+                f"model '{card.version}' does not know our classes: {error}"
+            ) from error
         self._decoder = Decoder(classes, profile.confidence, profile.merge_iou, card.tile_px)
         self._checked = False
 
@@ -149,6 +176,8 @@ class Detector:
         Args:
             tiles: ``(tile_px, tile_px, 3)`` uint8 RGB each.
         """
+        if not tiles:
+            return []
         found: list[Grains | None] = [None] * len(tiles)
 
         def consume(number: int, raw: FloatArray, prototypes: FloatArray | None) -> None:
@@ -175,7 +204,9 @@ class Detector:
             ratio = self.card.grain_diameter_px / self.profile.grain_diameter_px
         elif pixel_size_um and self.card.pixel_size_um:
             ratio = pixel_size_um / self.card.pixel_size_um
-        return TileGrid(self.card.tile_px, ratio * self.card.working_scale, self.card.max_grain_px / ratio)
+        return TileGrid(
+            self.card.tile_px, ratio * self.card.working_scale, self.card.max_grain_px / ratio
+        )
 
 
 class ReadableFrame(Protocol):
@@ -201,21 +232,35 @@ F = TypeVar("F", bound=ReadableFrame)
 
 @dataclass
 class _Pending(Generic[F]):
-    """A frame whose tiles are partly through the model."""
+    """A frame whose tiles are on their way through the model."""
 
     frame: F
-    grid: TileGrid
-    tiles: list[Tile]
+    grid: TileGrid | None = None
+    tiles: list[Tile] = field(default_factory=list)
     found: list[Grains] = field(default_factory=list)
+    error: Exception | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model has seen every tile, or the frame failed."""
+        return self.error is not None or len(self.found) == len(self.tiles)
+
+    def result(self, merge_iou: float) -> Grains | Exception:
+        """The grains of the frame, or what went wrong."""
+        if self.error is not None or self.grid is None:
+            return self.error or RuntimeError("the frame was never cut into tiles")
+        size = self.frame.width_px, self.frame.height_px
+        return join_tiles(self.tiles, self.found, self.grid, size, merge_iou)
 
 
 def detect_frames(
-    frames: Iterable[F], detector: Detector, grid_of: Callable[[F], TileGrid]
+    frames: Iterable[F | None], detector: Detector, grid_of: Callable[[F], TileGrid]
 ) -> Iterator[tuple[F, Grains | Exception]]:
     """Run frames through the model, the tiles of several frames filling each call.
 
     Args:
-        frames: Frames in order; consumed only as fast as the model needs them.
+        frames: Frames in order; consumed only as fast as the model needs them. ``None`` asks to run
+            what is waiting now, because nothing more comes before frames are given back.
         detector: The model.
         grid_of: How to cut a frame.
 
@@ -223,44 +268,44 @@ def detect_frames(
         Each frame in order with its grains in frame pixels, or with the error that reading it
         raised: an unreadable frame costs the others nothing.
     """
-    pending: list[_Pending[F]] = []
+    pending: deque[_Pending[F]] = deque()
     waiting: list[tuple[_Pending[F], Pixels]] = []
 
     def flush() -> None:
-        for (owner, _), grains in zip(waiting, detector.detect([tile for _, tile in waiting]), strict=True):
+        for (owner, _), grains in zip(
+            waiting, detector.detect([tile for _, tile in waiting]), strict=True
+        ):
             owner.found.append(grains)
         waiting.clear()
 
     for frame in frames:
-        try:
-            grid = grid_of(frame)
-            entry = _Pending(frame, grid, grid.tiles(frame.width_px, frame.height_px))
-            for tile in entry.tiles:
-                window = frame.read((tile.x.start, tile.y.start, tile.x.stop, tile.y.stop))
-                waiting.append((entry, grid.model_input(window)))
-                if len(waiting) >= detector.batch:
-                    flush()
+        if frame is None:
+            flush()
+        else:
+            entry = _Pending(frame)
             pending.append(entry)
-        except ModelError:
-            raise
-        except (ValueError, OSError) as error:
-            waiting[:] = [item for item in waiting if item[0].frame is not frame]
-            yield from _finished(pending)
-            if waiting:
-                flush()
-            yield from _finished(pending)
-            yield frame, error
-            continue
-        yield from _finished(pending)
-    if waiting:
-        flush()
-    yield from _finished(pending)
+            try:
+                for tile in _cut(entry, grid_of):
+                    waiting.append((entry, tile))
+                    if len(waiting) >= detector.batch:
+                        flush()
+            except ModelError:
+                raise
+            except (ValueError, OSError) as error:
+                entry.error = error
+                waiting[:] = [item for item in waiting if item[0] is not entry]
+        while pending and pending[0].finished:
+            yield pending[0].frame, pending.popleft().result(detector.profile.merge_iou)
+    flush()
+    for entry in pending:
+        yield entry.frame, entry.result(detector.profile.merge_iou)
 
 
-def _finished(pending: "list[_Pending[F]]") -> Iterator[tuple[F, Grains | Exception]]:
-    """Take the leading frames off ``pending`` whose tiles are all through."""
-    while pending and len(pending[0].found) == len(pending[0].tiles):
-        entry = pending.pop(0)
-        size = entry.frame.width_px, entry.frame.height_px
-        # The model's own threshold was applied per tile; the same one joins sightings at seams.
-        yield entry.frame, join_tiles(entry.tiles, entry.found, entry.grid, size, merge_iou=0.5)
+def _cut(entry: _Pending[F], grid_of: Callable[[F], TileGrid]) -> Iterator[Pixels]:
+    """Decide how to cut a frame and read its tiles one after the other."""
+    frame = entry.frame
+    entry.grid = grid_of(frame)
+    entry.tiles = entry.grid.tiles(frame.width_px, frame.height_px)
+    for tile in entry.tiles:
+        window = frame.read((tile.x.start, tile.y.start, tile.x.stop, tile.y.stop))
+        yield entry.grid.model_input(window)

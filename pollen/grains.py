@@ -34,7 +34,13 @@ class Grains:
 
     def __post_init__(self) -> None:
         """Check that all columns speak of the same number of grains."""
-        lengths = {len(self.boxes), len(self.confidence), len(self.classes), len(self.areas_px), len(self.outlines)}
+        lengths = {
+            len(self.boxes),
+            len(self.confidence),
+            len(self.classes),
+            len(self.areas_px),
+            len(self.outlines),
+        }
         if len(lengths) != 1:
             raise ValueError(f"columns of different lengths: {sorted(lengths)}")
 
@@ -64,12 +70,12 @@ class Grains:
     @property
     def centres(self) -> FloatArray:
         """``(N, 2)`` xy of the box centres, pixels."""
-        return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
+        return ((self.boxes[:, :2] + self.boxes[:, 2:]) / 2).astype(np.float32)
 
     @property
     def diameters_px(self) -> FloatArray:
         """``(N,)`` diameter of the circle of equal area, pixels: 2 * sqrt(area / pi)."""
-        return (2 * np.sqrt(self.areas_px / np.pi)).astype(np.float32)
+        return np.asarray(2 * np.sqrt(self.areas_px / np.pi), np.float32)
 
     def take(self, rows: NDArray[np.int64] | BoolArray) -> Self:
         """The grains at ``rows`` (numbers or a mask), in that order."""
@@ -114,10 +120,14 @@ def overlaps(box: FloatArray, boxes: FloatArray) -> tuple[FloatArray, FloatArray
     own = float(np.prod(box[2:] - box[:2]))
     others = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     tiny = np.float32(1e-9)
-    return shared / np.maximum(own + others - shared, tiny), shared / np.maximum(np.minimum(own, others), tiny)
+    return shared / np.maximum(own + others - shared, tiny), shared / np.maximum(
+        np.minimum(own, others), tiny
+    )
 
 
-def one_box_per_grain(boxes: FloatArray, confidence: FloatArray, iou: float, contained: float = 0.85) -> NDArray[np.int64]:
+def one_box_per_grain(
+    boxes: FloatArray, confidence: FloatArray, iou: float, contained: float = 0.85
+) -> NDArray[np.int64]:
     """Greedy non-maximum suppression, whatever the class: one grain is one grain.
 
     A box is dropped when a more confident one overlaps it by more than ``iou``, or when one of

@@ -15,7 +15,7 @@ PLANS = RESULTS + "plans/"
 MODELS = "trained_models/"
 PROMOTIONS = MODELS + "promotions/"
 
-#: Folders the flows write; never read as input where source and destination are one place.
+#: Folders the flows write; never read as input where the output lies inside the source.
 WRITTEN = (ANNOTATED, RESULTS, MODELS)
 
 

@@ -25,11 +25,19 @@ class ModelCard(BaseModel):
     version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of the weights file.")
     task: Literal["detect", "segment"] | None = Field(None, description="None: as the weights say.")
-    classes: tuple[str, ...] | None = Field(None, description="Names in the order of the model's class numbers.")
-    tile_px: int = Field(640, ge=64, le=4096, multiple_of=32, description="Side of the model's input.")
+    classes: tuple[str, ...] | None = Field(
+        None, description="Names in the order of the model's class numbers."
+    )
+    tile_px: int = Field(
+        640, ge=64, le=4096, multiple_of=32, description="Side of the model's input."
+    )
     working_scale: float = Field(1.0, gt=0, le=4)
-    grain_diameter_px: float | None = Field(None, gt=0, description="Median diameter in the training pictures.")
-    max_grain_px: float = Field(160, gt=0, description="Diameter of the largest expected grain, in training pictures.")
+    grain_diameter_px: float | None = Field(
+        None, gt=0, description="Median diameter in the training pictures."
+    )
+    max_grain_px: float = Field(
+        160, gt=0, description="Diameter of the largest expected grain, in training pictures."
+    )
     pixel_size_um: float | None = Field(None, gt=0, description="Of the training pictures.")
     confidence: float = Field(0.25, gt=0, lt=1)
     merge_iou: float = Field(0.5, gt=0, lt=1)
@@ -45,7 +53,9 @@ class ModelCard(BaseModel):
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
-            raise ModelError(f"{path.name} is missing beside the weights in {path.parent}: publish the model again") from error
+            raise ModelError(
+                f"{path.name} is missing beside the weights in {path.parent}: publish the model again"
+            ) from error
         except ValueError as error:
             raise ModelError(f"{path} is not a usable model card: {error}") from error
 
@@ -75,7 +85,9 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(f"the model file {path} can't be read ({error.strerror}): check the path given as model") from error
+        raise ModelError(
+            f"the model file {path} can't be read ({error.strerror}): check the path given as model"
+        ) from error
 
 
 def check_weights(weights: Path, card: ModelCard) -> None:

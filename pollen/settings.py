@@ -45,10 +45,16 @@ class DetectSettings(BaseModel):
         "of the counts too (as the old script).",
     )
     overlap_fraction: float = Field(
-        0.1, gt=0, le=1, description="Two grains overlap when they share more than this part of the smaller one's area."
+        0.1,
+        gt=0,
+        le=1,
+        description="Two grains overlap when they share more than this part of the smaller one's area.",
     )
     confidence: float | None = Field(
-        None, gt=0, lt=1, description="Least confidence of a grain; empty: the value chosen with the model."
+        None,
+        gt=0,
+        lt=1,
+        description="Least confidence of a grain; empty: the value chosen with the model.",
     )
     merge_iou: float | None = Field(
         None,
@@ -64,10 +70,13 @@ class DetectSettings(BaseModel):
         "the pictures are then resampled to the scale the model knows. Empty: taken as they are.",
     )
     pixel_size_um: float | None = Field(
-        None, gt=0, description="Width of a pixel in micrometres, for files that do not say it themselves."
+        None,
+        gt=0,
+        description="Width of a pixel in micrometres, for files that do not say it themselves.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: the GPU where there is one. A run on the GPU pool without a GPU fails unless this says cpu."
+        "auto",
+        description="auto: the GPU where there is one. A run on the GPU pool without a GPU fails unless this says cpu.",
     )
     backend: Literal["auto", "openvino", "torch"] = Field(
         "auto", description="auto: OpenVINO on a CPU, PyTorch on a GPU."
@@ -77,17 +86,32 @@ class DetectSettings(BaseModel):
     )
     annotate: bool = Field(True, description="Draw the grains into a copy of every picture.")
     annotated_max_megapixels: float = Field(
-        40, gt=0, description="Annotated pictures of larger frames are drawn smaller, down to this size."
+        40,
+        gt=0,
+        description="Annotated pictures of larger frames are drawn smaller, down to this size.",
     )
     frame_max_megapixels: float = Field(
-        2500, gt=0, description="Larger frames are refused with a reason, instead of filling the memory."
+        500,
+        gt=0,
+        description="Pictures that can only be decoded in one piece (JPEG, PNG) are refused above this size, with a "
+        "reason, instead of filling the memory.",
     )
     batch_images: int = Field(
-        64, ge=1, le=4096, description="Pictures per batch: what a retry repeats and one line of progress covers."
+        64,
+        ge=1,
+        le=4096,
+        description="Pictures per batch: what a retry repeats and one line of progress covers.",
     )
-    io_threads: int = Field(4, ge=1, le=64, description="Threads that download and decode ahead, and as many that draw and upload.")
+    io_threads: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Threads that download and decode ahead, and as many that draw and upload.",
+    )
     memory_megapixels: float = Field(
-        300, gt=0, description="Pixels held in memory at once by the pictures under way (3 bytes each)."
+        300,
+        gt=0,
+        description="Pixels held in memory at once by the pictures under way (3 bytes each).",
     )
     grain_table_rows: int = Field(
         1_000_000,
@@ -95,7 +119,9 @@ class DetectSettings(BaseModel):
         description="The table of single grains is rewritten by every run up to this many grains; beyond, only on demand "
         "(refresh_grain_table) or by the nightly run.",
     )
-    refresh_grain_table: bool = Field(False, description="Rewrite the table of single grains whatever its size.")
+    refresh_grain_table: bool = Field(
+        False, description="Rewrite the table of single grains whatever its size."
+    )
     sample_pattern: str = Field(
         r"(?P<plant>\d+-\d+-[A-Za-z0-9]+)_(?P<ploidy>[sS]?\d+[xX])_(?P<replicate>[A-Za-z])",
         description="Regular expression that finds plant, ploidy and replicate in a file name; "

@@ -89,12 +89,20 @@ class TileGrid:
         height, width = window.shape[:2]
         if width < self.window_px or height < self.window_px:
             window = cv2.copyMakeBorder(
-                window, 0, self.window_px - height, 0, self.window_px - width, cv2.BORDER_CONSTANT, value=(PADDING_GREY,) * 3
+                window,
+                0,
+                self.window_px - height,
+                0,
+                self.window_px - width,
+                cv2.BORDER_CONSTANT,
+                value=(PADDING_GREY,) * 3,
             ).astype(np.uint8, copy=False)
         if self.window_px == self.tile_px:
             return window
         method = cv2.INTER_AREA if self.window_px > self.tile_px else cv2.INTER_LINEAR
-        return cv2.resize(window, (self.tile_px, self.tile_px), interpolation=method).astype(np.uint8, copy=False)
+        return cv2.resize(window, (self.tile_px, self.tile_px), interpolation=method).astype(
+            np.uint8, copy=False
+        )
 
 
 def spans(length_px: int, window_px: int, overlap_px: float) -> list[Span]:
@@ -112,7 +120,13 @@ def spans(length_px: int, window_px: int, overlap_px: float) -> list[Span]:
     ]
 
 
-def join_tiles(tiles: Sequence[Tile], found: Sequence[Grains], grid: TileGrid, size_px: tuple[int, int], merge_iou: float) -> Grains:
+def join_tiles(
+    tiles: Sequence[Tile],
+    found: Sequence[Grains],
+    grid: TileGrid,
+    size_px: tuple[int, int],
+    merge_iou: float,
+) -> Grains:
     """The grains of a frame from the grains of its tiles, each grain once.
 
     A grain is taken from the tile that owns its centre. Two tiles may disagree about a centre by
@@ -149,13 +163,17 @@ def join_tiles(tiles: Sequence[Tile], found: Sequence[Grains], grid: TileGrid, s
 def _depth_in_core(grains: Grains, tile: Tile) -> NDArray[np.float32]:
     """``(N,)`` distance of each centre to the nearest border of the tile's core; negative outside."""
     x, y = grains.centres.T
-    return np.min([x - tile.x.core_start, tile.x.core_stop - x, y - tile.y.core_start, tile.y.core_stop - y], axis=0)
+    depth: NDArray[np.float32] = np.min(
+        [x - tile.x.core_start, tile.x.core_stop - x, y - tile.y.core_start, tile.y.core_stop - y],
+        axis=0,
+    )
+    return depth
 
 
 def _clip(grains: Grains, size_px: tuple[int, int]) -> Grains:
     """Grains with boxes and outlines inside the frame; those wholly outside (in the padding) dropped."""
     limit = np.asarray(size_px, np.float32)
     boxes = np.clip(grains.boxes, 0, np.tile(limit, 2))
-    inside = (boxes[:, 2:] - boxes[:, :2] > 0).all(axis=1)
+    inside = np.asarray((boxes[:, 2:] - boxes[:, :2] > 0).all(axis=1), np.bool_)
     outlines = tuple(np.clip(outline, 0, limit).astype(np.float32) for outline in grains.outlines)
     return Grains(boxes, grains.confidence, grains.classes, grains.areas_px, outlines).take(inside)

@@ -1,0 +1,126 @@
+"""The story of detection: which stages, in which order. Nothing else happens here."""
+
+from typing import Any, cast
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.states import Completed, Failed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from pollen.detector import DeviceError, Profile
+from pollen.layout import INPUTS, records_folder
+from pollen.settings import DetectSettings
+from tasks.detection import BatchResult, Work, detect_batch, load_model
+from tasks.faults import PollenError
+from tasks.planning import check_access, compact_records, plan
+from tasks.progress import watcher
+from tasks.registry import PRODUCTION, resolve_model
+from tasks.reporting import Summary, summarise
+from tasks.stage import BATCHES_AT_ONCE, logger
+from tasks.storage import Location
+
+
+def count_pictures(
+    source: Location, output: Location, model: str, settings: DetectSettings
+) -> Summary:
+    """Count every picture below ``source`` that was not counted yet; results go below ``output``.
+
+    The whole story, with or without a Prefect flow run around it.
+
+    Raises:
+        PollenError: The run could not do its work; the message holds the remedy.
+    """
+    progress = watcher()
+    check_access(source, output)
+    chosen = resolve_model(model, output)
+    try:
+        profile = Profile.resolve(chosen.card, settings)
+    except DeviceError as error:
+        raise PollenError(str(error)) from error
+    records = records_folder(profile.model_version, profile.fingerprint)
+    todo = plan(source, output, records, settings.batch_images)
+    progress.planned(todo.waiting, todo.inputs.height)
+    failures: list[Exception] = []
+    if todo.batches:
+        progress.say("preparing the model")
+        load_model(chosen, profile)
+        work = Work(source, output, chosen, profile, settings, records)
+        calls = [{"batch": batch, "work": work, "progress": progress} for batch in todo.batches]
+        for result in detect_batch.each(calls):
+            if not isinstance(result, BatchResult):
+                failures.append(result)
+        progress.say("writing tables")
+        compact_records(output, records)
+    summary = summarise(output, todo.inputs, profile, settings, todo.waiting)
+    if failures:
+        raise PollenError(
+            f"{len(failures)} of {len(todo.batches)} batches could not be counted; the others are in the tables, and the "
+            f"next run counts the rest. First cause: {failures[0]}"
+        ) from failures[0]
+    return summary
+
+
+#: Unbounded by default. (Typed by its base: the decorator wants that.)
+_threads = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=BATCHES_AT_ONCE))
+
+
+@flow(
+    name="detect",
+    flow_run_name="detect {bucket} {prefix}",
+    task_runner=_threads,
+    persist_result=False,
+)
+def detect(
+    bucket: str = "pollen",
+    prefix: str | None = None,
+    model: str = PRODUCTION,
+    shards: int = 1,
+    settings: DetectSettings = DetectSettings(),  # noqa: B008  (frozen; the UI shows its defaults)
+) -> State[Summary]:
+    """Count viable and non-viable pollen grains in the pictures of a bucket.
+
+    Pictures below `detect_images/` that were not counted yet are counted; tables and a report go
+    to `pollen_counting_results/`, pictures with the grains drawn in to `detected_images/`.
+
+    Args:
+        bucket: Name of the saved S3Bucket block.
+        prefix: Folder in the bucket (below the block's own folder) that holds `detect_images/`.
+        model: `production`, `bundled`, the version of a published model, or the path of a .pt file.
+        shards: How many runs share the work on a cluster. The numbers do not depend on it.
+        settings: How to count.
+    """
+    root = Location(block=bucket, prefix=prefix or "")
+    return _as_state(root.below(INPUTS), root, model, shards, settings)
+
+
+@flow(
+    name="detect",
+    flow_run_name="detect {source}",
+    task_runner=_threads,
+    persist_result=False,
+)
+def detect_between(
+    source: Location,
+    output: Location,
+    model: str = PRODUCTION,
+    shards: int = 1,
+    settings: DetectSettings = DetectSettings(),  # noqa: B008
+) -> State[Summary]:
+    """Count the pictures of one place and write the results to another: what `pollen detect` runs."""
+    return _as_state(source, output, model, shards, settings)
+
+
+def _as_state(
+    source: Location, output: Location, model: str, shards: int, settings: DetectSettings
+) -> State[Summary]:
+    """Run the story and name its end; the message carries the numbers, or the remedy."""
+    if shards > 1:
+        logger().info(
+            "shards run on a cluster's GPU pool; all batches of this run are counted here"
+        )
+    try:
+        summary = count_pictures(source, output, model, settings)
+    except PollenError as error:
+        return Failed(message=str(error))
+    return Completed(name=summary.outcome, message=summary.message, data=summary)

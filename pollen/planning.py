@@ -1,0 +1,63 @@
+"""Cutting the inputs that wait into batches of about equal work."""
+
+import hashlib
+from dataclasses import dataclass
+
+import polars as pl
+
+#: Pixels per byte of a file, roughly: the listing tells bytes, work grows with pixels.
+PIXELS_PER_BYTE = {"jpg": 5.0, "jpeg": 5.0, "png": 0.6, "tif": 0.33, "tiff": 0.33, "czi": 1.0}
+BATCH_PIXELS = 1.5e9
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input to count."""
+
+    key: str
+    version: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs that are counted, recorded and, if need be, repeated together."""
+
+    items: tuple[Item, ...]
+
+    @property
+    def id(self) -> str:
+        """Name of the batch's record files: the same inputs in the same versions, the same name."""
+        text = "\n".join(f"{item.key}\t{item.version}" for item in self.items)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """What people see of a batch."""
+        first = self.items[0].key
+        more = len(self.items) - 1
+        return f"{first} and {more} more" if more else first
+
+
+def cut_batches(waiting: pl.DataFrame, batch_images: int) -> list[Batch]:
+    """Cut inputs, in order of their keys, into batches.
+
+    A batch ends at ``batch_images`` pictures or at about :data:`BATCH_PIXELS` pixels.
+
+    Args:
+        waiting: Columns key, version, size.
+        batch_images: Most pictures per batch.
+    """
+    batches: list[Batch] = []
+    items: list[Item] = []
+    pixels = 0.0
+    for key, version, size in waiting.select("key", "version", "size").sort("key").iter_rows():
+        work = size * PIXELS_PER_BYTE.get(key.rpartition(".")[2].lower(), 1.0)
+        if items and (len(items) >= batch_images or pixels + work > BATCH_PIXELS):
+            batches.append(Batch(tuple(items)))
+            items, pixels = [], 0.0
+        items.append(Item(key, version, size))
+        pixels += work
+    if items:
+        batches.append(Batch(tuple(items)))
+    return batches

@@ -1,0 +1,99 @@
+"""The `pollen` command. Heavy libraries are imported by the commands that need them: help is quick."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(
+    name="pollen",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Counts viable and non-viable pollen grains in micrographs of Alexander-stained pollen.",
+    epilog="Exit codes: 0 done, 1 done but some pictures failed (they are listed), 2 could not run.",
+)
+
+DONE, SOME_FAILED, COULD_NOT_RUN = 0, 1, 2
+
+
+@app.callback()
+def _commands() -> None:
+    """Make every command a subcommand, even while there is only one."""
+
+
+@app.command()
+def detect(
+    source: Annotated[str, typer.Argument(help="Folder with pictures, or s3://bucket/prefix.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Folder for the results, or s3://bucket/prefix.")
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="production, bundled, the version of a published model, or the path of a .pt file."
+        ),
+    ] = "production",
+    edge_rule: Annotated[
+        Literal["frame", "exclude", "all"],
+        typer.Option(
+            help="frame: leave out grains touching the right or bottom side; exclude: any side; all: none."
+        ),
+    ] = "frame",
+    shards: Annotated[
+        int, typer.Option(min=1, help="How many runs share the work on a cluster.")
+    ] = 1,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Any other setting, such as grain_diameter_px=92."
+        ),
+    ] = None,
+    block: Annotated[
+        str | None,
+        typer.Option(help="Saved S3Bucket block whose credentials are used for s3:// addresses."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
+) -> None:
+    """Count the grains in all pictures of a folder or bucket.
+
+    Pictures that were counted before, with the same model and settings, are not counted again.
+
+    \b
+    pollen detect pictures --output results
+    pollen detect s3://lab/2026 --output s3://lab/results --edge-rule all
+    """
+    from services.detecting import run_detection
+
+    sys.exit(
+        run_detection(
+            source,
+            output,
+            model=model,
+            shards=shards,
+            settings=[f"edge_rule={edge_rule}", *(setting or ())],
+            block=block,
+            verbose=verbose,
+        )
+    )
+
+
+@app.command()
+def demo(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for tables, report and pictures.")
+    ] = Path("demo-output"),
+) -> None:
+    """Show everything at work: count made-up micrographs in a real S3 server, by a real Prefect flow.
+
+    Both servers run on this computer only, and only for as long as the demo takes.
+    """
+    from services.demo import run_demo
+
+    sys.exit(run_demo(output))
+
+
+def main() -> None:
+    """Entry point of the `pollen` command."""
+    app()

@@ -1,0 +1,93 @@
+"""`pollen demo`: the whole product on made-up pictures, with real servers on this computer."""
+
+import shutil
+import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import cast
+
+from prefect.client.schemas.objects import State
+from prefect_aws import AwsClientParameters, AwsCredentials, S3Bucket
+from pydantic import SecretStr
+
+from flows.detect import detect
+from pollen.layout import ANNOTATED, INPUTS, RECORDS, RESULTS
+from pollen.synth import write_samples
+from services.command_line import COULD_NOT_RUN
+from services.console import ERR, OUT, ProgressView, say_error, set_up_logging
+from services.detecting import tell
+from services.embedded import EmbeddedPrefect, EmbeddedS3, EmbeddedServerError
+from tasks.faults import PollenError
+from tasks.progress import watched_by
+from tasks.reporting import Summary
+from tasks.storage import FolderStore, Location, Store, open_store
+
+BUCKET = "pollen"
+ROOT = "Pollen_viability"
+#: What is copied out of the bucket, and replaced in the output folder by the next demo.
+SHOWN = (INPUTS, ANNOTATED, RESULTS)
+
+
+def run_demo(output: Path) -> int:
+    """Run the demo and leave its results in ``output``; returns the exit code."""
+    set_up_logging(verbose=False)
+    try:
+        with ExitStack() as servers:
+            summary = _count_samples(servers)
+            _copy_results(open_store(Location(block=BUCKET)), output)
+    except (PollenError, EmbeddedServerError) as error:
+        say_error(str(error))
+        return COULD_NOT_RUN
+    code = tell(summary)
+    OUT.print(f"Tables, report and pictures: {output.absolute()}", highlight=False, soft_wrap=True)
+    return code
+
+
+def _count_samples(servers: ExitStack) -> Summary:
+    """Start the servers, upload sample pictures, run the flow."""
+    ERR.print("starting an S3 server and a Prefect server on this computer ...")
+    with (
+        ThreadPoolExecutor() as pool,
+        tempfile.TemporaryDirectory(prefix="pollen-demo-") as scratch,
+    ):
+        prefect: Future[EmbeddedPrefect] = pool.submit(servers.enter_context, EmbeddedPrefect())
+        s3 = servers.enter_context(EmbeddedS3([BUCKET]))
+        pictures = write_samples(Path(scratch))
+        client = s3.client()
+        for picture in pictures:
+            key = picture.relative_to(scratch).as_posix()
+            client.upload_file(str(picture), BUCKET, f"{ROOT}/{INPUTS}{key}")
+        ERR.print(f"uploaded {len(pictures)} made-up micrographs")
+        servers.enter_context(prefect.result().active())
+    _save_block(s3)
+    with ProgressView() as view, watched_by(view):
+        state = cast("State[Summary]", detect(bucket=BUCKET, return_state=True))
+    if not state.is_completed():
+        raise PollenError(state.message or "the flow run failed")
+    return state.result()
+
+
+def _save_block(s3: EmbeddedS3) -> None:
+    """Save the block that tells the flow where the bucket is."""
+    environment = s3.environment()
+    S3Bucket(
+        bucket_name=BUCKET,
+        bucket_folder=ROOT,
+        credentials=AwsCredentials(
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=SecretStr(environment["AWS_SECRET_ACCESS_KEY"]),
+            region_name=environment.get("AWS_DEFAULT_REGION", "us-east-1"),
+            aws_client_parameters=AwsClientParameters(endpoint_url=s3.endpoint_url),
+        ),
+    ).save(BUCKET, overwrite=True)
+
+
+def _copy_results(store: Store, output: Path) -> None:
+    """Copy what a person wants to see out of the bucket; an older demo's results are replaced."""
+    target = FolderStore(output)
+    for folder in SHOWN:
+        shutil.rmtree(target.path(folder), ignore_errors=True)
+        for entry in store.list(folder):
+            if not entry.key.startswith(RECORDS):
+                target.write(entry.key, store.read(entry.key))

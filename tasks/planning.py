@@ -1,0 +1,80 @@
+"""Deciding what is to be counted: one listing of the inputs, one pass over the records."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from pollen.frames import is_image
+from pollen.layout import WRITTEN
+from pollen.planning import Batch, cut_batches
+from pollen.results import INPUTS, waiting_inputs
+from tasks.faults import PollenError
+from tasks.records import compact, read_image_records
+from tasks.stage import logger, stage
+from tasks.storage import Location, joined, open_store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do.
+
+    Attributes:
+        inputs: All inputs that are there; columns of :data:`pollen.results.INPUTS`.
+        batches: Those that wait to be counted.
+        waiting: How many those are.
+    """
+
+    inputs: pl.DataFrame
+    batches: tuple[Batch, ...]
+    waiting: int
+
+
+@stage("check access")
+def check_access(source: Location, output: Location) -> None:
+    """Fail early and clearly where the source is missing or out of reach."""
+    open_store(source).check()
+    if output.folder is None:
+        open_store(output).check()
+    elif output.folder.exists() and not output.folder.is_dir():
+        raise PollenError(f"the output {output.folder} is a file: name a folder")
+
+
+@stage("plan")
+def plan(source: Location, output: Location, records: str, batch_images: int) -> Plan:
+    """Find the inputs that have no record yet for this model and these settings."""
+    written = written_below(source, output)
+    entries = [
+        (entry.key, entry.version, entry.size)
+        for entry in open_store(source).list()
+        if is_image(entry.key) and not entry.key.startswith(written)
+    ]
+    inputs = pl.DataFrame(entries, schema=INPUTS, orient="row")
+    waiting = waiting_inputs(inputs, read_image_records(open_store(output), records))
+    batches = tuple(cut_batches(waiting, batch_images))
+    logger().info(
+        "%d pictures, %d to count in %d batches", inputs.height, waiting.height, len(batches)
+    )
+    return Plan(inputs, batches, waiting.height)
+
+
+@stage("compact records")
+def compact_records(output: Location, records: str) -> int:
+    """Merge small record files where there are many."""
+    return compact(open_store(output), records)
+
+
+def written_below(source: Location, output: Location) -> tuple[str, ...]:
+    """Prefixes of keys that earlier runs wrote into the source, where the output lies inside it."""
+    if source.folder is not None and output.folder is not None:
+        outer, inner = source.folder.absolute(), output.folder.absolute()
+        if not inner.is_relative_to(outer):
+            return ()
+        below = inner.relative_to(outer).as_posix().removeprefix(".")
+    elif (source.bucket, source.block) == (output.bucket, output.block):
+        outer_prefix, inner_prefix = joined(source.prefix), joined(output.prefix)
+        if outer_prefix and not f"{inner_prefix}/".startswith(f"{outer_prefix}/"):
+            return ()
+        below = inner_prefix.removeprefix(outer_prefix).strip("/")
+    else:
+        return ()
+    return tuple(f"{below}/{folder}" if below else folder for folder in WRITTEN)

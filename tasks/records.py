@@ -1,0 +1,130 @@
+"""Records in the store: the truth about what was counted. Written last, never changed, only merged.
+
+Below the folder of one model and one set of settings lie ``grains/<name>.parquet`` and
+``images/<name>.parquet``. Grains are written first: the image record is the commit.
+"""
+
+import hashlib
+import io
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+
+from pollen.results import empty_records
+from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
+from tasks.faults import NotFoundError, StorageError
+from tasks.storage import Entry, Store
+
+IMAGES = "images/"
+GRAINS = "grains/"
+#: From this many files on, small ones are merged: planning costs per file, not per image.
+MERGE_FROM_FILES = 24
+#: Files up to this size are merged, into files of at most about ``MERGED_BYTES``.
+SMALL_BYTES = 8 * 1024 * 1024
+MERGED_BYTES = 128 * 1024 * 1024
+READ_THREADS = 8
+#: Another run may merge files while they are read; then the folder is listed anew.
+LISTING_TRIES = 5
+
+
+def write_records(
+    store: Store, folder: str, batch: str, images: pl.DataFrame, grains: pl.DataFrame
+) -> None:
+    """Commit a batch: grains first, then the image rows that make them count."""
+    store.write(f"{folder}{GRAINS}{batch}.parquet", _parquet(grains.cast(GRAIN_RECORD)))
+    store.write(f"{folder}{IMAGES}{batch}.parquet", _parquet(images.cast(IMAGE_RECORD)))
+
+
+def read_image_records(store: Store, folder: str) -> pl.DataFrame:
+    """All image records below a folder, in key order of their files.
+
+    Raises:
+        StorageError: The folder changes faster than it can be read, or a file is damaged.
+    """
+    with tempfile.TemporaryDirectory(prefix="pollen-records-") as scratch:
+        files = fetch_records(store, folder + IMAGES, Path(scratch))
+        return pl.concat([empty_records(), *(_read(path, key) for key, path in files)])
+
+
+def fetch_records(store: Store, folder: str, scratch: Path) -> list[tuple[str, Path]]:
+    """Bring all record files below a folder to this machine: key and path, in key order."""
+    for _ in range(LISTING_TRIES):
+        entries = sorted(_record_files(store, folder), key=lambda entry: entry.key)
+        try:
+            with ThreadPoolExecutor(READ_THREADS) as pool:
+                paths = list(pool.map(lambda entry: store.fetch(entry.key, scratch), entries))
+        except NotFoundError:
+            continue
+        return [(entry.key, path) for entry, path in zip(entries, paths, strict=True)]
+    raise StorageError(
+        f"the records in {store.address}/{folder} change faster than they can be read: "
+        "are several runs under way?",
+        heals=True,
+    )
+
+
+def compact(store: Store, folder: str) -> int:
+    """Merge small record files where there are many; returns how many files went away.
+
+    The merged file is written whole before its parts are deleted. A crash in between leaves rows
+    twice, which tables count once.
+    """
+    merged = 0
+    for kind in (IMAGES, GRAINS):
+        small = [
+            entry for entry in _record_files(store, folder + kind) if entry.size <= SMALL_BYTES
+        ]
+        if len(small) >= MERGE_FROM_FILES:
+            for group in _groups(sorted(small, key=lambda entry: entry.key)):
+                merged += _merge(store, folder + kind, group)
+    return merged
+
+
+def _record_files(store: Store, folder: str) -> list[Entry]:
+    return [entry for entry in store.list(folder) if entry.key.endswith(".parquet")]
+
+
+def _groups(entries: list[Entry]) -> list[list[Entry]]:
+    """Entries in runs of at most ``MERGED_BYTES``."""
+    groups: list[list[Entry]] = [[]]
+    size = 0
+    for entry in entries:
+        if size + entry.size > MERGED_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(entry)
+        size += entry.size
+    return [group for group in groups if len(group) > 1]
+
+
+def _merge(store: Store, folder: str, entries: list[Entry]) -> int:
+    """Write one file with the rows of ``entries`` in their order, then delete those."""
+    with tempfile.TemporaryDirectory(prefix="pollen-merge-") as scratch:
+        try:
+            paths = [store.fetch(entry.key, Path(scratch)) for entry in entries]
+        except NotFoundError:  # another run merges them
+            return 0
+        data = _parquet(
+            pl.concat([_read(path, entry.key) for path, entry in zip(paths, entries, strict=True)])
+        )
+    name = hashlib.sha256(data).hexdigest()[:16]
+    store.write(f"{folder}merged-{name}.parquet", data)
+    store.delete(entry.key for entry in entries)
+    return len(entries) - 1
+
+
+def _parquet(rows: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    rows.write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _read(path: Path, key: str) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise StorageError(
+            f"the record file {key} is damaged ({error}): delete it, and the next run counts its pictures again"
+        ) from error

@@ -1,0 +1,129 @@
+"""Which model a run uses: the one in production, the bundled one, a version, or a file."""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path
+from prefect.runtime import deployment
+
+import pollen.bundled
+from pollen.layout import PROMOTIONS, card_key, promotion_number, weights_key
+from pollen.model_card import CARD_NAME, ModelCard, ModelError, check_weights
+from tasks.faults import NotFoundError, PollenError
+from tasks.stage import logger, stage
+from tasks.storage import Location, Store, open_store
+
+PRODUCTION = "production"
+BUNDLED = "bundled"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on this machine: its weights, whose hash was checked, and its card."""
+
+    weights: Path
+    card: ModelCard
+
+
+def cache_folder() -> Path:
+    """Where models are kept between runs: ``POLLEN_CACHE_DIR``, or the user's cache folder."""
+    return Path(os.environ.get("POLLEN_CACHE_DIR") or user_cache_path("pollen"))
+
+
+@stage("find model {name}")
+def resolve_model(name: str, registry: Location) -> Model:
+    """Find a model and bring it to this machine.
+
+    Args:
+        name: ``production``, ``bundled``, a published version, or the path of a ``.pt`` file.
+        registry: The place whose ``trained_models/`` is asked.
+
+    Raises:
+        PollenError: The model is missing or altered; never is another one taken instead.
+    """
+    try:
+        if name == BUNDLED:
+            return _bundled()
+        if name.endswith(".pt"):
+            path = Path(name).expanduser().absolute()
+            return _checked(path, ModelCard.of_file(path))
+        store = open_store(registry)
+        if name != PRODUCTION:
+            return _published(store, name)
+        promoted = _promoted(store)
+        if promoted is not None:
+            return _published(store, *promoted)
+        if deployment.id is not None:
+            raise PollenError(
+                f"no model is in production in {store.address}: run `pollen setup`, which registers the bundled one, "
+                "or `pollen models promote VERSION`"
+            )
+        logger().info("no model was promoted in %s; using the bundled one", store.address)
+        return _bundled()
+    except ModelError as error:
+        raise PollenError(str(error)) from error
+
+
+def _bundled() -> Model:
+    folder = Path(str(pollen.bundled.__file__)).parent
+    return _checked(folder / "best.pt", ModelCard.read(folder / CARD_NAME))
+
+
+def _checked(weights: Path, card: ModelCard) -> Model:
+    check_weights(weights, card)
+    return Model(weights, card)
+
+
+def _promoted(store: Store) -> tuple[str, str] | None:
+    """Version and weights' hash named by the highest promotion, ``None`` where there is none."""
+    numbers = {promotion_number(entry.key): entry.key for entry in store.list(PROMOTIONS)}
+    highest = max((number for number in numbers if number is not None), default=None)
+    if highest is None:
+        return None
+    try:
+        said = json.loads(store.read(numbers[highest]))
+        return str(said["version"]), str(said["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise PollenError(
+            f"the promotion {store.address}/{numbers[highest]} can't be read ({error!r}): promote a model again"
+        ) from error
+
+
+def _published(store: Store, version: str, promised_sha256: str | None = None) -> Model:
+    """Bring a published model here, unless it is already in the cache."""
+    try:
+        card = ModelCard.model_validate_json(store.read(card_key(version)))
+    except NotFoundError as error:
+        raise PollenError(
+            f"there is no model '{version}' in {store.address}: expected 'production', 'bundled', one of the versions "
+            "below trained_models/, or the path of a .pt file"
+        ) from error
+    except ValueError as error:
+        raise PollenError(
+            f"the card of model '{version}' in {store.address} is damaged: {error}"
+        ) from error
+    if promised_sha256 and card.sha256 != promised_sha256:
+        raise PollenError(
+            f"model '{version}' in {store.address} is not the one that was promoted: its card names the SHA-256 "
+            f"{card.sha256}, the promotion {promised_sha256}. Promote it again if the change was meant"
+        )
+    kept = cache_folder() / "models" / card.sha256 / "best.pt"
+    if not kept.is_file():
+        _fetch_weights(store, version, card, kept)
+    return _checked(kept, card)
+
+
+def _fetch_weights(store: Store, version: str, card: ModelCard, kept: Path) -> None:
+    """Download weights into the cache; they appear there whole and checked."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent, prefix="fetching-") as scratch:
+        fetched = store.fetch(weights_key(version), Path(scratch))
+        check_weights(fetched, card)
+        copy = Path(scratch) / "best.pt"
+        if fetched != copy:
+            shutil.copyfile(fetched, copy)
+        copy.replace(kept)

@@ -1,0 +1,240 @@
+"""From records to what people read: tables, report, artifacts. Can be repeated at any time."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import polars as pl
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.context import FlowRunContext, TaskRunContext
+
+from pollen import __version__
+from pollen.annotate import decode_jpeg, thumbnail
+from pollen.detector import Profile
+from pollen.frames import SUFFIXES
+from pollen.layout import (
+    COUNTS_TABLE,
+    GRAINS_TABLE,
+    REPORT,
+    SAMPLES_TABLE,
+    annotated_key,
+    records_folder,
+)
+from pollen.measurement import SCALE_FLAG
+from pollen.report import ReportData, Thumbnail, markdown_summary, render_report
+from pollen.results import count_rows, counts_csv, speaking_records, write_measurements
+from pollen.samples import summarise_samples
+from pollen.settings import DetectSettings
+from pollen.tables import Status
+from tasks.faults import NotFoundError
+from tasks.records import GRAINS, fetch_records, read_image_records
+from tasks.stage import logger, stage
+from tasks.storage import Location, Store, open_store
+
+#: Annotated pictures shown in the report, and their longer side.
+THUMBNAILS = 6
+THUMBNAIL_PX = 480
+#: Rows of the table of failed images in the Prefect UI.
+ARTIFACT_ROWS = 200
+POSTPONED = (
+    "not written by this run: {grains} grains are more than grain_table_rows ({limit}); "
+    "the nightly run writes it, or a run with refresh_grain_table"
+)
+#: Another run may commit while tables are made; they are made again until nothing changed.
+ROUNDS = 5
+
+
+class Outcome(StrEnum):
+    """How a run that could do its work ended; the values are the names of final states."""
+
+    COMPLETED = "Completed"
+    NOTHING_NEW = "NothingNew"
+    WITH_FAILURES = "CompletedWithFailures"
+    NO_IMAGES = "NoImages"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run leaves behind, in numbers.
+
+    Attributes:
+        rows: The rows of ``pollen_counts.csv``.
+        counted_now: Pictures this run counted.
+        output: Where the results are, as people name it.
+    """
+
+    rows: pl.DataFrame
+    counted_now: int
+    output: str
+
+    @property
+    def present(self) -> pl.DataFrame:
+        """Rows of pictures that are still there."""
+        return self.rows.filter("input_present")
+
+    @property
+    def failed(self) -> pl.DataFrame:
+        """Rows of present pictures that could not be counted."""
+        return self.present.filter(pl.col("status") == str(Status.FAILED))
+
+    @property
+    def grains(self) -> int:
+        """Counted grains of all present pictures."""
+        return int(self.present["total_counted"].sum() or 0)
+
+    @property
+    def viability(self) -> float | None:
+        """Stained viable over counted grains, ``None`` without grains."""
+        return float(self.present["viable"].sum()) / self.grains if self.grains else None
+
+    @property
+    def off_scale(self) -> int:
+        """Frames whose grains are of another size than the model's."""
+        return self.present.filter(pl.col("flags").str.contains(SCALE_FLAG, literal=True)).height
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the run ended."""
+        if self.present.is_empty():
+            return Outcome.NO_IMAGES
+        if not self.counted_now:
+            return Outcome.NOTHING_NEW
+        return Outcome.COMPLETED if self.failed.is_empty() else Outcome.WITH_FAILURES
+
+    @property
+    def message(self) -> str:
+        """What a state says of the run."""
+        if self.outcome is Outcome.NO_IMAGES:
+            return f"no pictures to count ({', '.join(sorted(SUFFIXES))}): upload some, or check the path"
+        parts = [self.sentence]
+        if not self.failed.is_empty():
+            parts.append(f"{self.failed.height} failed")
+        if self.off_scale:
+            parts.append(f"{self.off_scale} with grains of another size than the model knows")
+        return "; ".join(parts)
+
+    @property
+    def sentence(self) -> str:
+        """The three numbers a person wants: images, grains, viability."""
+        viability = (
+            f"{self.viability:.1%} viable" if self.viability is not None else "viability unknown"
+        )
+        return f"{self.present.height} images, {self.grains} grains, {viability}"
+
+
+@stage("summarise")
+def summarise(
+    output: Location,
+    inputs: pl.DataFrame,
+    profile: Profile,
+    settings: DetectSettings,
+    counted_now: int,
+) -> Summary:
+    """Write the tables and the report from the records; unchanged ones are left alone.
+
+    The counts table is written last: while it is the old one, the next run makes all again.
+    """
+    store = open_store(output)
+    records = records_folder(profile.model_version, profile.fingerprint)
+    for _ in range(ROUNDS):
+        before = _files(store, records)
+        chosen = speaking_records(inputs, read_image_records(store, records))
+        summary = Summary(count_rows(inputs, chosen), counted_now, store.address)
+        data = _report_data(store, summary, chosen, profile, settings)
+        _write_tables(store, records, chosen, data)
+        if _files(store, records) == before:
+            break
+    _publish_artifacts(data, summary)
+    return summary
+
+
+def _files(store: Store, records: str) -> set[str]:
+    return {entry.key for entry in store.list(records)}
+
+
+def _report_data(
+    store: Store, summary: Summary, chosen: pl.DataFrame, profile: Profile, settings: DetectSettings
+) -> ReportData:
+    """What the report says; its pictures come later, they cost reads."""
+    grains = int(chosen["total_detected"].sum() or 0)
+    postponed = grains > settings.grain_table_rows and not settings.refresh_grain_table
+    return ReportData(
+        counts=summary.rows,
+        samples=summarise_samples(summary.rows, settings.sample_pattern),
+        settings=settings,
+        model_version=profile.model_version,
+        model_sha256=profile.model_sha256,
+        settings_fingerprint=profile.fingerprint,
+        code_version=__version__,
+        device=f"{profile.device}, {profile.backend}, {profile.precision}",
+        grains_as_of=POSTPONED.format(grains=grains, limit=settings.grain_table_rows)
+        if postponed
+        else None,
+        destination=store.address,
+    )
+
+
+def _write_tables(store: Store, records: str, chosen: pl.DataFrame, data: ReportData) -> None:
+    """Grains, samples, report, counts: in this order."""
+    counts = counts_csv(data.counts)
+    derived = [SAMPLES_TABLE, REPORT] + ([] if data.grains_as_of else [GRAINS_TABLE])
+    if _is(store, COUNTS_TABLE, counts) and all(map(store.exists, derived)):
+        return
+    if data.grains_as_of:
+        logger().warning("%s: %s", GRAINS_TABLE, data.grains_as_of)
+    else:
+        _write_grains(store, records, chosen)
+    store.write(SAMPLES_TABLE, data.samples.write_csv(line_terminator="\n").encode(), "text/csv")
+    page = render_report(replace(data, thumbnails=_least_certain(store, chosen)))
+    store.write(REPORT, page.encode(), "text/html; charset=utf-8")
+    store.write(COUNTS_TABLE, counts, "text/csv")
+
+
+def _is(store: Store, key: str, data: bytes) -> bool:
+    """Whether an object already holds ``data``."""
+    try:
+        return store.read(key) == data
+    except NotFoundError:
+        return False
+
+
+def _write_grains(store: Store, records: str, chosen: pl.DataFrame) -> None:
+    with tempfile.TemporaryDirectory(prefix="pollen-grains-") as scratch:
+        files = [path for _, path in fetch_records(store, records + GRAINS, Path(scratch))]
+        table = Path(scratch) / "table.csv"
+        write_measurements(files, chosen, table)
+        store.write_file(GRAINS_TABLE, table, "text/csv")
+
+
+def _least_certain(store: Store, chosen: pl.DataFrame) -> tuple[Thumbnail, ...]:
+    """Annotated pictures a person should look at first, small."""
+    doubtful = (
+        chosen.filter("input_present", pl.col("mean_confidence").is_not_null())
+        .sort("mean_confidence", "filename")
+        .head(THUMBNAILS)
+    )
+    pictures = []
+    for filename, confidence in doubtful.select("filename", "mean_confidence").iter_rows():
+        try:
+            encoded = store.read(annotated_key(filename))
+        except NotFoundError:  # drawing was switched off
+            continue
+        pixels = decode_jpeg(encoded)
+        note = f"mean confidence {confidence:.2f}"
+        pictures.append(Thumbnail(filename, thumbnail(pixels, THUMBNAIL_PX), note))
+    return tuple(pictures)
+
+
+def _publish_artifacts(data: ReportData, summary: Summary) -> None:
+    """Show the result in the Prefect UI, where a flow run is under way."""
+    if FlowRunContext.get() is None and TaskRunContext.get() is None:
+        return
+    create_markdown_artifact(
+        markdown_summary(data), key="detection-summary", description=summary.message
+    )
+    failed = summary.failed.select("filename", "reason").head(ARTIFACT_ROWS)
+    if failed.height:
+        create_table_artifact(
+            failed.to_dicts(), key="failed-images", description=f"{summary.failed.height} failed"
+        )

@@ -1,0 +1,127 @@
+"""Stages: Prefect tasks inside a flow run, plain functions with the same retries outside of one.
+
+On a laptop the story of a flow runs without any Prefect server; in a flow run each stage is a
+task with its own state. The retry rule is one and the same: only what can heal is tried again,
+after a growing, jittered wait.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import as_completed as threads_completed
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from prefect import Task, get_run_logger
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.futures import as_completed
+from prefect.tasks import exponential_backoff
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from tasks.faults import heals
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+RETRIES = 3
+FIRST_WAIT_SECONDS = 1
+JITTER = 0.5
+
+#: Batches under way at once: one in the model, the next one reading ahead.
+BATCHES_AT_ONCE = 2
+
+
+def logger() -> "logging.Logger | logging.LoggerAdapter[Any]":
+    """The log of the flow or task run, or the process's own where there is none."""
+    if FlowRunContext.get() or TaskRunContext.get():
+        return get_run_logger()
+    return logging.getLogger("pollen")
+
+
+def _heals(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Prefect's question whether to try a failed task again."""
+    try:
+        state.result()
+    except Exception as error:  # noqa: BLE001  (whatever the task raised)
+        return heals(error)
+    return False
+
+
+def healing(function: Callable[P, R]) -> Callable[P, R]:
+    """``function`` with the retry rule of stages, for calls outside of a task's own retries."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        attempts = Retrying(
+            stop=stop_after_attempt(RETRIES + 1),
+            wait=wait_exponential_jitter(initial=FIRST_WAIT_SECONDS, jitter=JITTER),
+            retry=retry_if_exception(heals),
+            reraise=True,
+            before_sleep=lambda state: logger().warning(
+                "%s; trying again in %.0f s",
+                state.outcome.exception() if state.outcome else "failed",
+                state.next_action.sleep if state.next_action else 0,
+            ),
+        )
+        return attempts(function, *args, **kwargs)
+
+    return call
+
+
+class Stage(Generic[P, R]):
+    """One retryable step of a story; call it, or run many of it with :meth:`each`."""
+
+    def __init__(self, function: Callable[P, R], run_name: str) -> None:
+        self.function = function
+        self._alone: Callable[..., R] = healing(function)
+        self.task: Task[P, R] = Task(
+            function,
+            task_run_name=run_name,
+            retries=RETRIES,
+            retry_delay_seconds=exponential_backoff(FIRST_WAIT_SECONDS),
+            retry_jitter_factor=JITTER,
+            retry_condition_fn=_heals,
+            cache_policy=NO_CACHE,  # records in the bucket say what is done, not Prefect's cache
+            persist_result=False,
+        )
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the stage, as a task where a flow run is under way."""
+        if FlowRunContext.get() is None:
+            return self._alone(*args, **kwargs)
+        return self.task(*args, **kwargs)
+
+    def each(self, calls: Sequence[dict[str, Any]]) -> Iterator[R | Exception]:
+        """Run the stage once per entry of keyword arguments, two at a time.
+
+        Yields:
+            Results in the order of completion; the exception where a call failed for good, so
+            that one failure does not stop the others.
+        """
+        if FlowRunContext.get() is None:
+            yield from self._each_alone(calls)
+            return
+        for future in as_completed([self.task.submit(**call) for call in calls]):
+            result: R | Exception = future.result(raise_on_failure=False)
+            yield result
+
+    def _each_alone(self, calls: Sequence[dict[str, Any]]) -> Iterator[R | Exception]:
+        """The calls in threads, without Prefect; those not begun are dropped when the caller stops."""
+        pool = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="batch")
+        try:
+            for done in threads_completed([pool.submit(self._alone, **call) for call in calls]):
+                error = done.exception()
+                if error is not None and not isinstance(error, Exception):
+                    raise error
+                yield error or done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def stage(run_name: str) -> Callable[[Callable[P, R]], Stage[P, R]]:
+    """Make a function a stage; ``run_name`` is what the Prefect UI shows, ``{parameters}`` filled in."""
+
+    def decorate(function: Callable[P, R]) -> Stage[P, R]:
+        return Stage(function, run_name)
+
+    return decorate
