@@ -15,7 +15,7 @@ NO_FOLDER = "(no folder)"
 
 #: What separates several flags in one cell.
 FLAG_SEPARATOR = "; "
-ONE_PICTURE = "one picture with grains: how pictures differ is assumed, not known"
+ONE_PICTURE = "only one picture with grains"
 NO_GRAIN = "no grain counted"
 
 SAMPLE_COLUMNS = pl.Schema(
