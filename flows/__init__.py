@@ -1,0 +1,1 @@
+"""Stories: which stages run, in which order."""

@@ -5,6 +5,7 @@ from typing import Any, cast
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -47,18 +48,26 @@ def count_pictures(
         load_model(chosen, profile)
         work = Work(source, output, chosen, profile, settings, records)
         calls = [{"batch": batch, "work": work, "progress": progress} for batch in todo.batches]
-        for result in detect_batch.each(calls):
-            if not isinstance(result, BatchResult):
-                failures.append(result)
+        results = detect_batch.each(calls)
+        failures = [result for result in results if not isinstance(result, BatchResult)]
         progress.say("writing tables")
         compact_records(output, records)
     summary = summarise(output, todo.inputs, profile, settings, todo.waiting)
     if failures:
         raise PollenError(
-            f"{len(failures)} of {len(todo.batches)} batches could not be counted; the others are in the tables, and the "
-            f"next run counts the rest. First cause: {failures[0]}"
+            f"{len(failures)} of {len(todo.batches)} batches could not be counted; the others are "
+            f"in the tables, and the next run counts the rest. First cause: {failures[0]}"
         ) from failures[0]
     return summary
+
+
+def _run_name() -> str:
+    """What the Prefect UI calls a run: what it counts, and where."""
+    given = flow_run.parameters
+    place = given.get("bucket") or given["source"]
+    if isinstance(place, Location):
+        place = place.address
+    return " ".join(["detect", str(place), given.get("prefix") or ""]).strip()
 
 
 #: Unbounded by default. (Typed by its base: the decorator wants that.)
@@ -67,7 +76,7 @@ _threads = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_worke
 
 @flow(
     name="detect",
-    flow_run_name="detect {bucket} {prefix}",
+    flow_run_name=_run_name,
     task_runner=_threads,
     persist_result=False,
 )
@@ -96,7 +105,7 @@ def detect(
 
 @flow(
     name="detect",
-    flow_run_name="detect {source}",
+    flow_run_name=_run_name,
     task_runner=_threads,
     persist_result=False,
 )

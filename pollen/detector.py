@@ -268,37 +268,55 @@ def detect_frames(
         Each frame in order with its grains in frame pixels, or with the error that reading it
         raised: an unreadable frame costs the others nothing.
     """
-    pending: deque[_Pending[F]] = deque()
-    waiting: list[tuple[_Pending[F], Pixels]] = []
-
-    def flush() -> None:
-        for (owner, _), grains in zip(
-            waiting, detector.detect([tile for _, tile in waiting]), strict=True
-        ):
-            owner.found.append(grains)
-        waiting.clear()
-
+    line = _Line[F](detector)
     for frame in frames:
         if frame is None:
-            flush()
+            line.flush()
         else:
-            entry = _Pending(frame)
-            pending.append(entry)
+            line.add(frame, grid_of)
+        yield from line.finished()
+    line.flush()
+    yield from line.finished()
+
+
+class _Line(Generic[F]):
+    """Frames in order and their tiles, waiting for the model."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self._pending: deque[_Pending[F]] = deque()
+        self._tiles: list[tuple[_Pending[F], Pixels]] = []
+
+    def add(self, frame: F, grid_of: Callable[[F], TileGrid]) -> None:
+        """Queue a frame; the model runs whenever a batch of tiles is full."""
+        entry = _Pending(frame)
+        self._pending.append(entry)
+        tiles = _cut(entry, grid_of)
+        while True:
             try:
-                for tile in _cut(entry, grid_of):
-                    waiting.append((entry, tile))
-                    if len(waiting) >= detector.batch:
-                        flush()
-            except ModelError:
-                raise
+                tile = next(tiles, None)
             except (ValueError, OSError) as error:
                 entry.error = error
-                waiting[:] = [item for item in waiting if item[0] is not entry]
-        while pending and pending[0].finished:
-            yield pending[0].frame, pending.popleft().result(detector.profile.merge_iou)
-    flush()
-    for entry in pending:
-        yield entry.frame, entry.result(detector.profile.merge_iou)
+                self._tiles = [item for item in self._tiles if item[0] is not entry]
+                return
+            if tile is None:
+                return
+            self._tiles.append((entry, tile))
+            if len(self._tiles) >= self._detector.batch:
+                self.flush()
+
+    def flush(self) -> None:
+        """Run the model on the tiles that wait."""
+        found = self._detector.detect([tile for _, tile in self._tiles])
+        for (entry, _), grains in zip(self._tiles, found, strict=True):
+            entry.found.append(grains)
+        self._tiles = []
+
+    def finished(self) -> Iterator[tuple[F, Grains | Exception]]:
+        """Take the leading frames off that are through."""
+        while self._pending and self._pending[0].finished:
+            entry = self._pending.popleft()
+            yield entry.frame, entry.result(self._detector.profile.merge_iou)
 
 
 def _cut(entry: _Pending[F], grid_of: Callable[[F], TileGrid]) -> Iterator[Pixels]:

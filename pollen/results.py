@@ -118,7 +118,12 @@ def empty_records() -> pl.DataFrame:
 
 def counts_csv(rows: pl.DataFrame) -> bytes:
     """``pollen_counts.csv``: UTF-8, LF, comma; equal rows give equal bytes."""
-    return rows.write_csv(line_terminator="\n").encode()
+    return csv_text(rows).encode()
+
+
+def csv_text(rows: pl.DataFrame) -> str:
+    """A table as CSV: comma, LF, nothing where there is nothing (and not a pair of quotes)."""
+    return rows.with_columns(pl.col(pl.String).replace("", None)).write_csv(line_terminator="\n")
 
 
 def write_measurements(grain_files: list[Path], chosen: pl.DataFrame, target: Path) -> int:
@@ -143,5 +148,5 @@ def write_measurements(grain_files: list[Path], chosen: pl.DataFrame, target: Pa
         .sort("filename", "particle_id")
         .select(MEASUREMENT_COLUMNS)
     ).collect(engine="streaming")
-    rows.write_csv(target, line_terminator="\n")
+    target.write_text(csv_text(rows), encoding="utf-8", newline="\n")
     return rows.height

@@ -116,8 +116,8 @@ class DetectSettings(BaseModel):
     grain_table_rows: int = Field(
         1_000_000,
         ge=0,
-        description="The table of single grains is rewritten by every run up to this many grains; beyond, only on demand "
-        "(refresh_grain_table) or by the nightly run.",
+        description="The table of single grains is rewritten by every run up to this many grains; beyond, only on "
+        "demand (refresh_grain_table) or by the nightly run.",
     )
     refresh_grain_table: bool = Field(
         False, description="Rewrite the table of single grains whatever its size."

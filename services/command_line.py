@@ -56,7 +56,7 @@ def detect(
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
 ) -> None:
-    """Count the grains in all pictures of a folder or bucket.
+    r"""Count the grains in all pictures of a folder or bucket.
 
     Pictures that were counted before, with the same model and settings, are not counted again.
 

@@ -95,7 +95,8 @@ def _count(
         )
     except (httpx.HTTPError, RuntimeError) as error:
         raise PollenError(
-            f"the Prefect server at {url} can't be used ({error}): start it, or unset PREFECT_API_URL to run without one"
+            f"the Prefect server at {url} can't be used ({error}): start it, or unset "
+            "PREFECT_API_URL to run without one"
         ) from error
     if not state.is_completed():
         raise PollenError(state.message or f"the flow run ended as {state.name}")

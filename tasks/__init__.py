@@ -1,0 +1,1 @@
+"""Stages: one retryable step each, and the stores they read and write."""

@@ -23,7 +23,7 @@ from pollen.layout import (
 )
 from pollen.measurement import SCALE_FLAG
 from pollen.report import ReportData, Thumbnail, markdown_summary, render_report
-from pollen.results import count_rows, counts_csv, speaking_records, write_measurements
+from pollen.results import count_rows, counts_csv, csv_text, speaking_records, write_measurements
 from pollen.samples import summarise_samples
 from pollen.settings import DetectSettings
 from pollen.tables import Status
@@ -185,7 +185,7 @@ def _write_tables(store: Store, records: str, chosen: pl.DataFrame, data: Report
         logger().warning("%s: %s", GRAINS_TABLE, data.grains_as_of)
     else:
         _write_grains(store, records, chosen)
-    store.write(SAMPLES_TABLE, data.samples.write_csv(line_terminator="\n").encode(), "text/csv")
+    store.write(SAMPLES_TABLE, csv_text(data.samples).encode(), "text/csv")
     page = render_report(replace(data, thumbnails=_least_certain(store, chosen)))
     store.write(REPORT, page.encode(), "text/html; charset=utf-8")
     store.write(COUNTS_TABLE, counts, "text/csv")

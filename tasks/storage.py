@@ -75,6 +75,13 @@ class Location(BaseModel):
             raise PollenError(f"'{text}' names no bucket: expected s3://bucket/prefix")
         return cls(bucket=bucket, block=block, prefix=prefix)
 
+    @property
+    def address(self) -> str:
+        """How people name the place."""
+        if self.folder is not None:
+            return str(self.folder)
+        return joined(f"s3://{self.bucket}" if self.bucket else str(self.block), self.prefix)
+
     def below(self, part: str) -> Self:
         """The place ``part`` below this one."""
         if self.folder is not None:
