@@ -77,12 +77,13 @@ def expose(light: FloatArray, optics: Optics) -> FloatArray:
 
 
 def _fringed(light: FloatArray, optics: Optics) -> FloatArray:
-    """Red shifted one way and blue the other, as oblique light and plain lenses do."""
+    """Blue shifted against green and a little red: yellow edges on one side, blue on the other."""
     angle = radians(optics.light_angle_deg)
     height, width = light.shape[:2]
     channels = list(cv2.split(light))
-    for channel, sign in ((0, 0.5), (2, -0.5)):
-        shift = sign * optics.fringe_px
+    # Blue is the worst corrected colour: it takes most of the shift.
+    for channel, share in ((0, 0.2), (2, -0.8)):
+        shift = share * optics.fringe_px
         move = np.array([[1.0, 0.0, shift * cos(angle)], [0.0, 1.0, shift * sin(angle)]])
         channels[channel] = cv2.warpAffine(
             channels[channel],

@@ -135,24 +135,31 @@ def _line_grid(
 
 
 def tissue(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:
-    """A sheet of empty cells: wavy outlines that cross each other, sometimes faintly pink."""
-    diameter = spec.grain_diameter_px * rng.uniform(1.0, 4.5)
+    """A torn sheet of empty cells: faint broken walls, sometimes a breath of pink."""
+    diameter = spec.grain_diameter_px * rng.uniform(0.8, 3.5)
     outline = blob_outline(rng, diameter, axis_ratio=rng.uniform(0.25, 0.9), roughness=0.1).moved(
         *centre
     )
     grid = polar_grid(outline, margin_px=0.1 * diameter + 6.0)
-    cells = noise(rng, grid.shape, max(2.0, spec.grain_diameter_px * rng.uniform(0.06, 0.2)))
-    walls = bump(cells, 0.13) + 0.6 * bump(cells - 0.9, 0.12)
+    cell_px = max(1.5, spec.grain_diameter_px * rng.uniform(0.04, 0.14))
+    cells = noise(rng, grid.shape, cell_px)
+    fine = noise(rng, grid.shape, 1.3)
+    broken = np.clip(0.5 + 0.8 * noise(rng, grid.shape, 2.0 * cell_px), 0.0, 1.5)
+    walls = bump(cells + 0.25 * fine, 0.16) * broken
     ragged = grid.depth + np.float32(0.12 * diameter) * noise(rng, grid.shape, 0.12 * diameter)
-    inside = step(ragged, 3.0)
-    contour = bump(ragged - 1.5, 1.1)
-    total = (inside * walls * rng.uniform(0.1, 0.5) + contour * rng.uniform(0.1, 0.6))[..., None]
+    ragged += np.float32(1.5) * fine
+    inside = step(ragged, 4.0)
+    contour = bump(ragged - 1.5, 1.3) * broken
+    grey = inside * walls * rng.uniform(0.1, 0.45) + contour * rng.uniform(0.0, 0.4)
+    grey += inside * rng.uniform(0.0, 0.12) * np.clip(1.0 + 0.7 * fine, 0.0, 3.0)
+    total = grey[..., None]
     if rng.random() < 0.4:
-        pink = np.array([0.1, 0.8, 0.3], np.float32) * np.float32(rng.uniform(0.1, 0.5))
-        total = total + (inside * np.clip(0.6 + 0.4 * cells, 0.0, 2.0))[..., None] * pink
-    light = 1.0 + inside * np.float32(rng.uniform(0.2, 0.6)) * relief(2.0 * walls + cells, spec)
-    light += inside * np.float32(rng.uniform(-0.02, 0.12))
-    defocus = float(min(rng.gamma(1.2, 0.3 + spec.optics.defocus_spread_px), 3.0))
+        pink = np.array([0.1, 0.8, 0.3], np.float32) * np.float32(rng.uniform(0.05, 0.35))
+        uneven = np.clip(0.5 + 0.6 * noise(rng, grid.shape, 3.0 * cell_px) + 0.4 * fine, 0.0, 2.5)
+        total = total + (inside * uneven)[..., None] * pink
+    surface = relief(2.0 * walls + 0.3 * cells + 0.6 * fine, spec)
+    light = 1.0 + inside * np.float32(rng.uniform(0.1, 0.45)) * surface
+    defocus = float(min(rng.gamma(1.2, 0.5 + spec.optics.defocus_spread_px), 4.0))
     return from_density(
         total.astype(np.float32), light.astype(np.float32), x0=grid.x0, y0=grid.y0
     ).blurred(defocus)

@@ -38,28 +38,48 @@ def _defocus(rng: np.random.Generator, spec: FrameSpec, most_px: float = 6.0) ->
 
 
 def flake(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:
-    """A magenta flake or shred of tissue: ragged, granular, denser in parts."""
+    """A magenta flake or shred of tissue: ragged, streaked and granular, denser in parts."""
     diameter = spec.grain_diameter_px * float(np.clip(rng.lognormal(-0.3, 0.6), 0.15, 3.5))
     outline = blob_outline(
         rng, diameter, axis_ratio=rng.uniform(0.2, 0.95), roughness=rng.uniform(0.05, 0.16)
     ).moved(*centre)
     defocus = _defocus(rng, spec)
     grid = polar_grid(outline, margin_px=0.25 * diameter + 3.0 * defocus + 3.0)
-    ragged = noise(rng, grid.shape, max(1.2, 0.09 * diameter)) * np.float32(0.14 * diameter)
-    ragged += noise(rng, grid.shape, 1.5) * np.float32(rng.uniform(0.3, 1.5))
+    ragged = noise(rng, grid.shape, max(1.2, 0.09 * diameter)) * np.float32(0.10 * diameter)
+    ragged += noise(rng, grid.shape, max(1.0, 0.03 * diameter)) * np.float32(0.03 * diameter)
+    ragged += noise(rng, grid.shape, 1.3) * np.float32(rng.uniform(0.5, 1.8))
     depth = grid.depth + ragged * np.float32(rng.uniform(0.5, 1.6))
-    inside = step(depth, rng.uniform(0.8, 3.0))
-    fibrous = noise(rng, grid.shape, max(1.0, 0.05 * diameter))
+    inside = step(depth, rng.uniform(0.8, 2.5))
+    texture = _tissue_texture(rng, grid, diameter)
     patches = noise(rng, grid.shape, max(2.0, 0.16 * diameter))
-    amount = rng.uniform(0.35, 1.25) * (
-        1.0 + rng.uniform(0.1, 0.45) * fibrous + rng.uniform(0.1, 0.5) * patches
+    amount = rng.uniform(0.3, 1.1) * (
+        1.0 + rng.uniform(0.25, 0.7) * texture + rng.uniform(0.1, 0.5) * patches
     )
-    total = (inside * np.clip(amount, 0.03, 2.0))[..., None] * _stain(rng)
-    edge = bump(depth - 1.2, max(0.8, 0.02 * diameter)) * rng.uniform(0.0, 0.6)
-    total += edge[..., None] * np.float32(0.8)
-    light = 1.0 + np.float32(rng.uniform(0.05, 0.3)) * relief(2.0 * fibrous * inside, spec)
+    share = 0.5 + 0.3 * noise(rng, grid.shape, max(1.5, 0.1 * diameter))
+    stain = _stain(rng) * share[..., None] + _stain(rng) * (1.0 - share[..., None])
+    total = (inside * np.clip(amount, 0.02, 2.2))[..., None] * stain
+    edge = bump(depth - 1.0, 0.9) * rng.uniform(0.0, 0.5)
+    total += (edge + inside * 0.25 * np.maximum(texture - 0.8, 0.0))[..., None]
+    light = 1.0 + np.float32(rng.uniform(0.08, 0.3)) * relief(2.0 * texture * inside, spec)
     light += spec.optics.halo * 0.2 * bump(depth + 2.5, 1.4) * rng.random()
     return from_density(total, light, x0=grid.x0, y0=grid.y0).blurred(defocus)
+
+
+def _tissue_texture(rng: np.random.Generator, grid: PolarGrid, diameter: float) -> FloatArray:
+    """(h, w) streaks in one direction and grains over them, mean 0 and deviation about 1."""
+    height, width = grid.shape
+    stretch = rng.uniform(2.0, 6.0)
+    fine = noise(rng, (height, width), max(0.9, 0.015 * diameter))
+    angle = rng.uniform(0.0, pi)
+    along = grid.dx * np.float32(cos(angle)) + grid.dy * np.float32(sin(angle))
+    across = grid.dy * np.float32(cos(angle)) - grid.dx * np.float32(sin(angle))
+    wander = noise(rng, (height, width), max(2.0, 0.12 * diameter))
+    pattern = noise(rng, (512, 512), 1.9)
+    rows = (across + np.float32(0.05 * diameter) * wander).astype(np.int32) % 512
+    columns = (along / np.float32(stretch)).astype(np.int32) % 512
+    streaks = pattern[rows, columns]
+    share = rng.uniform(0.2, 0.9)
+    return np.asarray(share * streaks + (1.0 - share) * fine + 0.25 * fine, dtype=np.float32)
 
 
 def clump(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:
@@ -104,13 +124,15 @@ def shred(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:
     half_width = length * rng.uniform(0.05, 0.2)
     grid = _square_grid(centre, 0.5 * length + half_width + 8.0)
     along, across = _bent(rng, grid, length)
-    ragged = noise(rng, grid.shape, max(1.2, 0.5 * half_width)) * np.float32(0.45 * half_width)
+    ragged = noise(rng, grid.shape, max(1.2, 0.5 * half_width)) * np.float32(0.4 * half_width)
+    ragged += noise(rng, grid.shape, max(1.0, 0.15 * half_width)) * np.float32(0.15 * half_width)
+    ragged += noise(rng, grid.shape, 1.3) * np.float32(rng.uniform(0.3, 1.5))
     taper = np.sqrt(np.clip(1.05 - np.square(2.0 * along / length), 0.0, 1.0))
     depth = half_width * taper - np.abs(across) + ragged * (0.3 + 0.7 * taper)
     depth = np.where(np.abs(along) > 0.52 * length, np.float32(-9.0), depth).astype(np.float32)
     inside = step(depth, 1.2)
-    strands = noise(rng, grid.shape, max(1.0, 0.25 * half_width))
-    amount = rng.uniform(0.3, 1.2) * np.clip(1.0 + 0.5 * strands, 0.05, 2.2)
+    strands = _tissue_texture(rng, grid, 4.0 * half_width)
+    amount = rng.uniform(0.3, 1.1) * np.clip(1.0 + rng.uniform(0.3, 0.7) * strands, 0.05, 2.2)
     total = (inside * amount)[..., None] * _stain(rng)
     total += (bump(depth - 1.0, 1.1) * rng.uniform(0.0, 0.7))[..., None]
     light = 1.0 + 0.25 * inside * relief(2.0 * strands, spec)

@@ -23,7 +23,7 @@ _BACKGROUND_TINT: tuple[tuple[RGB, float], ...] = (
     ((0.0, 1.0, 0.0), 0.38),  # grey
     ((-9.0, -3.0, 12.0), 0.24),  # bluish to lavender
     ((-6.0, 3.0, 4.0), 0.20),  # greenish blue
-    ((7.0, 2.0, -9.0), 0.18),  # warm grey
+    ((6.0, 2.0, -7.0), 0.18),  # warm grey
 )
 _LOOK_GROUPS: tuple[tuple[EmptyLook, ...], ...] = (
     (EmptyLook.FOLDED, EmptyLook.RIBBED, EmptyLook.CRUMPLED),
@@ -65,7 +65,7 @@ def random_spec(
         size_spread=float(rng.uniform(0.03, 0.10)),
         # Where most grains are empty they are as large as full ones; single ones are small.
         empty_size_ratio=float(
-            rng.uniform(0.78, 1.0) if viable_fraction < 0.5 else rng.uniform(0.52, 0.95)
+            rng.uniform(0.84, 1.04) if viable_fraction < 0.5 else rng.uniform(0.58, 0.98)
         ),
         touching_fraction=float(rng.beta(1.4, 1.8)),
         scale_bar=bool(rng.random() < 0.03),
@@ -134,13 +134,13 @@ def _draw_background(rng: np.random.Generator) -> Background:
 
 def _draw_stain(rng: np.random.Generator, background: Background) -> Stain:
     brightness = sum(background.rgb) / 3.0 / 208.0
-    viable = _pick(rng, _VIABLE_RGB) * brightness**0.5 * np.exp(rng.normal(0.0, 0.08))
+    viable = _pick(rng, _VIABLE_RGB) * brightness**0.5 * np.exp(rng.normal(0.0, 0.05))
     empty = _pick(rng, _NON_VIABLE_RGB) * brightness * np.exp(rng.normal(0.0, 0.05))
     group = _LOOK_GROUPS[int(rng.integers(len(_LOOK_GROUPS)))]
     looks = tuple(EmptyLook) if rng.random() < 0.25 else group
     return Stain(
-        viable_rgb=_rgb(viable + rng.normal(0.0, (5.0, 5.0, 9.0)), 4.0, 235.0),
-        viable_spread=float(rng.uniform(0.04, 0.2)),
+        viable_rgb=_rgb(viable + rng.normal(0.0, (5.0, 5.0, 9.0)), 4.0, 200.0),
+        viable_spread=float(rng.uniform(0.03, 0.15)),
         pale_share=float(rng.choice([0.0, 0.03, 0.15, 0.4], p=[0.45, 0.3, 0.17, 0.08])),
         non_viable_rgb=_rgb(empty + rng.normal(0.0, 6.0, 3), 30.0, 235.0),
         looks=looks,
@@ -184,6 +184,6 @@ def _draw_debris(rng: np.random.Generator, n_grains: int) -> Debris:
         specks=some(16.0),
         bubbles=some(0.4),
         fibres=some(0.12),
-        tissue=some(0.12),
+        tissue=some(0.1),
         dust=some(0.08),
     )

@@ -55,15 +55,17 @@ def empty_patch(
     canvas = _Canvas(grid, radius, (cos(angle), sin(angle)), zeros, zeros.copy(), zeros.copy())
     _wrinkles(rng, canvas, look)
     _draw_inside(rng, canvas, look)
+    inside = step(grid.depth - 0.5, 1.2)
+    # The stain of a fold comes from around it: the grain as a whole keeps its paleness.
+    canvas.stain -= np.float32(0.8 * max(0.0, float(canvas.stain[inside > 0.5].mean())))
     pale = density(spec.stain.non_viable_rgb, spec.background.rgb)
     pale = pale * np.exp(rng.normal(0.0, 0.09, 3) + rng.normal(-0.12, 0.12)).astype(np.float32)
     if look is EmptyLook.GHOST:
         pale = pale * np.float32(rng.uniform(0.3, 0.9))
-    inside = step(grid.depth - 0.5, 1.2)
     total = inside[..., None] * (
         pale * (1.0 + 0.25 * canvas.stain)[..., None]
         + _hues(rng, canvas)
-        + np.maximum(canvas.stain, -0.1)[..., None] * _STAIN_DENSITY * 0.55
+        + np.maximum(canvas.stain, -0.35)[..., None] * _STAIN_DENSITY * 0.55
         + canvas.dark[..., None] * _WALL_TINT
     )
     total += _wall_density(rng, canvas, look, spec)
@@ -98,20 +100,22 @@ def _hues(rng: np.random.Generator, canvas: _Canvas) -> FloatArray:
     """(h, w, 3) drift of the colour between orange and violet across one grain."""
     drift = noise(rng, canvas.grid.shape, 0.35 * canvas.radius)
     drift = drift + noise(rng, canvas.grid.shape, max(1.3, 0.1 * canvas.radius))
-    return np.asarray(np.float32(rng.uniform(0.02, 0.09)) * drift[..., None] * _HUE_TINT)
+    return np.asarray(np.float32(rng.uniform(0.01, 0.07)) * drift[..., None] * _HUE_TINT)
 
 
 def _wrinkles(rng: np.random.Generator, canvas: _Canvas, look: EmptyLook) -> None:
     """Fine unevenness of the whole wall, seen by its relief."""
-    strength = rng.uniform(0.3, 1.0) * (1.5 if look is EmptyLook.CRUMPLED else 1.0)
+    strength = rng.uniform(0.25, 1.0) ** 1.4 * (1.4 if look is EmptyLook.CRUMPLED else 1.0)
     coarse_px = max(1.3, rng.uniform(0.05, 0.13) * canvas.radius)
     height = noise(rng, canvas.grid.shape, coarse_px)
-    height = height * np.float32(0.6 * coarse_px) + noise(rng, canvas.grid.shape, 1.1)
+    height = height * np.float32(0.5 * coarse_px) + noise(rng, canvas.grid.shape, 1.1)
     gradient_y, gradient_x = np.gradient(height)
     slope = gradient_x * canvas.light[0] + gradient_y * canvas.light[1]
     canvas.relief += np.float32(-0.2 * strength) * slope
-    canvas.stain += np.float32(0.16 * strength) * height
-    canvas.stain += np.float32(0.2 * strength) * noise(rng, canvas.grid.shape, 0.25 * canvas.radius)
+    canvas.stain += np.float32(0.11 * strength) * height
+    canvas.stain += np.float32(0.14 * strength) * noise(
+        rng, canvas.grid.shape, 0.25 * canvas.radius
+    )
 
 
 def _fold(rng: np.random.Generator, canvas: _Canvas, strength: float) -> None:
@@ -143,7 +147,7 @@ def _ribs(rng: np.random.Generator, canvas: _Canvas) -> None:
     ridge = np.power(0.5 + 0.5 * np.cos(phase), np.float32(rng.uniform(1.0, 3.0)))
     envelope = step(1.0 - np.abs(along), 0.4)
     canvas.stain += np.float32(strength) * (ridge - 0.25) * envelope
-    canvas.dark += np.float32(0.3 * strength * rng.random()) * ridge * envelope
+    canvas.dark += np.float32(0.2 * strength * rng.random()) * ridge * envelope
     canvas.relief += np.float32(0.25 * strength * canvas.lit(angle)) * np.sin(phase) * envelope
 
 
@@ -200,9 +204,9 @@ def _wall_density(
     uneven = 1.0 + 0.3 * noise(rng, grid.shape, 0.2 * radius) + 0.25 * noise(rng, grid.shape, 1.3)
     side = 0.35 + 0.75 * towards_dark
     # People outline a grain just outside its dark line.
-    line = bump(grid.depth - 1.2 * width - 0.04 * radius, width) * strength * side * uneven
+    line = bump(grid.depth - 1.2 * width - 0.02 * radius, width) * strength * side * uneven
     second = rng.uniform(0.15, 0.32) * radius
-    line = line + bump(grid.depth - second, 1.3 * width) * rng.uniform(0.0, 0.5) * strength
+    line = line + bump(grid.depth - second, width) * rng.uniform(0.0, 0.75) * strength * uneven
     total = np.maximum(line, 0.0)[..., None] * _WALL_TINT
     black = spec.optics.black_edge * rng.uniform(0.6, 1.1)
     if look is EmptyLook.DARK:

@@ -113,8 +113,8 @@ def polar_grid(outline: Outline, margin_px: float) -> PolarGrid:
 
 def full_outline(rng: np.random.Generator, diameter_px: float) -> Outline:
     """Outline of a viable grain around (0, 0): nearly a circle, sometimes oval or dented."""
-    axis_ratio = 1.0 - min(abs(rng.normal(0.0, 0.055)), 0.3)
-    radii = _ellipse(rng, axis_ratio) * _waves(rng, 0.009)
+    axis_ratio = 0.99 - min(abs(rng.normal(0.0, 0.065)), 0.3)
+    radii = _ellipse(rng, axis_ratio) * _waves(rng, 0.011)
     if rng.random() < 0.08:
         radii *= _notch(rng, rng.uniform(0.03, 0.12), rng.uniform(0.15, 0.5))
     return _scaled(radii, diameter_px)
@@ -131,7 +131,7 @@ def empty_outline(rng: np.random.Generator, look: EmptyLook, diameter_px: float)
         return _scaled(radii, diameter_px)
     if look in (EmptyLook.RIBBED, EmptyLook.FOLDED, EmptyLook.SPLIT) and rng.random() < 0.3:
         return _scaled(_lens(rng, rng.uniform(0.55, 0.8)) * _waves(rng, 0.012), diameter_px)
-    axis_ratio = 1.0 - min(abs(rng.normal(0.0, 0.11)), 0.4)
+    axis_ratio = 1.0 - min(abs(rng.normal(0.0, 0.12)), 0.45)
     radii = _ellipse(rng, axis_ratio) * _waves(rng, 0.014)
     if rng.random() < 0.3:
         radii *= _notch(rng, rng.uniform(0.05, 0.25), rng.uniform(0.08, 0.4))

@@ -13,7 +13,7 @@ from pollen.synth.spec import FrameSpec
 from pollen.synth.texture import FloatArray, bump, density, noise, step
 
 # Densities (R, G, B) of a wall that looks pinkish grey, and of one that looks blue-black.
-_WALL_TINT = np.array([0.88, 1.12, 0.98], np.float32)
+_WALL_TINT = np.array([0.88, 1.10, 1.04], np.float32)
 _DARK_TINT = np.array([0.95, 0.7, 0.58], np.float32)
 # Under-stained contents: muted, because what absorbs without stain is still there.
 _PALE_STAIN = np.array([0.16, 0.85, 0.38], np.float32)
@@ -132,7 +132,8 @@ def _wall_density(
     n_teeth = np.float32(round(2.0 * pi * radius / max(3.1, rng.uniform(0.09, 0.13) * radius)))
     wobble = 0.8 * noise(rng, grid.shape, max(1.3, 0.1 * radius))
     teeth = 0.5 + 0.5 * np.cos(n_teeth * grid.angle + wobble)
-    teeth = np.clip(teeth + 0.45 * noise(rng, grid.shape, max(1.0, 0.05 * radius)), 0.0, 1.6)
+    rough = noise(rng, grid.shape, max(1.0, 0.04 * radius))
+    teeth = np.clip(rng.uniform(0.2, 0.9) * (teeth - 0.4) + 0.4 + 0.4 * rough, 0.0, 1.6)
     side = 0.35 + 0.65 * towards_dark
     base = 0.07 + look.exine * (0.10 + 0.70 * teeth) * side
     line_px = max(0.7, 0.02 * radius)
