@@ -50,8 +50,8 @@ class Decoder:
         if not right or raw_shape[1] < raw_shape[0]:
             raise ModelError(
                 f"the model's output has the shape {raw_shape}; expected "
-                f"({fixed}{' + mask terms' if with_masks else ''}, candidates) as detection and segmentation models of YOLOv8, YOLO11 and YOLO26 give it. "
-                "Export or train the model without an end-to-end head"
+                f"({fixed}{' + mask terms' if with_masks else ''}, candidates) as detection and "
+                "segmentation models of YOLOv8, YOLO11 and YOLO26 give it. Export or train the model without an end-to-end head"
             )
 
     def decode(self, raw: FloatArray, prototypes: FloatArray | None) -> Grains:
