@@ -51,7 +51,8 @@ class Decoder:
             raise ModelError(
                 f"the model's output has the shape {raw_shape}; expected "
                 f"({fixed}{' + mask terms' if with_masks else ''}, candidates) as detection and "
-                "segmentation models of YOLOv8, YOLO11 and YOLO26 give it. Export or train the model without an end-to-end head"
+                "segmentation models of YOLOv8, YOLO11 and YOLO26 give it. Export or train the "
+                "model without an end-to-end head"
             )
 
     def decode(self, raw: FloatArray, prototypes: FloatArray | None) -> Grains:
