@@ -77,8 +77,33 @@ def fill_outlines(shape: tuple[int, int], outlines: Sequence[Outline]) -> Pixels
     """Mask ``(H, W)`` of 0 and 1, 1 inside any outline."""
     mask = np.zeros(shape, np.uint8)
     for outline in outlines:
-        cv2.fillPoly(mask, [np.round(outline.points).astype(np.int32)], (1,))
+        draw_outline(mask, outline, 1)
     return mask
+
+
+def draw_outline(mask: Pixels, outline: Outline, value: int, scale: float = 1.0) -> None:
+    """Fill an outline into ``mask`` ``(H, W)`` in place.
+
+    Args:
+        mask: What to draw into.
+        outline: In picture pixels.
+        value: Written inside.
+        scale: Mask pixels per picture pixel.
+    """
+    # Drawn to a sixteenth of a pixel; OpenCV counts from pixel centres, outlines from corners.
+    points = np.round((outline.points * scale - 0.5) * 16).astype(np.int32)
+    cv2.fillPoly(mask, [points], (value,), lineType=cv2.LINE_8, shift=4)
+
+
+def pixel_affine(affine: NDArray[np.float64], step: float = 1.0) -> NDArray[np.float64]:
+    """An affine map of the plane, for OpenCV, which counts from pixel centres.
+
+    Args:
+        affine: ``(2, 3)``, from source to target, pixel ``i`` covering ``i..i + 1``.
+        step: Width of one pixel of the source array in source units (2 for a halved source).
+    """
+    linear = affine[:, :2] * step
+    return np.column_stack([linear, affine[:, 2] + linear @ [0.5, 0.5] - 0.5])
 
 
 def content_box(pixels: Pixels) -> tuple[int, int, int, int]:
@@ -107,7 +132,9 @@ def smooth_background(pixels: Pixels, objects: Pixels, sigma_px: float = 48.0) -
     """
     free = (objects == 0).astype(np.float32)
     small = (max(pixels.shape[1] // 8, 1), max(pixels.shape[0] // 8, 1))
-    light = cv2.resize(pixels.astype(np.float32) * free[..., None], small, interpolation=cv2.INTER_AREA)
+    light = cv2.resize(
+        pixels.astype(np.float32) * free[..., None], small, interpolation=cv2.INTER_AREA
+    )
     weight = cv2.resize(free, small, interpolation=cv2.INTER_AREA)
     light = cv2.GaussianBlur(light, (0, 0), sigma_px / 8)
     weight = cv2.GaussianBlur(weight, (0, 0), sigma_px / 8)
@@ -116,11 +143,16 @@ def smooth_background(pixels: Pixels, objects: Pixels, sigma_px: float = 48.0) -
     # A weak pull to the picture's median keeps the quotient defined under very large objects.
     smooth = (light + 0.01 * typical) / (weight[..., None] + 0.01)
     size = (pixels.shape[1], pixels.shape[0])
-    return cv2.resize(smooth, size, interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    enlarged = cv2.resize(smooth, size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(enlarged, np.float32)
 
 
 def cut_out(
-    pixels: Pixels, background: Floats, outline: Outline, others: Pixels, feather_px: float = 1.5
+    pixels: Pixels,
+    background: Floats,
+    outline: Outline,
+    others: Sequence[Outline] = (),
+    feather_px: float = 1.5,
 ) -> Cutout:
     """Cut one object with its rim, without what its neighbours cover.
 
@@ -128,7 +160,7 @@ def cut_out(
         pixels: ``(H, W, 3)`` picture.
         background: ``(H, W, 3)`` light without objects.
         outline: The object's outline in picture pixels.
-        others: ``(H, W)`` mask of all other objects.
+        others: Outlines of its neighbours.
         feather_px: Width of the soft edge.
     """
     height, width = pixels.shape[:2]
@@ -140,12 +172,13 @@ def cut_out(
     local = outline.moved(shift)
     own = fill_outlines((bottom - top, right - left), [local])
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    alpha = cv2.dilate(own, kernel).astype(np.float32)
-    alpha[(others[window] > 0) & (own == 0)] = 0
-    alpha = cv2.GaussianBlur(alpha, (0, 0), feather_px)
+    alpha = np.asarray(cv2.dilate(own, kernel), np.float32)
+    neighbours = fill_outlines(own.shape, [other.moved(shift) for other in others])
+    alpha[(neighbours > 0) & (own == 0)] = 0
+    alpha = np.asarray(cv2.GaussianBlur(alpha, (0, 0), feather_px), np.float32)
     light = np.maximum(background[window], 1)
     transmittance = np.clip(pixels[window].astype(np.float32) / light, 0, 1.4)
-    return Cutout(transmittance, alpha.astype(np.float32), local)
+    return Cutout(np.asarray(transmittance, np.float32), alpha, local)
 
 
 def cut_grains(pixels: Pixels, background: Floats, outlines: Sequence[Outline]) -> list[Cutout]:
@@ -158,7 +191,7 @@ def cut_grains(pixels: Pixels, background: Floats, outlines: Sequence[Outline]) 
         if not inside or outline.diameter_px < 15:
             continue
         rest = [other for position, other in enumerate(outlines) if position != number]
-        cutouts.append(cut_out(pixels, background, outline, fill_outlines(pixels.shape[:2], rest)))
+        cutouts.append(cut_out(pixels, background, outline, rest))
     return cutouts
 
 
@@ -178,14 +211,13 @@ def find_debris(
     """
     x0, y0, x1, y1 = content_box(pixels)
     soft = cv2.GaussianBlur(pixels.astype(np.float32), (0, 0), 1.5)
-    stands_out = (np.abs(soft / np.maximum(background, 1) - 1) > DEBRIS_CONTRAST).any(axis=2)
-    mask = stands_out.astype(np.uint8)
-    outside = np.ones_like(mask)
-    outside[y0:y1, x0:x1] = 0
-    mask[outside > 0] = 0
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
-    near = cv2.dilate(fill_outlines(mask.shape, outlines), np.ones((9, 9), np.uint8))
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    contrast = np.abs(soft / np.maximum(background, 1) - 1).max(axis=2)
+    shape = (pixels.shape[0], pixels.shape[1])
+    mask = np.zeros(shape, np.uint8)
+    mask[y0:y1, x0:x1] = contrast[y0:y1, x0:x1] > DEBRIS_CONTRAST
+    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
+    near = cv2.dilate(fill_outlines(shape, outlines), np.ones((9, 9), np.uint8))
+    contours, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     found = []
     for contour in contours:
         points = contour[:, 0, :]
@@ -197,7 +229,7 @@ def find_debris(
             continue
         if near[points[:, 1], points[:, 0]].any():
             continue
-        found.append(Outline(-1, points.astype(np.float32)))
+        found.append(Outline(-1, points.astype(np.float32) + np.float32(0.5)))
     return found
 
 
@@ -209,8 +241,7 @@ def cut_debris(
 ) -> list[Cutout]:
     """Cut every object of :func:`find_debris`."""
     found = find_debris(pixels, background, outlines, area_px)
-    nothing = np.zeros(pixels.shape[:2], np.uint8)
-    return [cut_out(pixels, background, outline, nothing, feather_px=2.5) for outline in found]
+    return [cut_out(pixels, background, outline, feather_px=2.5) for outline in found]
 
 
 def placement(
@@ -257,10 +288,9 @@ def paste(canvas: Floats, cutout: Cutout, affine: NDArray[np.float64]) -> Outlin
     local[:, 2] -= low
     size = (int(high[0] - low[0]), int(high[1] - low[1]))
     shrinks = np.sqrt(abs(np.linalg.det(affine[:, :2]))) < 0.75
-    source = _halved(cutout) if shrinks else cutout
-    if shrinks:
-        # Half-size sources keep the warp from skipping pixels; pixel centres move by a quarter.
-        local = local @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1.0]])
+    # Half-size sources keep the warp from skipping pixels.
+    source, step = (_halved(cutout), 2.0) if shrinks else (cutout, 1.0)
+    local = pixel_affine(local, step)
     through = cv2.warpAffine(source.transmittance, local, size, borderValue=(1, 1, 1))
     alpha = cv2.warpAffine(source.alpha, local, size, borderValue=(0,))
     window = canvas[low[1] : high[1], low[0] : high[0]]

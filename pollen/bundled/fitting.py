@@ -1,0 +1,199 @@
+"""One stage of training: steps, learning rate, moving average, checkpoints to go on from."""
+
+import logging
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pollen.bundled.batches import batches
+from pollen.bundled.network import batch_loss
+from pollen.bundled.polite_threads import PoliteThreads
+from pollen.bundled.scenes import SceneMaker, SceneMix
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with one kind of scenes.
+
+    Attributes:
+        name: Also the name of its checkpoint.
+        mix: What scenes are made of.
+        side_px: Side of a scene.
+        scale: Scene pixels per picture pixel.
+        steps: Optimiser steps.
+        batch: Scenes per step.
+        rate: Learning rate at the start, after warm-up.
+        last_rate: Learning rate at the end (cosine between).
+        warmup: Steps over which the learning rate rises from 0.
+        mask_ratio: Scene pixels per mask pixel in the loss.
+        seed: Start of the scenes' randomness.
+    """
+
+    name: str
+    mix: SceneMix
+    side_px: int
+    scale: float
+    steps: int
+    batch: int = 8
+    rate: float = 1e-3
+    last_rate: float = 1e-3
+    warmup: int = 100
+    mask_ratio: int = 4
+    seed: int = 0
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        progress = min(step / max(self.steps, 1), 1.0)
+        cosine = (1 + math.cos(math.pi * progress)) / 2
+        return (self.last_rate + (self.rate - self.last_rate) * cosine) * min(
+            1.0, (step + 1) / max(self.warmup, 1)
+        )
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a stage runs; nothing here changes what is learnt.
+
+    Attributes:
+        workers: Processes that make scenes.
+        save_every: Steps between checkpoints.
+        keep_every: Steps between checkpoints that are kept for averaging; 0 for none.
+        bfloat16: Forward and backward in bfloat16.
+    """
+
+    workers: int = 2
+    save_every: int = 50
+    keep_every: int = 500
+    bfloat16: bool = True
+
+
+class Fitter:
+    """Trains one stage and can be killed at any time: it goes on from its last checkpoint."""
+
+    def __init__(
+        self,
+        network: Any,  # noqa: ANN401 - Ultralytics gives no types
+        stage: Stage,
+        maker: SceneMaker,
+        folder: Path,
+        options: FitOptions,
+    ) -> None:
+        from ultralytics.utils.torch_utils import ModelEMA
+
+        self.stage, self.maker, self.folder, self.options = stage, maker, folder, options
+        self.network = network.to(memory_format=torch.channels_last)
+        self.optimizer = _optimizer(self.network, stage.rate)
+        averaging: Any = ModelEMA
+        self.average = averaging(self.network, decay=0.9995, tau=500)
+        self.step = 0
+        self.seconds = 0.0
+        self.threads = PoliteThreads()
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where this stage's state is kept."""
+        return self.folder / f"{self.stage.name}.pt"
+
+    def resume(self) -> None:
+        """Go on from the stage's own checkpoint if there is one."""
+        import torch
+
+        if not self.checkpoint.exists():
+            return
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average.ema.load_state_dict(state["average"])
+        self.average.updates = state["updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        logger.info("%s: goes on at step %d of %d", self.stage.name, self.step, self.stage.steps)
+
+    def run(self) -> None:
+        """Train to the end of the stage."""
+        stage = self.stage
+        stream = batches(
+            self.maker,
+            start=self.step * stage.batch,
+            stop=stage.steps * stage.batch,
+            batch_size=stage.batch,
+            mask_ratio=stage.mask_ratio,
+            workers=self.options.workers,
+        )
+        self.network.train()
+        before, shown = time.monotonic(), dict[str, float]()
+        for batch in stream:
+            parts = self._one_step(batch)
+            shown = {k: 0.98 * shown.get(k, v) + 0.02 * v for k, v in parts.items()}
+            now = time.monotonic()
+            self.seconds, before = self.seconds + now - before, now
+            if self.step % 50 == 0:
+                self._report(shown)
+            if self.step % self.options.save_every == 0 or self.step == stage.steps:
+                self.save()
+
+    def _one_step(self, batch: dict[str, "torch.Tensor"]) -> dict[str, float]:
+        import torch
+
+        torch.set_num_threads(self.threads.advise())
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.stage.rate_at(self.step)
+        batch["img"] = batch["img"].float() / 255
+        loss, parts = batch_loss(self.network, batch, bfloat16=self.options.bfloat16)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.network)
+        self.step += 1
+        return parts
+
+    def _report(self, parts: dict[str, float]) -> None:
+        losses = " ".join(f"{name}={value:.3f}" for name, value in parts.items() if value)
+        logger.info(
+            "%s step %d/%d rate %.5f %s %.2f s/step, %d threads",
+            self.stage.name,
+            self.step,
+            self.stage.steps,
+            self.stage.rate_at(self.step),
+            losses,
+            self.seconds / self.step,
+            self.threads.threads,
+        )
+
+    def save(self) -> None:
+        """Write the state beside its place, then move it there: never half a checkpoint."""
+        import torch
+
+        state: dict[str, Any] = {
+            "network": self.network.state_dict(),
+            "average": self.average.ema.state_dict(),
+            "updates": self.average.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "stage": repr(asdict(self.stage)),
+        }
+        part = self.checkpoint.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(self.checkpoint)
+        keep = self.options.keep_every
+        if keep and self.step % keep == 0:
+            kept = self.folder / f"{self.stage.name}-{self.step:06d}.average.pt"
+            torch.save(self.average.ema.state_dict(), kept)
+
+
+def _optimizer(network: Any, rate: float) -> "torch.optim.Optimizer":  # noqa: ANN401
+    """AdamW; no weight decay on biases and normalisation."""
+    import torch
+
+    decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.999))
