@@ -34,10 +34,13 @@ def coarse_background(rng: np.random.Generator, spec: FrameSpec) -> FloatArray:
     level -= background.vignette_levels * 0.5 * (np.square(x) + np.square(y) - 0.66)
     shift = rng.normal(0.0, 0.3, 2)
     level -= 0.3 * background.gradient_levels * np.square(x * shift[0] + y * shift[1])
-    clouds = rng.standard_normal((7, 7), dtype=np.float32)
-    level += background.mottle_levels * cv2.resize(
-        clouds, (width, height), interpolation=cv2.INTER_CUBIC
-    )
+    for cells, share in ((7, 0.9), (30, 0.45)):
+        clouds = rng.standard_normal((cells, cells), dtype=np.float32)
+        level += (
+            background.mottle_levels
+            * np.float32(share)
+            * cv2.resize(clouds, (width, height), interpolation=cv2.INTER_CUBIC)
+        )
     tint = 1.0 + rng.normal(0.0, 0.15, 3)
     light = np.asarray(background.rgb) + level[..., None] * tint
     return np.asarray(np.clip(light, 1.0, 256.0), dtype=np.float32)
@@ -129,7 +132,7 @@ def burn_scale_bar(pixels: Pixels, spec: FrameSpec) -> None:
     right, bottom = spec.width_px - 4 * unit, spec.height_px - 3 * unit
     black = (8, 8, 8)
     cv2.rectangle(pixels, (right - length_px, bottom - unit), (right, bottom), black, -1)
-    text = f"{length_um:g} um"
+    text = f"{length_um:g} µm"
     scale, thickness = unit / 9.0, max(1, round(unit / 4))
     (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
     origin = (right - (length_px + text_width) // 2, bottom - 2 * unit)

@@ -25,7 +25,7 @@ def speck(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:
     angle = radians(spec.optics.light_angle_deg)
     slope = (grid.dx * cos(angle) + grid.dy * sin(angle)) / np.float32(size + 0.5) * body
     light = 1.0 - np.float32(rng.uniform(0.0, 0.28)) * slope
-    tint = 1.0 + 0.3 * rng.standard_normal(3).astype(np.float32)
+    tint = 1.0 + 0.15 * rng.standard_normal(3).astype(np.float32)
     total = (body * rng.choice([0.0, rng.uniform(0.05, 0.5)], p=[0.4, 0.6]))[..., None] * tint
     if rng.random() < 0.08:
         total = total + body[..., None] * np.array([0.1, 0.6, 0.25], np.float32)
@@ -177,6 +177,26 @@ def dust(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:
     bright = bump(grid.depth + 0.3 * diameter, 0.14 * diameter) * rng.uniform(0.0, 0.06)
     total = np.repeat((disc - bright)[..., None], 3, axis=2).astype(np.float32)
     return from_density(total, x0=grid.x0, y0=grid.y0)
+
+
+def ghost_spot(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:
+    """A droplet or grain of dust far above the focus: a faint soft ring, lit from one side."""
+    reach = spec.grain_diameter_px * float(np.clip(rng.lognormal(-1.2, 0.6), 0.08, 1.0))
+    reach = max(reach, 4.0)
+    outline = blob_outline(
+        rng, 2.0 * reach, axis_ratio=rng.uniform(0.6, 1.0), roughness=0.03
+    ).moved(*centre)
+    grid = polar_grid(outline, margin_px=0.8 * reach + 3.0)
+    angle = radians(spec.optics.light_angle_deg)
+    side = (grid.dx * cos(angle) + grid.dy * sin(angle)) / np.float32(reach)
+    strength = np.float32(rng.uniform(0.01, 0.07))
+    ring = bump(grid.unit - 0.8, rng.uniform(0.12, 0.3))
+    core = bump(grid.unit, rng.uniform(0.2, 0.5))
+    light = 1.0 + strength * (
+        rng.uniform(-1.0, 1.0) * ring + rng.uniform(-1.0, 1.0) * core - side * ring
+    )
+    clear = np.zeros((*grid.shape, 1), np.float32)
+    return from_density(clear, light.astype(np.float32), x0=grid.x0, y0=grid.y0)
 
 
 def diffraction_rings(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:

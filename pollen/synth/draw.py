@@ -185,5 +185,6 @@ def _draw_debris(rng: np.random.Generator, n_grains: int) -> Debris:
         bubbles=some(0.4),
         fibres=some(0.12),
         tissue=some(0.1),
+        ghosts=some(6.0),
         dust=some(0.08),
     )

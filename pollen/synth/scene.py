@@ -126,6 +126,7 @@ def _lay_out_debris(
     wanted: list[tuple[Artist, float, float]] = [
         (clear_debris.diffraction_rings, spec.background.rings, 0.0),
         (clear_debris.dust, spec.debris.dust, 0.0),
+        (clear_debris.ghost_spot, spec.debris.ghosts, 0.0),
         (clear_debris.tissue, spec.debris.tissue, 0.6),
         (clear_debris.fibre, spec.debris.fibres, 0.0),
         (debris.smear, spec.debris.smears, 0.3),

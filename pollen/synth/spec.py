@@ -121,6 +121,8 @@ class Debris:
     """Hairs and fibres."""
     tissue: float = 0.05
     """Pale sheets and chains of empty cells."""
+    ghosts: float = 4.0
+    """Droplets and dust far above the focus: faint soft rings."""
     dust: float = 0.05
     """Dark dust on the optics, far out of focus."""
 

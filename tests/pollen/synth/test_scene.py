@@ -27,6 +27,7 @@ NO_DEBRIS = Debris(
     bubbles=0,
     fibres=0,
     tissue=0,
+    ghosts=0,
     dust=0,
 )
 NOISELESS = Optics(noise_levels=0.0, jpeg_quality=None)
