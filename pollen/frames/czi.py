@@ -6,6 +6,7 @@ as BGR and are turned. A reader is used by one thread at a time, under the file'
 """
 
 import itertools
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from pollen.frames.czi_metadata import CziMetadata, read_metadata
 from pollen.frames.errors import FrameError
 from pollen.frames.frame import Frame, FrameFile, new_lock
 from pollen.frames.guard import refused_as
-from pollen.frames.limits import check_frame_size
+from pollen.frames.limits import check_frame_count, check_frame_size
 from pollen.frames.samples import CACHE_BYTES, Box, ColourRule, PlanesSource, Samples
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def open_czi(path: Path, name: str) -> FrameFile:
 def _frames(reader: "CziReader", name: str) -> tuple[Frame, ...]:
     metadata = read_metadata(reader.raw_metadata)
     sizes = {dim: stop - start for dim, (start, stop) in reader.total_bounding_box.items()}
+    planes_per_scene = math.prod(size for dim, size in sizes.items() if dim not in ("X", "Y"))
+    check_frame_count(planes_per_scene)  # before a list is made of what a damaged file says
     rule, channels, notes = _colour(reader.pixel_types, metadata)
     stack = [dim for dim, size in sizes.items() if size > 1 and dim not in _SPATIAL]
     places = list(itertools.product(*(range(sizes[dim]) for dim in stack)))

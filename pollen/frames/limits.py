@@ -9,6 +9,23 @@ MAX_FRAME_PIXELS = 10_000_000_000
 """Limit of a frame read by region, pixels (100,000 x 100,000): beyond it the header is wrong."""
 
 
+MAX_FRAMES = 10_000
+"""Limit of the frames of one file: beyond it the header is wrong."""
+
+
+def check_frame_count(frames: int) -> None:
+    """Refuse a file that claims more frames than anyone takes.
+
+    Raises:
+        FrameError: more than `MAX_FRAMES`.
+    """
+    if frames > MAX_FRAMES:
+        raise FrameError(
+            f"the file says it holds {frames} pictures, more than {MAX_FRAMES}: it is damaged, "
+            "upload it again, or split it"
+        )
+
+
 def check_whole_size(width: int, height: int, max_pixels: int) -> None:
     """Refuse a picture too large to be decoded in one piece.
 
