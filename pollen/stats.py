@@ -119,7 +119,7 @@ def clustered_viability(
     on the assumed correlation only: callers must say so.
 
     In simulations (beta-binomial, 8 to 110 grains a picture, correlation 0.01 to 0.1, 2 to 30
-    pictures, 80 to 99.7 % viable) it covered 92 % at worst where 95 % was asked, mostly more;
+    pictures, 80 to 99.7 % viable) it covered 91.6 % at worst where 95 % was asked, mostly more;
     without the assumed part 68 %, the pooled Wilson interval 36 %.
 
     Args:

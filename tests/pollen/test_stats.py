@@ -181,7 +181,7 @@ def test_coverage_of_correlated_pictures(correlation: float, images: int, viabil
         interval = clustered_viability(*beta_binomial(rng, images, viability, correlation))
         assert interval is not None
         hits += interval.low <= viability <= interval.high
-    # 92 % at worst in long simulations; the chance of 300 runs is some points more.
+    # 91.6 % at worst in long simulations; the chance of 300 runs is some points more.
     assert hits / 300 > 0.885
 
 
