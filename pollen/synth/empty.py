@@ -65,7 +65,7 @@ def empty_patch(
     total = inside[..., None] * (
         pale * (1.0 + 0.25 * canvas.stain)[..., None]
         + _hues(rng, canvas)
-        + np.maximum(canvas.stain, -0.35)[..., None] * _STAIN_DENSITY * 0.55
+        + np.maximum(canvas.stain, -0.22)[..., None] * _STAIN_DENSITY * 0.55
         + canvas.dark[..., None] * _WALL_TINT
     )
     total += _wall_density(rng, canvas, look, spec)
@@ -90,6 +90,8 @@ def _draw_inside(rng: np.random.Generator, canvas: _Canvas, look: EmptyLook) -> 
         EmptyLook.DARK: (1, 1, 0.2, 0.9),
         EmptyLook.GHOST: (0, 1, 0.15, 0.5),
     }[look]
+    if look in (EmptyLook.FOLDED, EmptyLook.CRUMPLED) and rng.random() < 0.6:
+        _almond(rng, canvas)
     for _ in range(rng.integers(fewest, most + 1)):
         _fold(rng, canvas, rng.uniform(low, high))
     if look is EmptyLook.DARK:
@@ -105,7 +107,7 @@ def _hues(rng: np.random.Generator, canvas: _Canvas) -> FloatArray:
 
 def _wrinkles(rng: np.random.Generator, canvas: _Canvas, look: EmptyLook) -> None:
     """Fine unevenness of the whole wall, seen by its relief."""
-    strength = rng.uniform(0.25, 1.0) ** 1.4 * (1.4 if look is EmptyLook.CRUMPLED else 1.0)
+    strength = rng.uniform(0.3, 1.0) ** 2 * (1.4 if look is EmptyLook.CRUMPLED else 1.0)
     coarse_px = max(1.3, rng.uniform(0.05, 0.13) * canvas.radius)
     height = noise(rng, canvas.grid.shape, coarse_px)
     height = height * np.float32(0.5 * coarse_px) + noise(rng, canvas.grid.shape, 1.1)
@@ -134,6 +136,26 @@ def _fold(rng: np.random.Generator, canvas: _Canvas, strength: float) -> None:
     canvas.relief += np.float32(0.45 * strength * canvas.lit(angle)) * flank
     if rng.random() < 0.35:
         canvas.relief += np.float32(0.35 * strength) * bump(across - 1.8 * width, width) * ends
+
+
+def _almond(rng: np.random.Generator, canvas: _Canvas) -> None:
+    """The shrunken contents as an almond: stained, streaked along, with a dark contour."""
+    along, across = canvas.along(rng.uniform(0.0, pi))
+    along = along - np.float32(rng.normal(0.0, 0.15))
+    across = (
+        across
+        - np.float32(rng.normal(0.0, 0.2))
+        - np.float32(rng.normal(0.0, 0.2)) * (np.square(along))
+    )
+    length, half_width = rng.uniform(0.4, 0.85), rng.uniform(0.12, 0.45)
+    uneven = 0.05 * noise(rng, canvas.grid.shape, max(1.3, 0.1 * canvas.radius))
+    depth = half_width * (1.0 - np.square(along / np.float32(length))) - np.abs(across) + uneven
+    inside = step(depth, 0.1)
+    streaks = np.cos(across * np.float32(rng.uniform(12.0, 30.0)) + 4.0 * uneven)
+    stain = rng.uniform(0.2, 1.2)
+    canvas.stain += np.float32(stain) * inside * (1.0 + 0.35 * streaks)
+    canvas.dark += np.float32(rng.uniform(0.1, 0.8)) * bump(depth, max(0.9 / canvas.radius, 0.035))
+    canvas.relief += np.float32(rng.uniform(0.0, 0.25)) * bump(depth + 0.1, 0.05)
 
 
 def _ribs(rng: np.random.Generator, canvas: _Canvas) -> None:
@@ -172,7 +194,7 @@ def _split(rng: np.random.Generator, canvas: _Canvas) -> None:
         - np.float32(rng.normal(0.0, 0.2))
         - np.float32(rng.normal(0, 0.25)) * (np.square(along))
     )
-    half = step(across, 0.06)
+    half = step(across, rng.uniform(0.05, 0.25))
     canvas.stain += np.float32(rng.uniform(0.15, 0.9)) * half
     canvas.dark += np.float32(rng.uniform(0.1, 0.6)) * bump(across, 0.05)
     canvas.relief += np.float32(rng.uniform(0.1, 0.5)) * bump(across + 0.12, 0.08)

@@ -135,7 +135,7 @@ def _beside(
     for _ in range(_TRIES):
         anchor = field.placed[group[int(rng.integers(len(group)))]]
         angle = rng.uniform(0.0, 2.0 * pi)
-        overlap = rng.choice([0.0, 0.03, 0.08, 0.2], p=[0.45, 0.33, 0.17, 0.05])
+        overlap = rng.choice([0.0, 0.03, 0.08, 0.2], p=[0.42, 0.31, 0.18, 0.09])
         distance = anchor.radius_towards(angle) + outline.radius_towards(angle + pi)
         distance -= overlap * min(outline.radius_px, anchor.radius_px)
         moved = outline.moved(anchor.x + distance * cos(angle), anchor.y + distance * sin(angle))
