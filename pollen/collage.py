@@ -109,10 +109,10 @@ def pixel_affine(affine: NDArray[np.float64], step: float = 1.0) -> NDArray[np.f
 def content_box(pixels: Pixels) -> tuple[int, int, int, int]:
     """Where the picture proper lies on a plain padding canvas, ``x0, y0, x1, y1``.
 
-    Padding is rows and columns that equal the corner pixel throughout (JPEG ringing of a few grey
-    levels allowed). A picture without padding returns its whole area.
+    Padding is rows and columns that equal the corner pixel but for the two grey levels of JPEG; no
+    real background is that even across a picture. Without padding it is the whole picture.
     """
-    differs = (np.abs(pixels.astype(np.int16) - pixels[0, 0].astype(np.int16)) > 12).any(axis=2)
+    differs = (np.abs(pixels.astype(np.int16) - pixels[0, 0].astype(np.int16)) > 2).any(axis=2)
     rows, columns = differs.mean(axis=1) > 0.02, differs.mean(axis=0) > 0.02
     if not rows.any() or rows.all():
         rows = np.ones_like(rows)
@@ -317,6 +317,7 @@ def clip_to_canvas(outline: Outline, width: float, height: float) -> Outline | N
         points = _clip_side(points, axis, limit, sign)
         if len(points) < 3:
             return None
+    points = np.clip(points, 0, [width, height])  # rounding of the crossings
     return Outline(outline.grain_class, points.astype(np.float32))
 
 
