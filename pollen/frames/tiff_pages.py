@@ -106,7 +106,7 @@ def _palette(page: "TiffPage") -> NDArray[np.uint8]:
         raise FrameError(f"the picture is indexed but its palette cannot be read: {_EXPORT_RGB}")
     colours = np.asarray(page.colormap, np.uint32).reshape(3, -1).T
     if colours.max(initial=0) > 255:
-        colours = (colours + 128) // 257
+        colours //= 256  # writers store 256 or 257 times the 8-bit value
     if (colours == colours[:, :1]).all():
         raise FrameError(GREY_REASON)
     return np.ascontiguousarray(colours, dtype=np.uint8)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from pollen.frames import FrameError, Rgb, open_frames
 
 Refusal = Callable[[Path], str]
@@ -23,12 +24,12 @@ def picture() -> Rgb:
 @pytest.fixture
 def read_whole() -> Callable[[Path], list[Rgb]]:
     """Reads all frames of a file named as its path."""
+    return _read_all
 
-    def read(path: Path) -> list[Rgb]:
-        with open_frames(path, path.name) as file:
-            return [frame.read() for frame in file.frames]
 
-    return read
+def _read_all(path: Path) -> list[Rgb]:
+    with open_frames(path, path.name) as file:
+        return [frame.read() for frame in file.frames]
 
 
 @pytest.fixture
@@ -36,9 +37,8 @@ def refusal() -> Refusal:
     """Opens a file and reads all of it, and gives the reason why that fails."""
 
     def reason(path: Path) -> str:
-        with pytest.raises(FrameError) as caught, open_frames(path, path.name) as file:
-            for frame in file.frames:
-                frame.read()
+        with pytest.raises(FrameError) as caught:
+            _read_all(path)
         return str(caught.value)
 
     return reason

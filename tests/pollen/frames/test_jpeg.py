@@ -7,10 +7,16 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+
 from pollen.frames import FrameError, Rgb, open_frames
 
 Refusal = Callable[[Path], str]
 REAL_PICTURES = Path(__file__).parents[4] / "shared/data/pollen/train/images"
+
+
+def as_opencv(path: Path) -> Rgb:
+    """Pixels as OpenCV reads them, in RGB order."""
+    return np.asarray(cv2.imread(str(path)), np.uint8)[..., ::-1]
 
 
 @pytest.fixture
@@ -46,7 +52,7 @@ def test_pixels_are_those_of_opencv(tmp_path: Path, noisy: bytes) -> None:
         assert (frame.name, frame.width_px, frame.height_px) == ("a.jpg", 840, 720)
         assert frame.pixel_size_um is None
         assert frame.resident_bytes == 840 * 720 * 3
-        np.testing.assert_array_equal(frame.read(), cv2.imread(str(path))[..., ::-1])
+        np.testing.assert_array_equal(frame.read(), as_opencv(path))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -61,7 +67,7 @@ def test_orientation_is_applied_to_all_and_to_regions(
         (frame,) = file.frames
         whole, part = frame.read(), frame.read((11, 23, 60, 85))
     # OpenCV applies the orientation too; so did the tool that this one replaces.
-    np.testing.assert_array_equal(whole, cv2.imread(str(path))[..., ::-1])
+    np.testing.assert_array_equal(whole, as_opencv(path))
     assert whole.shape == (frame.height_px, frame.width_px, 3)
     np.testing.assert_array_equal(part, whole[23:85, 11:60])
     assert part.flags.c_contiguous
@@ -96,9 +102,7 @@ def test_damage_before_the_end_marker_is_seen(
     assert "truncated" in refusal(path)
 
 
-def test_grey_and_print_colours_are_refused(
-    tmp_path: Path, picture: Rgb, refusal: Refusal
-) -> None:
+def test_grey_and_print_colours_are_refused(tmp_path: Path, picture: Rgb, refusal: Refusal) -> None:
     path = tmp_path / "a.jpg"
     Image.fromarray(picture).convert("L").save(path)
     assert "the picture is grey (one channel)" in refusal(path)
@@ -119,4 +123,4 @@ def test_real_pictures_decode_without_a_warning(read_whole: Callable[[Path], lis
     paths = sorted(REAL_PICTURES.glob("*.jpg"))[:20]
     assert paths
     for path in paths:
-        np.testing.assert_array_equal(read_whole(path)[0], cv2.imread(str(path))[..., ::-1])
+        np.testing.assert_array_equal(read_whole(path)[0], as_opencv(path))

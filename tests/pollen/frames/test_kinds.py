@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from pollen.frames import Rgb, is_image
 from pollen.frames.kinds import check_kind
 

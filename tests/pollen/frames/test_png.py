@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+
 from pollen.frames import FrameError, Rgb, open_frames
 from pollen.frames.colour import DARK_16_BIT_NOTE
 
@@ -31,7 +32,7 @@ def test_a_dark_16_bit_picture_is_not_stretched_but_noted(tmp_path: Path, pictur
     cv2.imwrite(str(path), picture[..., ::-1].astype(np.uint16) * 16)
     with open_frames(path, "a.png") as file:
         (frame,) = file.frames
-        assert frame.notes == ()
+        assert not frame.notes
         assert frame.read().max() == round(int(picture.max()) * 16 / 257)
         assert frame.notes == (DARK_16_BIT_NOTE,)
 
