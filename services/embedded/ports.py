@@ -17,6 +17,8 @@ _PORTS = 10_000
 def is_free(port: int) -> bool:
     """Tell whether a server could listen on this loopback port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: connections that are just closing don't keep a port from a new listener.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError:

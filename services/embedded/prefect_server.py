@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.embedded.ports import LOOPBACK, free_ports
-from services.embedded.server import EmbeddedServer, EmbeddedServerError
+from services.embedded.server import EmbeddedServer, direct_connection
 
 
 class EmbeddedPrefect(EmbeddedServer):
@@ -20,10 +20,13 @@ class EmbeddedPrefect(EmbeddedServer):
             idle cores, 30 s when Python has yet to compile the installed packages.
     """
 
+    name = "the embedded Prefect server"
+    _variable_prefix = "PREFECT_"
+
     def __init__(
         self, *, home: Path | None = None, ui: bool = False, start_timeout_s: float = 180.0
     ) -> None:
-        super().__init__("the embedded Prefect server", home, start_timeout_s)
+        super().__init__(home, start_timeout_s)
         self._ui = ui
 
     @property
@@ -33,14 +36,8 @@ class EmbeddedPrefect(EmbeddedServer):
 
     @property
     def ui_url(self) -> str:
-        """Address of the user interface.
-
-        Raises:
-            EmbeddedServerError: The server was never started.
-        """
-        if not self._ports:
-            raise EmbeddedServerError(f"{self.name} has no address before its start")
-        return f"http://{LOOPBACK}:{self._ports[0]}"
+        """Address of the user interface."""
+        return self._base_url
 
     @property
     def api_url(self) -> str:
@@ -49,15 +46,18 @@ class EmbeddedPrefect(EmbeddedServer):
 
     def environment(self) -> dict[str, str]:
         """Return the variables that make a new Python process use this server and nothing else."""
-        return {"PREFECT_API_URL": self.api_url, **self._own_settings()}
+        return {"PREFECT_API_URL": self.api_url, **self._own_settings(), **direct_connection()}
 
     @contextmanager
-    def client_settings(self) -> Iterator[None]:
-        """Make Prefect in this process use this server inside the ``with`` block."""
-        from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+    def active(self) -> Iterator[None]:
+        """Make this process and its children use this server inside the ``with`` block."""
+        with super().active():
+            # Imported only now: the first import reads the environment, user's settings and all.
+            from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-        with temporary_settings({PREFECT_API_URL: self.api_url, PREFECT_HOME: self.home}):
-            yield
+            # And this is for a Prefect that was imported before.
+            with temporary_settings({PREFECT_API_URL: self.api_url, PREFECT_HOME: self.home}):
+                yield
 
     def _own_settings(self) -> dict[str, str]:
         return {
@@ -87,7 +87,7 @@ class EmbeddedPrefect(EmbeddedServer):
         import httpx
 
         try:
-            with httpx.Client(base_url=self.api_url, timeout=10.0, trust_env=False) as client:
+            with httpx.Client(base_url=self.api_url, timeout=5.0, trust_env=False) as client:
                 if client.get("/health").status_code != httpx.codes.OK:
                     return False
                 settings = client.get("/admin/settings").raise_for_status().json()

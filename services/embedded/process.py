@@ -11,6 +11,8 @@ from pathlib import Path
 from services.embedded import supervisor
 
 _LOG_TAIL_LINES = 20
+_KILL_S = 5.0
+"""How long a killed process may take to give back its memory, files and ports."""
 
 
 class SupervisedProcess:
@@ -64,16 +66,28 @@ class SupervisedProcess:
         return self._popen.poll()
 
     def stop(self) -> None:
-        """Ask the command to stop, wait for it, and kill what is left of its group."""
-        with suppress(ProcessLookupError):
-            self._popen.terminate()
-        # The supervisor kills the command after the grace; the margin is for itself.
-        with suppress(subprocess.TimeoutExpired):
-            self._popen.wait(timeout=self._grace_s + 5)
-        self.kill()
+        """Ask the command to stop, wait for it, and kill what is left after the grace."""
+        self._signal(signal.SIGTERM)
+        try:
+            self._popen.wait(timeout=self._grace_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        else:
+            self._sweep()
 
     def kill(self) -> None:
-        """Kill the command and its whole group at once, as a power cut would."""
+        """Kill the command at once, as a crash would, and what it started."""
+        self._signal(signal.SIGUSR1)
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(timeout=_KILL_S)
+        self._sweep()
+
+    def _signal(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            self._popen.send_signal(number)
+
+    def _sweep(self) -> None:
+        """Kill what is left of the process group: children of the command, a stuck supervisor."""
         with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()

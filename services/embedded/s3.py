@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.embedded.ports import GRPC_OFFSET, LOOPBACK, free_ports
-from services.embedded.server import EmbeddedServer, EmbeddedServerError
+from services.embedded.server import EmbeddedServer, EmbeddedServerError, direct_connection
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -44,6 +44,9 @@ class EmbeddedS3(EmbeddedServer):
             server.client().put_object(Bucket="pollen", Key="a.txt", Body=b"grain")
     """
 
+    name = "the embedded S3 server"
+    _variable_prefix = "AWS_"
+
     def __init__(
         self,
         buckets: Sequence[str] = ("pollen",),
@@ -51,7 +54,7 @@ class EmbeddedS3(EmbeddedServer):
         data_folder: Path | None = None,
         start_timeout_s: float = 60.0,
     ) -> None:
-        super().__init__("the embedded S3 server", data_folder, start_timeout_s)
+        super().__init__(data_folder, start_timeout_s)
         self.buckets = tuple(buckets)
         letters = string.ascii_uppercase + string.digits
         self.access_key = "".join(secrets.choice(letters) for _ in range(20))
@@ -60,14 +63,8 @@ class EmbeddedS3(EmbeddedServer):
 
     @property
     def endpoint_url(self) -> str:
-        """Address of the S3 interface, such as ``http://127.0.0.1:12345``.
-
-        Raises:
-            EmbeddedServerError: The server was never started.
-        """
-        if not self._ports:
-            raise EmbeddedServerError(f"{self.name} has no address before its start")
-        return f"http://{LOOPBACK}:{self._ports[0]}"
+        """Address of the S3 interface, such as ``http://127.0.0.1:12345``."""
+        return self._base_url
 
     def environment(self) -> dict[str, str]:
         """Return the variables that point any AWS library at this server and at nothing else."""
@@ -81,13 +78,15 @@ class EmbeddedS3(EmbeddedServer):
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",
+            **direct_connection(),
         }
 
-    def client(self, *, attempts: int = 3) -> "S3Client":
+    def client(self, *, attempts: int = 3, timeout_s: float = 30.0) -> "S3Client":
         """Return a boto3 client for this server that reads no settings of the user.
 
         Args:
             attempts: How often a call is tried in all.
+            timeout_s: How long a call may wait for the next byte.
         """
         import boto3
         from botocore.config import Config
@@ -101,16 +100,11 @@ class EmbeddedS3(EmbeddedServer):
             config=Config(
                 retries={"total_max_attempts": attempts, "mode": "standard"},
                 s3={"addressing_style": "path"},
-                connect_timeout=5,
-                read_timeout=30,
+                connect_timeout=timeout_s,
+                read_timeout=timeout_s,
                 proxies={},
             ),
         )
-
-    def start(self) -> None:
-        """Start the server and wait until every bucket answers; see the base class."""
-        self._probe = None
-        super().start()
 
     def stop(self) -> None:
         """Stop the server properly; its data and ports stay for the next start."""
@@ -123,10 +117,11 @@ class EmbeddedS3(EmbeddedServer):
         self._remove_sockets()
 
     def _choose_ports(self) -> tuple[int, ...]:
-        return free_ports(5)
+        ports = free_ports(5)
+        return (*ports, *(port + GRPC_OFFSET for port in ports))
 
     def _command(self) -> list[str]:
-        s3, master, volume, filer, admin = self._ports
+        s3, master, volume, filer, admin = self._ports[:5]
         return [
             _weed(),
             "-logtostderr=true",
@@ -141,6 +136,8 @@ class EmbeddedS3(EmbeddedServer):
             f"-volume.port={volume}",
             f"-filer.port={filer}",
             f"-admin.port={admin}",
+            # Every bucket takes volumes of its own, and a small disk has room for few large ones.
+            "-master.volumeSizeLimitMB=256",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-webdav=false",
@@ -168,8 +165,8 @@ class EmbeddedS3(EmbeddedServer):
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
-        if self._probe is None:
-            self._probe = self.client(attempts=1)
+        if self._probe is None or self._probe.meta.endpoint_url != self.endpoint_url:
+            self._probe = self.client(attempts=1, timeout_s=2.0)
         try:
             for bucket in self.buckets:
                 _ensure_bucket(self._probe, bucket)
@@ -182,15 +179,29 @@ class EmbeddedS3(EmbeddedServer):
                 f"{self.name} refused to make the bucket '{bucket}': {error}. Bucket names have "
                 "3 to 63 characters: lower-case letters, digits and hyphens"
             ) from error
-        return True
+        return self._storage_is_registered()
+
+    def _storage_is_registered(self) -> bool:
+        """Tell whether the part that stores the objects' bytes is there.
+
+        It registers at most 5 s after a start. Buckets answer before, but objects give error 500.
+        """
+        import httpx
+
+        master = f"http://{LOOPBACK}:{self._ports[1]}"
+        try:
+            with httpx.Client(base_url=master, timeout=2.0, trust_env=False) as client:
+                topology = client.get("/dir/status").raise_for_status().json()["Topology"]
+        except httpx.HTTPError:
+            return False
+        return bool(topology["DataCenters"])
 
     def _remove_sockets(self) -> None:
         """Remove the sockets that SeaweedFS puts into /tmp, whatever TMPDIR says."""
         for port in self._ports:
-            for number in (port, port + GRPC_OFFSET):
-                for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
-                    with suppress(OSError):
-                        path.unlink()
+            for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                with suppress(OSError):
+                    path.unlink()
 
 
 def _http_status(error: "ClientError") -> int:

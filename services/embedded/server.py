@@ -1,18 +1,27 @@
 """What the embedded servers share: their folder, their ports, starting, waiting and stopping."""
 
+import os
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
-from services.embedded.ports import is_free
+from services.embedded.ports import LOOPBACK, is_free
 from services.embedded.process import SupervisedProcess
 
 _POLL_S = 0.1
 _PORT_ATTEMPTS = 5
+
+
+def direct_connection() -> dict[str, str]:
+    """Return the variables that keep a proxy of the user out of connections to this machine."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    hosts = ",".join(filter(None, [known, LOOPBACK, "localhost"]))
+    return {"NO_PROXY": hosts, "no_proxy": hosts}
 
 
 class EmbeddedServerError(RuntimeError):
@@ -30,16 +39,17 @@ class EmbeddedServer(ABC):
     its ports and its data, as a real server would after a restart.
 
     Args:
-        name: What messages call it.
         folder: Where the server keeps its data; None for a temporary folder.
         start_timeout_s: How long to wait until it answers.
     """
 
-    _port_count = 1
-    _grace_s = 10.0
+    name: ClassVar[str]
+    """What messages call it."""
 
-    def __init__(self, name: str, folder: Path | None, start_timeout_s: float) -> None:
-        self.name = name
+    _variable_prefix: ClassVar[str]
+    """Environment variables that begin so are settings of this kind of server."""
+
+    def __init__(self, folder: Path | None, start_timeout_s: float) -> None:
         self._start_timeout_s = start_timeout_s
         self._scratch = tempfile.TemporaryDirectory(prefix="pollen-", ignore_cleanup_errors=True)
         self._runtime_folder = Path(self._scratch.name)
@@ -47,6 +57,30 @@ class EmbeddedServer(ABC):
         self._data_folder.mkdir(parents=True, exist_ok=True)
         self._ports: tuple[int, ...] = ()
         self._process: SupervisedProcess | None = None
+
+    @abstractmethod
+    def environment(self) -> dict[str, str]:
+        """Return the variables that make a new process use this server and nothing else."""
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Make this process and its children use this server inside the ``with`` block.
+
+        Variables of the user for another server of the kind (``AWS_PROFILE``, ...) are put away
+        and come back afterwards.
+        """
+        ours = self.environment()
+        theirs = {name for name in os.environ if name.startswith(self._variable_prefix)}
+        before = {name: os.environ.pop(name, None) for name in theirs | ours.keys()}
+        os.environ.update(ours)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
     @abstractmethod
     def _choose_ports(self) -> tuple[int, ...]:
@@ -63,6 +97,17 @@ class EmbeddedServer(ABC):
     @abstractmethod
     def _answers(self) -> bool:
         """Tell whether this very server, and not another on the same port, is ready."""
+
+    @property
+    def _base_url(self) -> str:
+        """Address of the server's first port.
+
+        Raises:
+            EmbeddedServerError: The server was never started.
+        """
+        if not self._ports:
+            raise EmbeddedServerError(f"{self.name} has no address before its start")
+        return f"http://{LOOPBACK}:{self._ports[0]}"
 
     @property
     def running(self) -> bool:
@@ -140,7 +185,6 @@ class EmbeddedServer(ABC):
             environment=self._server_environment(),
             folder=self._runtime_folder,
             log_path=self._runtime_folder / "server.log",
-            grace_s=self._grace_s,
             remove_if_orphaned=self._runtime_folder,
         )
         try:

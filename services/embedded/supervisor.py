@@ -46,30 +46,37 @@ def _stop(child: "subprocess.Popen[bytes]", grace_s: float) -> None:
 
 
 def supervise(parent_pid: int, grace_s: float, remove_folder: str, command: list[str]) -> int:
-    """Run the command until it ends, SIGTERM asks for its end, or the parent is gone.
+    """Run the command until it ends, or its parent is gone.
+
+    SIGTERM is passed on to the command; SIGUSR1 kills it. Either way this process collects it, so
+    that its ports and files are free when this process has ended.
 
     Returns:
         The exit code of the command (negative: the signal that ended it), 1 after a lost parent.
     """
-    asked_to_stop = False
+    child: subprocess.Popen[bytes] | None = None
+    wanted: list[int] = []
 
-    def ask_to_stop(_number: int, _frame: object) -> None:
-        nonlocal asked_to_stop
-        asked_to_stop = True
+    def pass_on(number: int, _frame: object) -> None:
+        wanted.append(signal.SIGKILL if number == signal.SIGUSR1 else signal.SIGTERM)
+        if child:
+            child.send_signal(wanted[-1])
 
-    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGUSR1, pass_on)
     child = subprocess.Popen(command, preexec_fn=_death_signal_setter())  # noqa: PLW1509 - one thread
+    for number in wanted:  # those that came before there was a child
+        child.send_signal(number)
     while True:
         try:
             return child.wait(timeout=_POLL_S)
         except subprocess.TimeoutExpired:
-            parent_lost = os.getppid() != parent_pid
-        if asked_to_stop or parent_lost:
-            _stop(child, grace_s)
-        if parent_lost:
-            if remove_folder:
-                shutil.rmtree(remove_folder, ignore_errors=True)
-            return 1
+            if os.getppid() == parent_pid:
+                continue
+        _stop(child, grace_s)
+        if remove_folder:
+            shutil.rmtree(remove_folder, ignore_errors=True)
+        return 1
 
 
 if __name__ == "__main__":

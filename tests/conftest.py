@@ -1,0 +1,84 @@
+"""What every test shares: isolation from the user's own settings, and real servers.
+
+The isolation happens when this file is imported, before any test imports a library: Prefect,
+Ultralytics and matplotlib read their settings at import.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from services.embedded import EmbeddedPrefect, EmbeddedS3
+
+_REAL_PICTURES = Path("..", "shared", "data", "pollen")
+_FOREIGN_PREFIXES = ("AWS_", "PREFECT_", "YOLO_", "XDG_")
+
+# Removed by its finaliser when the interpreter ends, after the servers that use it.
+_SCRATCH = tempfile.TemporaryDirectory(prefix="pollen-tests-", ignore_cleanup_errors=True)
+
+
+def _isolate(scratch: Path) -> None:
+    """Put the user's settings away and every cache below the scratch folder."""
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN_PREFIXES):
+            del os.environ[name]
+    home = scratch / "home"
+    home.mkdir()
+    os.environ.update(
+        HOME=str(home),
+        MPLCONFIGDIR=str(home / "matplotlib"),
+        MPLBACKEND="Agg",
+        # No test may find credentials outside those it is given.
+        AWS_CONFIG_FILE=os.devnull,
+        AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+        AWS_EC2_METADATA_DISABLED="true",
+        PREFECT_HOME=str(home / "prefect"),
+        PREFECT_PROFILES_PATH=str(home / "prefect" / "profiles.toml"),
+        # Without it, a flow called by mistake without `prefect_server` starts a server of its own.
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE="false",
+        DO_NOT_TRACK="1",
+        YOLO_CONFIG_DIR=str(home / "ultralytics"),
+        YOLO_OFFLINE="true",
+        YOLO_AUTOINSTALL="false",
+    )
+
+
+_isolate(Path(_SCRATCH.name))
+
+# Examples are bounded by their number: time limits fail on a busy machine.
+hypothesis_settings.register_profile("pollen", deadline=None)
+hypothesis_settings.load_profile("pollen")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[EmbeddedS3]:
+    """A real S3 server with the bucket ``pollen``, shared by all tests: use own prefixes."""
+    with EmbeddedS3(["pollen"]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def prefect_process() -> Iterator[EmbeddedPrefect]:
+    """A real Prefect server, shared by all tests; ``prefect_server`` also makes it current."""
+    with EmbeddedPrefect() as server:
+        yield server
+
+
+@pytest.fixture
+def prefect_server(prefect_process: EmbeddedPrefect) -> Iterator[EmbeddedPrefect]:
+    """The real Prefect server, to which the flows called in this test report."""
+    with prefect_process.active():
+        yield prefect_process
+
+
+@pytest.fixture(scope="session")
+def real_pictures(pytestconfig: pytest.Config) -> Path:
+    """Folder of real labelled micrographs, beside the checkout where a laboratory has them."""
+    folder = (pytestconfig.rootpath / _REAL_PICTURES).resolve()
+    if not (folder / "data.yaml").is_file():
+        pytest.skip(f"the real labelled micrographs are not at {_REAL_PICTURES}")
+    return folder
