@@ -5,7 +5,7 @@ class FrameError(ValueError):
     """A picture that cannot be read as colour pixels.
 
     Its text is the reason a biologist sees in the results table: what was found, what was expected
-    and what to do. It never names the path of a scratch file; `where` prepends a page or scene.
+    and what to do. It never names the path of a scratch file.
     """
 
     def within(self, where: str) -> "FrameError":

