@@ -85,6 +85,7 @@ class Fitter:
         folder: Path,
         options: FitOptions,
     ) -> None:
+        import torch
         from ultralytics.utils.torch_utils import ModelEMA
 
         self.stage, self.maker, self.folder, self.options = stage, maker, folder, options

@@ -1,23 +1,40 @@
-"""Write the shipped files: plain Ultralytics weights and the machine-readable card."""
+"""Ship a model: ``python -m pollen.bundled.publish DATA CHECKPOINT... --confidence 0.4``.
 
+Averages the checkpoints, writes ``best.pt`` as plain Ultralytics weights, measures it on ``val``
+through the product's own detection, and writes ``model.json`` beside it.
+"""
+
+import argparse
 import json
+import logging
+import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pollen.bundled.pictures import LabelledPicture
+from pollen import __version__
+from pollen.bundled.evaluate import evaluate, report
+from pollen.bundled.fitting import Stage
+from pollen.bundled.network import ARCHITECTURE, new_network
+from pollen.bundled.pictures import LabelledPicture, read_split
+from pollen.bundled.train import RENDERED_FRAMES, RENDERED_SEED, STAGES
+from pollen.bundled.ultralytics_home import settle_ultralytics
 from pollen.classes import GrainClass
-from pollen.model_card import CARD_NAME, sha256_of
+from pollen.model_card import CARD_NAME, ModelCard, sha256_of
 
 if TYPE_CHECKING:
     import torch
 
+logger = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
 WEIGHTS_NAME = "best.pt"
-LARGEST_GRAIN_PX = 140
-"""Diameter of the largest grain to expect, picture pixels; the largest labelled one has 126."""
+LARGEST_GRAIN_PX = 140.0
+"""Diameter of the largest grain to expect, picture pixels; the largest labelled ones have 125."""
 
 
 def average_weights(paths: Sequence[Path]) -> dict[str, "torch.Tensor"]:
@@ -36,9 +53,7 @@ def average_weights(paths: Sequence[Path]) -> dict[str, "torch.Tensor"]:
 def write_weights(state: dict[str, "torch.Tensor"], path: Path) -> None:
     """Save a state as a checkpoint that plain ``YOLO(path)`` loads, without optimiser or paths."""
     import torch
-    from ultralytics import __version__
-
-    from pollen.bundled.network import new_network
+    from ultralytics import __version__ as ultralytics_version
 
     network = new_network(seed=0)
     network.load_state_dict(state)
@@ -58,7 +73,7 @@ def write_weights(state: dict[str, "torch.Tensor"], path: Path) -> None:
         "train_metrics": {},
         "train_results": {},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": __version__,
+        "version": ultralytics_version,
         "license": "AGPL-3.0",
     }
     part = path.with_suffix(".part")
@@ -67,24 +82,51 @@ def write_weights(state: dict[str, "torch.Tensor"], path: Path) -> None:
 
 
 def grain_diameter(pictures: Sequence[LabelledPicture]) -> float:
-    """Median equivalent diameter of the viable grains, pixels: the scale a card states."""
-    diameters = [
-        outline.diameter_px
-        for picture in pictures
-        for outline in picture.outlines
-        if outline.grain_class == GrainClass.VIABLE
-    ]
-    return float(np.median(diameters))
+    """Median equivalent diameter of the labelled grains, pixels: the scale a card states."""
+    outlines = [outline for picture in pictures for outline in picture.outlines]
+    return float(np.median([outline.diameter_px for outline in outlines]))
 
 
-def write_card(weights: Path, facts: dict[str, Any]) -> Path:
-    """Write ``model.json`` beside weights.
+def training_facts(
+    stages: Sequence[Stage], pictures: Sequence[LabelledPicture], checkpoints: Sequence[Path]
+) -> dict[str, Any]:
+    """What was done, for the card: stages, data, versions, time."""
+    import torch
+    from ultralytics import __version__ as ultralytics_version
+
+    classes = [outline.grain_class for picture in pictures for outline in picture.outlines]
+    state = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)
+    return {
+        "architecture": ARCHITECTURE,
+        "from_scratch": True,
+        "stages": [asdict(stage) for stage in stages],
+        "averaged_checkpoints": len(checkpoints),
+        "seconds_last_stage": round(state.get("seconds", 0)),
+        "data": {
+            "source": "Pollination-Ecology-Group/Pollen_viability (MIT), train split",
+            "pictures": len(pictures),
+            "without_grains": sum(not picture.outlines for picture in pictures),
+            "plants": len({picture.plant for picture in pictures}),
+            **{item.label: classes.count(int(item)) for item in GrainClass},
+            "rendered_frames": RENDERED_FRAMES,
+            "rendered_seed": RENDERED_SEED,
+        },
+        "code_version": __version__,
+        "torch": torch.__version__,
+        "ultralytics": ultralytics_version,
+        "precision": "bfloat16 forward and backward, float32 loss and weights",
+    }
+
+
+def write_card(weights: Path, facts: dict[str, Any]) -> ModelCard:
+    """Write ``model.json`` beside weights and read it back.
 
     Args:
         weights: The file the card speaks of.
         facts: Version, scale, thresholds, metrics, training: everything but hash and names.
     """
     card = {
+        "version": facts["version"],
         "weights": weights.name,
         "sha256": sha256_of(weights),
         "task": "segment",
@@ -98,4 +140,49 @@ def write_card(weights: Path, facts: dict[str, Any]) -> Path:
     part = path.with_suffix(".part")
     part.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     part.replace(path)
-    return path
+    return ModelCard.read(path)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path, help="dataset with train/ and val/")
+    parser.add_argument("checkpoints", type=Path, nargs="+", help="states to average")
+    parser.add_argument("--confidence", type=float, required=True)
+    parser.add_argument("--merge-iou", type=float, default=0.5)
+    parser.add_argument("--scale", type=float, default=0.5, help="model px per picture px")
+    parser.add_argument("--tile", type=int, default=320, help="side of the model's input, px")
+    parser.add_argument("--version", default="bundled-1")
+    parser.add_argument("--output", type=Path, default=HERE)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Ship; returns the exit code."""
+    chosen = _parse(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with tempfile.TemporaryDirectory() as scratch:
+        settle_ultralytics(Path(scratch) / "ultralytics")
+        weights = chosen.output / WEIGHTS_NAME
+        write_weights(average_weights(chosen.checkpoints), weights)
+        pictures = read_split(chosen.data / "train")
+        facts = {
+            "version": chosen.version,
+            "tile_px": chosen.tile,
+            "working_scale": chosen.scale,
+            "grain_diameter_px": round(grain_diameter(pictures), 1),
+            "confidence": chosen.confidence,
+            "merge_iou": chosen.merge_iou,
+        }
+        card = write_card(weights, facts)
+        evaluation = evaluate(chosen.data / "val", weights, card, Path(scratch) / "cache")
+        training = training_facts(STAGES, pictures, chosen.checkpoints)
+        write_card(
+            weights,
+            {**facts, "metrics": {"val": evaluation.as_metrics()}, "training": training},
+        )
+    logger.info("%s", report(evaluation))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

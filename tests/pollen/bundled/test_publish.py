@@ -1,0 +1,81 @@
+"""What is shipped can be used by anyone who has only Ultralytics."""
+
+import pickletools
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from pollen.bundled.network import new_network
+from pollen.bundled.publish import average_weights, write_card, write_weights
+from pollen.model_card import check_weights
+
+LOAD = """
+import sys
+sys.modules["pollen"] = None  # as if it were not installed
+from ultralytics import YOLO
+model = YOLO(sys.argv[1])
+print(model.task, model.names)
+print(model.ckpt["train_args"])
+"""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "best.pt"
+    write_weights(new_network(seed=3).state_dict(), path)
+    return path
+
+
+def test_the_weights_load_with_plain_ultralytics_alone(weights: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(weights)],
+        cwd=tmp_path,
+        env={"YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(tmp_path), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "segment {0: 'viable', 1: 'non_viable'}" in done.stdout
+
+
+def test_the_weights_name_no_class_of_ours_and_no_path(weights: Path) -> None:
+    with zipfile.ZipFile(weights) as archive:
+        pickled = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        operations = list(pickletools.genops(archive.read(pickled)))
+    strings = [str(argument) for _, argument, _ in operations if isinstance(argument, str)]
+    assert not [text for text in strings if text.startswith("pollen")]
+    assert not [text for text in strings if text.startswith(("/", "~"))]
+
+
+def test_the_weights_are_those_given(weights: Path) -> None:
+    expected = new_network(seed=3).state_dict()
+    found = torch.load(weights, weights_only=False)["model"].float().state_dict()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=2e-3, atol=1e-4)
+
+
+def test_averaging_takes_the_mean_of_averages_and_plain_states(tmp_path: Path) -> None:
+    one, three = ({"w": torch.tensor([v]), "n": torch.tensor(int(v))} for v in (1.0, 3.0))
+    torch.save({"average": one, "step": 5}, tmp_path / "a.pt")
+    torch.save(three, tmp_path / "b.pt")
+    mean = average_weights([tmp_path / "a.pt", tmp_path / "b.pt"])
+    assert mean["w"].item() == 2
+    assert mean["n"].item() == 3
+
+
+def test_the_card_speaks_of_its_weights(weights: Path) -> None:
+    facts = {
+        "version": "bundled-1",
+        "tile_px": 320,
+        "working_scale": 0.5,
+        "grain_diameter_px": 61.5,
+        "confidence": 0.4,
+        "merge_iou": 0.5,
+    }
+    card = write_card(weights, facts)
+    check_weights(weights, card)
+    assert (card.tile_px, card.working_scale, card.confidence) == (320, 0.5, 0.4)
