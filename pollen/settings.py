@@ -1,9 +1,10 @@
 """What a person may set for a detection run; the same model is the form in the Prefect UI."""
 
+import re
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class EdgeRule(StrEnum):
@@ -32,7 +33,7 @@ class OverlapRule(StrEnum):
 class DetectSettings(BaseModel):
     """Settings of a detection run. The defaults suit pictures like those the model was trained on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     edge_rule: EdgeRule = Field(
         EdgeRule.FRAME,
@@ -127,3 +128,13 @@ class DetectSettings(BaseModel):
         description="Regular expression that finds plant, ploidy and replicate in a file name; "
         "pictures that do not match are grouped by folder.",
     )
+
+    @field_validator("sample_pattern")
+    @classmethod
+    def _is_regular_expression(cls, pattern: str) -> str:
+        """Refuse a pattern before the run, not after all pictures are counted."""
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"'{pattern}' is not a regular expression: {error}") from error
+        return pattern
