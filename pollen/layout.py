@@ -1,7 +1,5 @@
 """The bucket layout: every key the flows read or write, below a configurable root."""
 
-from pathlib import PurePosixPath
-
 INPUTS = "detect_images/"
 ANNOTATED = "detected_images/"
 RESULTS = "pollen_counting_results/"
@@ -46,5 +44,5 @@ def promotion_key(number: int) -> str:
 
 def promotion_number(key: str) -> int | None:
     """The number of a promotion object, ``None`` for anything else that lies in the folder."""
-    name = PurePosixPath(key)
-    return int(name.stem) if name.suffix == ".json" and name.stem.isdigit() else None
+    name = key.removeprefix(PROMOTIONS).removesuffix(".json")
+    return int(name) if name.isdecimal() and key == f"{PROMOTIONS}{name}.json" else None
