@@ -33,6 +33,9 @@ from pollen.synth.viable import viable_patch
 _BAND_PIXELS = 6_000_000
 _TOUCHING_GAP_PX = 1.5
 
+# Keeps the streams of a frame apart from a caller's own `default_rng(seed)`, from which the spec
+# may have been drawn.
+_DOMAIN = 0x706F6C6C
 # Purposes of the random streams of one frame; a number once given is never reused, because
 # that would change frames already rendered.
 _LAYOUT, _BACKGROUND, _NOISE, _OBJECT = 0, 1, 2, 3
@@ -71,12 +74,11 @@ def render(spec: FrameSpec, seed: int) -> RenderedFrame:
     objects = [_grain_object(grain, spec) for grain in grains]
     objects += _lay_out_debris(rng, spec, grains)
     pixels = _paint(spec, seed, objects)
-    truth = _truth(grains, spec)
-    return RenderedFrame(pixels, truth, spec.pixel_size_um)
+    return RenderedFrame(pixels, _truth(grains, spec), spec.pixel_size_um)
 
 
 def _stream(seed: int, *purpose: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64([seed, *purpose]))
+    return np.random.Generator(np.random.PCG64([_DOMAIN, seed, *purpose]))
 
 
 def _visible_box(spec: FrameSpec) -> Box:

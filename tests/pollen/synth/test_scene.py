@@ -72,7 +72,7 @@ def test_the_truth_of_a_seed_never_changes() -> None:
     frame = render(FrameSpec(n_grains=5, debris=NO_DEBRIS), 11)
     boxes = np.array([grain.box_xyxy for grain in frame.grains])
     assert frame.truth_counts() == {GrainClass.VIABLE: 4, GrainClass.NON_VIABLE: 1}
-    np.testing.assert_allclose(boxes[:, 0], [407.96, 416.78, 65.11, 55.29, 490.35], atol=0.02)
+    np.testing.assert_allclose(boxes[:, 0], [182.85, 224.68, 198.02, 234.44, 466.35], atol=0.02)
 
 
 def test_pixels_change_only_where_the_truth_says_there_is_a_grain() -> None:
