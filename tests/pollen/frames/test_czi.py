@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pylibCZIrw.czi import create_czi, open_czi
+from pylibCZIrw.czi import create_czi, edit_czi, open_czi
 
 from pollen.frames import Rgb, open_frames
 from pollen.frames.colour import DARK_16_BIT_NOTE
@@ -89,6 +89,33 @@ def test_16_bit_without_bit_depth_is_full_16_bit(tmp_path: Path, picture: Rgb) -
     with open_frames(write_czi(tmp_path / "b.czi", dark), "b.czi") as file:
         np.testing.assert_array_equal(file.frames[0].read(), np.rint(picture * (16 / 257)))
         assert file.frames[0].notes == (DARK_16_BIT_NOTE,)
+
+
+def test_bit_depth_and_channel_colours_come_from_the_metadata(tmp_path: Path, picture: Rgb) -> None:
+    twelve = np.rint(picture / 255.0 * 4095).astype(np.uint16)
+    path = write_czi(tmp_path / "a.czi", [(twelve, (0, 0), 0, {})])
+    change_xml(path, "<SizeX>", "<ComponentBitCount>12</ComponentBitCount><SizeX>")
+    with open_frames(path, "a.czi") as file:
+        np.testing.assert_array_equal(file.frames[0].read(), picture)
+        assert file.frames[0].notes == ()
+    channels: list[Tile] = [
+        (picture[..., sample : sample + 1], (0, 0), 0, {"C": channel})
+        for channel, sample in enumerate((1, 2, 0))
+    ]
+    path = write_czi(tmp_path / "b.czi", channels)
+    for channel, name in enumerate(("Green", "Blue", "Red")):
+        change_xml(path, f'Id="Channel:{channel}"', f'Id="Channel:{channel}" Name="{name}"')
+    with open_frames(path, "b.czi") as file:
+        np.testing.assert_array_equal(file.frames[0].read(), picture)
+        assert file.frames[0].notes == ()
+
+
+def change_xml(path: Path, old: str, new: str) -> None:
+    """Replace the first `old` in the metadata by `new`."""
+    with edit_czi(str(path)) as editor, editor.edit_session() as builder:
+        xml = builder.get_xml()
+        assert old in xml
+        builder.set_xml(xml.replace(old, new, 1))
 
 
 def test_grey_channels_are_refused(tmp_path: Path, picture: Rgb, refusal: Refusal) -> None:
