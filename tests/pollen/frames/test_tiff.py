@@ -147,6 +147,23 @@ def test_every_page_is_a_frame_but_thumbnails_and_pyramid_levels_are_not(
     np.testing.assert_array_equal(only, picture)
 
 
+def test_of_a_scanners_file_only_the_slide_is_a_frame(
+    tmp_path: Path, picture: Rgb, read_whole: ReadWhole
+) -> None:
+    path = tmp_path / "a.tif"
+    said = "Aperio Image Library v10.0.50\r\n140x90 [0,0 140x90] (32x32) |AppMag = 20|MPP = 0.4990"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(picture, photometric="rgb", tile=(32, 32), metadata=None, description=said)
+        writer.write(picture[::4, ::4], photometric="rgb", metadata=None, description=said)
+        writer.write(
+            picture[::2, ::2], photometric="rgb", tile=(32, 32), metadata=None, description=said
+        )
+    with tifffile.TiffFile(path) as written:
+        assert written.is_svs
+    (only,) = read_whole(path)
+    np.testing.assert_array_equal(only, picture)
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"imagej": True}, {"ome": True}, {"ome": True, "compression": "lzw"}]
 )
