@@ -26,7 +26,7 @@ class SupervisedProcess:
         folder: Working directory.
         log_path: File that receives what the command prints; appended to.
         grace_s: Seconds between asking the command to stop and killing it.
-        remove_if_orphaned: Folder to remove if the owner dies without stopping the process.
+        litter: What to remove if the owner dies without stopping the process.
     """
 
     def __init__(
@@ -37,13 +37,12 @@ class SupervisedProcess:
         folder: Path,
         log_path: Path,
         grace_s: float = 10.0,
-        remove_if_orphaned: Path | None = None,
+        litter: Sequence[Path] = (),
     ) -> None:
         self._log_path = log_path
         self._grace_s = grace_s
-        doomed = str(remove_if_orphaned) if remove_if_orphaned else ""
         script = [sys.executable, "-I", "-S", supervisor.__file__]
-        arguments = [str(os.getpid()), str(grace_s), doomed, *command]
+        arguments = [str(os.getpid()), str(grace_s), os.pathsep.join(map(str, litter)), *command]
         with log_path.open("ab") as log:
             self._popen = subprocess.Popen(
                 [*script, *arguments],

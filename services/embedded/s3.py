@@ -6,7 +6,6 @@ import shutil
 import string
 import sysconfig
 from collections.abc import Sequence
-from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,16 +105,6 @@ class EmbeddedS3(EmbeddedServer):
             ),
         )
 
-    def stop(self) -> None:
-        """Stop the server properly; its data and ports stay for the next start."""
-        super().stop()
-        self._remove_sockets()
-
-    def kill(self) -> None:
-        """Kill the server at once, as a crash would; its data and ports stay."""
-        super().kill()
-        self._remove_sockets()
-
     def _choose_ports(self) -> tuple[int, ...]:
         ports = free_ports(5)
         return (*ports, *(port + GRPC_OFFSET for port in ports))
@@ -196,12 +185,14 @@ class EmbeddedS3(EmbeddedServer):
             return False
         return bool(topology["DataCenters"])
 
-    def _remove_sockets(self) -> None:
-        """Remove the sockets that SeaweedFS puts into /tmp, whatever TMPDIR says."""
-        for port in self._ports:
-            for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
-                with suppress(OSError):
-                    path.unlink()
+    def _litter(self) -> list[Path]:
+        """Return the sockets that SeaweedFS puts into /tmp, whatever TMPDIR says."""
+        parts = ("s3", "master", "volume", "filer", "admin")
+        return [
+            Path("/tmp") / f"seaweedfs-{part}{kind}-{port}.sock"
+            for kind, ports in (("", self._ports[:5]), ("-grpc", self._ports[5:]))
+            for part, port in zip(parts, ports, strict=True)
+        ]
 
 
 def _http_status(error: "ClientError") -> int:

@@ -94,6 +94,10 @@ class EmbeddedServer(ABC):
     def _server_environment(self) -> dict[str, str]:
         """Return the whole environment of the server."""
 
+    def _litter(self) -> list[Path]:
+        """Return what the server leaves outside its own folder."""
+        return []
+
     @abstractmethod
     def _answers(self) -> bool:
         """Tell whether this very server, and not another on the same port, is ready."""
@@ -145,13 +149,13 @@ class EmbeddedServer(ABC):
         """Stop the server properly; its data and ports stay for the next start."""
         if self._process:
             self._process.stop()
-        self._process = None
+        self._tidy()
 
     def kill(self) -> None:
         """Kill the server at once, as a crash would; its data and ports stay."""
         if self._process:
             self._process.kill()
-        self._process = None
+        self._tidy()
 
     def restart(self) -> None:
         """Stop the server and start it again on the same ports and data."""
@@ -185,14 +189,19 @@ class EmbeddedServer(ABC):
             environment=self._server_environment(),
             folder=self._runtime_folder,
             log_path=self._runtime_folder / "server.log",
-            remove_if_orphaned=self._runtime_folder,
+            litter=[self._runtime_folder, *self._litter()],
         )
+        self._process = process
         try:
             self._wait(process)
         except BaseException:
-            process.kill()
+            self.kill()
             raise
-        self._process = process
+
+    def _tidy(self) -> None:
+        self._process = None
+        for path in self._litter():
+            path.unlink(missing_ok=True)
 
     def _wait(self, process: SupervisedProcess) -> None:
         deadline = time.monotonic() + self._start_timeout_s

@@ -2,14 +2,14 @@
 
 Started as a script with nothing but the standard library, so that it costs about 30 ms and 10 MB:
 
-    python -I -S supervisor.py PARENT_PID GRACE_S REMOVE_FOLDER COMMAND...
+    python -I -S supervisor.py PARENT_PID GRACE_S LITTER COMMAND...
 
 A parent killed with SIGKILL can't stop its servers, hence this process in between. It notices
 through its own parent's process id, which changes at that moment on every POSIX system. (Linux
 could tell the server directly, but its "parent death signal" fires when the *thread* that started
 the server ends. That is why it is only used one level down, where there is one thread.)
 
-REMOVE_FOLDER is removed after a parent that died without cleaning up; empty for none.
+LITTER are the paths to remove after a parent that died without cleaning up, with colons between.
 """
 
 import ctypes
@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.25
@@ -45,7 +46,13 @@ def _stop(child: "subprocess.Popen[bytes]", grace_s: float) -> None:
         child.wait()
 
 
-def supervise(parent_pid: int, grace_s: float, remove_folder: str, command: list[str]) -> int:
+def _remove(path: str) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        os.unlink(path)  # noqa: PTH108 - pathlib takes longer to import than all the rest
+
+
+def supervise(parent_pid: int, grace_s: float, litter: list[str], command: list[str]) -> int:
     """Run the command until it ends, or its parent is gone.
 
     SIGTERM is passed on to the command; SIGUSR1 kills it. Either way this process collects it, so
@@ -74,10 +81,11 @@ def supervise(parent_pid: int, grace_s: float, remove_folder: str, command: list
             if os.getppid() == parent_pid:
                 continue
         _stop(child, grace_s)
-        if remove_folder:
-            shutil.rmtree(remove_folder, ignore_errors=True)
+        for path in litter:
+            _remove(path)
         return 1
 
 
 if __name__ == "__main__":
-    sys.exit(supervise(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4:]))
+    _, pid, seconds, paths, *rest = sys.argv
+    sys.exit(supervise(int(pid), float(seconds), list(filter(None, paths.split(os.pathsep))), rest))

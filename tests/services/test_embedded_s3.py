@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from services.embedded import EmbeddedS3, EmbeddedServerError, s3
-from services.embedded.ports import GRPC_OFFSET, LOOPBACK, free_ports, is_free
+from services.embedded.ports import LOOPBACK, free_ports, is_free
 
 _OWNER = """
 import sys, time
@@ -58,6 +58,10 @@ def group_of(server: EmbeddedS3) -> list[psutil.Process]:
     return group_members(server.pid)
 
 
+def sockets_in_tmp() -> set[Path]:
+    return set(Path("/tmp").glob("seaweedfs-*.sock"))
+
+
 def port_of(server: EmbeddedS3) -> int:
     return int(server.endpoint_url.rsplit(":", 1)[1])
 
@@ -77,6 +81,8 @@ def test_its_end_leaves_nothing() -> None:
     with EmbeddedS3(["landing", "processed"]) as server:
         names = {bucket["Name"] for bucket in server.client().list_buckets()["Buckets"]}
         group, port, folder = server.pid, port_of(server), server._runtime_folder
+        sockets = set(server._litter())
+        assert sockets & sockets_in_tmp()
         assert group is not None
         assert not is_free(port)
     assert names == {"landing", "processed"}
@@ -84,8 +90,7 @@ def test_its_end_leaves_nothing() -> None:
     assert not group_members(group)
     assert is_free(port)
     assert not folder.exists()
-    assert not list(Path("/tmp").glob(f"seaweedfs-*-{port}.sock"))
-    assert not list(Path("/tmp").glob(f"seaweedfs-*-{port + GRPC_OFFSET}.sock"))
+    assert not sockets & sockets_in_tmp()
 
 
 def test_it_listens_on_loopback_only(s3_server: EmbeddedS3) -> None:
@@ -195,15 +200,18 @@ def test_a_given_data_folder_outlives_the_server(tmp_path: Path) -> None:
 
 
 def test_a_killed_owner_leaves_nothing() -> None:
+    before = sockets_in_tmp()
     owner = subprocess.Popen([sys.executable, "-c", _OWNER], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     group_text, address, folder = owner.stdout.readline().split()
     group, port = int(group_text), int(address.rsplit(":", 1)[1])
     assert group_members(group)
+    ours = sockets_in_tmp() - before
     owner.kill()
     owner.communicate()
     assert eventually(lambda: not group_members(group))
     assert eventually(lambda: not Path(folder).exists())
+    assert eventually(lambda: not sockets_in_tmp() & ours)
     assert eventually(lambda: is_free(port))
 
 
