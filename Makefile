@@ -3,6 +3,7 @@
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
 DATA ?= ../shared/data/pollen
+WORK ?= runs/bundled
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
@@ -41,8 +42,8 @@ lock: venv ## remake the locks after a change of pyproject.toml (UPGRADE=1 also 
 		pyproject.toml -o requirements-dev.lock
 	tools/check_locks.sh
 
-model: venv ## train the bundled model again (DATA=folder of labelled pictures)
-	$(BIN)/python -m pollen.bundled.train $(DATA)
+model: venv ## train the bundled model again (DATA=labelled pictures WORK=folder for checkpoints)
+	$(BIN)/python -m pollen.bundled.train $(DATA) --work $(WORK)
 
 bench: venv ## measure speed and memory, figures side by side
 	$(BIN)/python -m benchmarks
