@@ -181,7 +181,9 @@ def _shared_fraction(grains: Grains, first: int, second: int) -> float:
     drawn = []
     for row in (first, second):
         canvas = np.zeros((height, width), np.uint8)
-        cv2.fillPoly(canvas, [np.round(grains.outlines[row] - low).astype(np.int32)], 1)
+        # The pixel in column i covers i to i + 1: floor, because rounding turns a mask's outline,
+        # which runs through pixel centres, to even numbers.
+        cv2.fillPoly(canvas, [np.floor(grains.outlines[row] - low).astype(np.int32)], 1)
         drawn.append(canvas)
     smaller = max(float(min(grains.areas_px[first], grains.areas_px[second])), 1.0)
     return float(np.count_nonzero(drawn[0] & drawn[1])) / smaller
