@@ -15,7 +15,7 @@ from pollen.settings import DetectSettings
 from tasks.detection import BatchResult, Work, detect_batch, load_model
 from tasks.faults import PollenError
 from tasks.planning import check_access, compact_records, plan
-from tasks.progress import watcher
+from tasks.progress import Published, watched_by, watcher
 from tasks.registry import PRODUCTION, resolve_model
 from tasks.reporting import Summary, summarise
 from tasks.stage import BATCHES_AT_ONCE, logger
@@ -129,7 +129,8 @@ def _as_state(
             "shards run on a cluster's GPU pool; all batches of this run are counted here"
         )
     try:
-        summary = count_pictures(source, output, model, settings)
+        with watched_by(Published(watcher())):
+            summary = count_pictures(source, output, model, settings)
     except PollenError as error:
         return Failed(message=str(error))
     return Completed(name=summary.outcome, message=summary.message, data=summary)

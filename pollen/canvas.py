@@ -10,11 +10,14 @@ from pollen.tiling import Pixels
 
 #: Rows of the frame that are in memory at once while it is made smaller.
 BAND_PX = 2048
+#: A JPEG's sides have 16 bits; some room is left for the legend.
+LONGEST_SIDE_PX = 60_000
 
 
 def fitted_scale(width_px: int, height_px: int, max_megapixels: float) -> float:
-    """Largest scale, at most 1, at which the frame has no more than ``max_megapixels``."""
-    return min(1.0, math.sqrt(max_megapixels * 1e6 / (width_px * height_px)))
+    """Largest scale, at most 1, at which the frame has no more than ``max_megapixels`` and fits a JPEG."""
+    by_area = math.sqrt(max_megapixels * 1e6 / (width_px * height_px))
+    return min(1.0, by_area, LONGEST_SIDE_PX / max(width_px, height_px))
 
 
 def whole_picture(frame: ReadableFrame, scale: float) -> Pixels:

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from tasks.progress import Progress
 from tasks.reading import Budget, Input, OpenFrame, Reader, read_ahead
 from tasks.records import write_records
 from tasks.registry import Model, cache_folder
-from tasks.stage import BATCHES_AT_ONCE, healing, logger, stage
+from tasks.stage import BATCHES_AT_ONCE, Pool, healing, logger, stage
 from tasks.storage import Location, Store, open_store
 
 BYTES_PER_PIXEL = 3
@@ -125,8 +125,8 @@ def _count(batch: Batch, work: Work, progress: Progress) -> list[_FrameResult]:
     detector = detector_for(work.model, work.profile)
     with (
         tempfile.TemporaryDirectory(prefix="pollen-batch-") as scratch,
-        ThreadPoolExecutor(settings.io_threads, thread_name_prefix="read") as readers,
-        ThreadPoolExecutor(settings.io_threads, thread_name_prefix="write") as writers,
+        Pool(settings.io_threads, thread_name_prefix="read") as readers,
+        Pool(settings.io_threads, thread_name_prefix="write") as writers,
     ):
         reader = Reader(
             open_store(work.source), Path(scratch), budget, int(settings.frame_max_megapixels * 1e6)

@@ -1,9 +1,17 @@
 """How a run tells how far it is, to whoever watches: a progress bar, plain lines, nobody."""
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Protocol, cast
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+#: How often the Prefect server hears of progress, at most.
+UPDATE_EVERY_SECONDS = 3.0
 
 
 class Progress(Protocol):
@@ -30,6 +38,47 @@ class Silent:
 
     def counted(self, filename: str, *, failed: bool) -> None:
         """See :class:`Progress`."""
+
+
+class Published:
+    """Shows progress in the Prefect UI too, as an artifact of the flow run; tells ``other`` as well."""
+
+    def __init__(self, other: Progress) -> None:
+        self._other = other
+        self._lock = threading.Lock()
+        self._artifact: UUID | None = None
+        self._total = self._done = self._failed = 0
+        self._updated = 0.0
+
+    def say(self, text: str) -> None:
+        """See :class:`Progress`."""
+        self._other.say(text)
+
+    def planned(self, waiting: int, inputs: int) -> None:
+        """See :class:`Progress`."""
+        self._other.planned(waiting, inputs)
+        self._total = waiting
+        if waiting:
+            text = f"{waiting} of {inputs} pictures to count"
+            # Outside of async code it is no coroutine.
+            self._artifact = cast(
+                "UUID", create_progress_artifact(0.0, key="detection-progress", description=text)
+            )
+
+    def counted(self, filename: str, *, failed: bool) -> None:
+        """See :class:`Progress`. The server is told at most every few seconds, and of the last picture."""
+        self._other.counted(filename, failed=failed)
+        with self._lock:
+            self._done += 1
+            self._failed += failed
+            now = time.monotonic()
+            if self._done < self._total and now - self._updated < UPDATE_EVERY_SECONDS:
+                return
+            self._updated = now
+            percent = min(100.0, 100.0 * self._done / max(self._total, 1))
+            text = f"{self._done} of {self._total} pictures counted, {self._failed} failed"
+        if self._artifact is not None:
+            update_progress_artifact(self._artifact, progress=percent, description=text)
 
 
 _watcher: ContextVar[Progress] = ContextVar("watcher", default=Silent())  # noqa: B039  (has no state)

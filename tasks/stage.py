@@ -7,8 +7,10 @@ after a growing, jittered wait.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import as_completed as threads_completed
+from contextvars import copy_context
+from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from prefect import Task, get_run_logger
@@ -17,7 +19,13 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.futures import as_completed
 from prefect.tasks import exponential_backoff
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 from tasks.faults import heals
 
@@ -39,6 +47,15 @@ def logger() -> "logging.Logger | logging.LoggerAdapter[Any]":
     return logging.getLogger("pollen")
 
 
+class Pool(ThreadPoolExecutor):
+    """Threads that know which run they work for: its logger, its settings."""
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """See :class:`concurrent.futures.Executor`."""
+        context, call = copy_context(), partial(fn, *args, **kwargs)
+        return super().submit(lambda: context.run(call))
+
+
 def _heals(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Prefect's question whether to try a failed task again."""
     try:
@@ -54,7 +71,7 @@ def healing(function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         attempts = Retrying(
             stop=stop_after_attempt(RETRIES + 1),
-            wait=wait_exponential_jitter(initial=FIRST_WAIT_SECONDS, jitter=JITTER),
+            wait=wait_exponential(multiplier=FIRST_WAIT_SECONDS) + wait_random(0, JITTER),
             retry=retry_if_exception(heals),
             reraise=True,
             before_sleep=lambda state: logger().warning(
@@ -107,7 +124,7 @@ class Stage(Generic[P, R]):
 
     def _each_alone(self, calls: Sequence[dict[str, Any]]) -> Iterator[R | Exception]:
         """The calls in threads, without Prefect; those not begun are dropped when the caller stops."""
-        pool = ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="batch")
+        pool = Pool(BATCHES_AT_ONCE, thread_name_prefix="batch")
         try:
             for done in threads_completed([pool.submit(self._alone, **call) for call in calls]):
                 error = done.exception()
