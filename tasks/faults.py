@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from botocore import exceptions as boto
+from s3transfer.exceptions import RetriesExceededError
 
 
 class PollenError(Exception):
@@ -71,7 +72,7 @@ def explained(place: str) -> Iterator[None]:
             f"no complete S3 credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             "or name a saved S3Bucket block (--block)"
         ) from error
-    except (boto.HTTPClientError, boto.ResponseStreamingError) as error:
+    except (boto.HTTPClientError, boto.ResponseStreamingError, RetriesExceededError) as error:
         raise StorageError(
             f"the S3 server for {place} can't be reached or broke off ({error}): check AWS_ENDPOINT_URL (or the "
             "block's endpoint_url), the network and that the server runs",

@@ -308,9 +308,10 @@ class BucketStore:
     ) -> None:
         """See :class:`Store`."""
         config = TransferConfig(multipart_threshold=ONE_REQUEST_BYTES, max_concurrency=4)
-        with explained(self.place(key)):
-            self.client.upload_file(
-                str(path),
+        # Not `upload_file`: that one hides the server's answer in an error of its own.
+        with explained(self.place(key)), path.open("rb") as file:
+            self.client.upload_fileobj(
+                file,
                 self.bucket,
                 self.key(key),
                 ExtraArgs={"ContentType": content_type},
