@@ -9,6 +9,9 @@ from pathlib import Path
 from services.embedded.ports import LOOPBACK, free_ports
 from services.embedded.server import EmbeddedServer, direct_connection
 
+#: How long logs and events may take to reach the server when it is about to stop.
+SECONDS_TO_SEND = 10
+
 
 class EmbeddedPrefect(EmbeddedServer):
     """A real Prefect server on loopback with SQLite, telemetry off and none of the user's settings.
@@ -57,7 +60,11 @@ class EmbeddedPrefect(EmbeddedServer):
 
             # And this is for a Prefect that was imported before.
             with temporary_settings({PREFECT_API_URL: self.api_url, PREFECT_HOME: self.home}):
-                yield
+                try:
+                    yield
+                finally:
+                    if self.running:
+                        _send_what_waits()
 
     def _own_settings(self) -> dict[str, str]:
         return {
@@ -94,3 +101,15 @@ class EmbeddedPrefect(EmbeddedServer):
         except httpx.HTTPError:  # not listening yet
             return False
         return Path(settings["home"]) == self.home
+
+
+def _send_what_waits() -> None:
+    """Let Prefect's background threads hand over logs and events while the server is still there.
+
+    Otherwise they try for minutes when the process ends, and it waits for them.
+    """
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=SECONDS_TO_SEND)
