@@ -169,6 +169,8 @@ class _Finisher:
         self._progress = progress
         self._output: Store = open_store(work.output)
         self._write = healing(self._output.write)
+        # One for the whole attempt: rows with the same batch and time were written together.
+        self._committed_ms = time.time_ns() // 1_000_000
 
     def pixel_size_um(self, frame: OpenFrame) -> float | None:
         """The file's own pixel size, else the one a person stated."""
@@ -230,7 +232,7 @@ class _Finisher:
             size_px=(frame.width_px, frame.height_px),
             pixel_size_um=pixel_size_um,
             flags=flags,
-            committed_ms=_now_ms(),
+            committed_ms=self._committed_ms,
         )
         self._progress.counted(frame.frame.name, failed=False)
         return _FrameResult(image, grain_rows(origin, frame.frame.name, counted, pixel_size_um))
@@ -240,12 +242,10 @@ class _Finisher:
     ) -> _FrameResult:
         self._progress.counted(filename, failed=True)
         logger().warning("%s failed: %s", filename, reason)
-        row = failed_row(self._origin(opened), filename, reason, _now_ms(), transient=transient)
+        row = failed_row(
+            self._origin(opened), filename, reason, self._committed_ms, transient=transient
+        )
         return _FrameResult(row, pl.DataFrame(schema=GRAIN_RECORD))
 
     def _origin(self, opened: Input) -> Origin:
         return Origin(opened.item, opened.sha256, self._batch, self._work.profile)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
