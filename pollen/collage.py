@@ -182,13 +182,15 @@ def cut_out(
 
 
 def cut_grains(pixels: Pixels, background: Floats, outlines: Sequence[Outline]) -> list[Cutout]:
-    """Cut every grain that lies wholly inside the picture's content."""
+    """Cut every grain that lies wholly inside the picture's content and is no mere crescent."""
     x0, y0, x1, y1 = content_box(pixels)
     cutouts = []
     for number, outline in enumerate(outlines):
         left, top, right, bottom = outline.box
         inside = left > x0 + 3 and top > y0 + 3 and right < x1 - 4 and bottom < y1 - 4
-        if not inside or outline.diameter_px < 15:
+        hull_px = float(cv2.contourArea(cv2.convexHull(outline.points)))
+        # A hollow outline is a grain half hidden by another: elsewhere it would look like no grain.
+        if not inside or outline.diameter_px < 15 or outline.area_px < 0.88 * hull_px:
             continue
         rest = [other for position, other in enumerate(outlines) if position != number]
         cutouts.append(cut_out(pixels, background, outline, rest))

@@ -201,11 +201,7 @@ class SceneMaker:
         linear = scale * np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
         if rng.random() < 0.5:
             linear[:, 0] *= -1
-        extent = np.abs(linear) @ np.array([width, height])
-        # A larger view is cropped anywhere; a smaller one is put anywhere on the canvas.
-        slack = (extent - self.side_px) / 2
-        centre = self.side_px / 2 + rng.uniform(-1, 1, 2) * np.abs(slack)
-        affine = np.column_stack([linear, centre - linear @ np.array([width / 2, height / 2])])
+        affine = self._shifted(linear, (width, height), picture.outlines, rng)
         source, step = picture.pixels, 1.0
         if blank and stock is not None:
             source = stock.background
@@ -217,6 +213,27 @@ class SceneMaker:
         canvas = cv2.warpAffine(source, warp, size, flags=cv2.INTER_LINEAR, borderValue=fill)
         outlines = [] if blank else [outline.moved(affine) for outline in picture.outlines]
         return _Layer(canvas.astype(np.float32), outlines, (typical_px or 60.0) * scale)
+
+    def _shifted(
+        self,
+        linear: NDArray[np.float64],
+        size_px: tuple[int, int],
+        outlines: Sequence[Outline],
+        rng: np.random.Generator,
+    ) -> NDArray[np.float64]:
+        """Complete a view with a shift: a larger one is cropped, a smaller one put anywhere.
+
+        Most crops are laid so that a grain is in them; else sparse pictures would give mostly
+        empty scenes.
+        """
+        middle = np.array(size_px) / 2
+        reach = np.abs(np.abs(linear) @ np.array(size_px) - self.side_px) / 2
+        offset = rng.uniform(-1, 1, 2) * reach
+        if outlines and rng.random() < 0.6:
+            grain = outlines[int(rng.integers(len(outlines)))].points.mean(axis=0)
+            wanted = (rng.uniform(0.05, 0.95, 2) - 0.5) * self.side_px
+            offset = np.clip(wanted - linear @ (grain - middle), -reach, reach)
+        return np.column_stack([linear, self.side_px / 2 + offset - linear @ middle])
 
     @staticmethod
     def _fill_colour(pixels: Pixels, rng: np.random.Generator) -> tuple[float, float, float]:

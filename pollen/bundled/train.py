@@ -36,10 +36,20 @@ STAGES: Final = (
         SceneMix(real=1.0, collage=1.0, blank=0.3, rendered=0.6, mosaic=0.15),
         side_px=320,
         scale=0.5,
-        steps=4000,
+        steps=1200,
         rate=1e-3,
-        last_rate=3e-4,
+        last_rate=9e-4,
         seed=12,
+    ),
+    Stage(
+        "3-larger",
+        SceneMix(real=1.2, collage=1.0, blank=0.25, rendered=0.6, mosaic=0.1, zoom=1.6),
+        side_px=320,
+        scale=0.75,
+        steps=2500,
+        rate=9e-4,
+        last_rate=5e-4,
+        seed=13,
     ),
 )
 """What the model sees, in order."""
