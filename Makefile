@@ -15,8 +15,8 @@ help: ## show this list
 
 venv: $(STAMP) ## make or update .venv from the lock (PYTHON=... names an interpreter)
 
-$(STAMP): requirements-dev.lock pyproject.toml tools/setup_environment.sh
-	@PYTHON="$(PYTHON)" tools/setup_environment.sh
+$(STAMP): requirements-dev.lock pyproject.toml .ci/setup_environment.sh
+	@PYTHON="$(PYTHON)" .ci/setup_environment.sh
 	@touch $@
 
 demo: venv ## count sample micrographs over a real S3 and a real Prefect server, into demo-output/
@@ -30,7 +30,7 @@ lint: venv ## check style, types, the floors and the locks
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	tools/check_locks.sh
+	.ci/check_locks.sh
 
 format: venv ## format the code and mend what ruff can
 	$(BIN)/ruff check --fix .
@@ -40,7 +40,7 @@ lock: venv ## remake the locks after a change of pyproject.toml (UPGRADE=1 also 
 	$(BIN)/uv pip compile $(LOCK_FLAGS) --extra embedded pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile $(LOCK_FLAGS) --extra embedded --extra dev -c requirements.lock \
 		pyproject.toml -o requirements-dev.lock
-	tools/check_locks.sh
+	.ci/check_locks.sh
 
 model: venv ## train the bundled model again (DATA=labelled pictures WORK=folder for checkpoints)
 	$(BIN)/python -m pollen.bundled.train $(DATA) --work $(WORK)

@@ -1,5 +1,6 @@
 """The `pollen` command. Heavy libraries are imported by the commands that need them: help is quick."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -96,4 +97,6 @@ def demo(
 
 def main() -> None:
     """Entry point of the `pollen` command."""
+    # Prefect's client library reports its use unless told not to, and reads this at import.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     app()
