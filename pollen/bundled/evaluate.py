@@ -19,6 +19,7 @@ from pollen.bundled.scoring import (
     Summary,
     average_precision,
     by_plant,
+    diameter_error_percent,
     score_picture,
     summarise,
 )
@@ -52,10 +53,19 @@ class Evaluation:
     map50: dict[str, float]
     scores: tuple[PictureScore, ...]
 
+    @property
+    def diameter_error(self) -> tuple[float, float]:
+        """Median signed and absolute error of diameters, percent."""
+        return diameter_error_percent(self.scores)
+
     def as_metrics(self) -> dict[str, Any]:
         """For the model card: plain numbers, rounded."""
         return {
             "map50": {name: round(value, 4) for name, value in self.map50.items()},
+            "diameter_error_percent": {
+                "median": round(self.diameter_error[0], 2),
+                "median_absolute": round(self.diameter_error[1], 2),
+            },
             "overall": _plain(self.overall),
             "plants": {plant: _plain(summary) for plant, summary in self.plants.items()},
         }
@@ -126,6 +136,8 @@ def judge(
 def report(evaluation: Evaluation, worst: int = 12) -> str:
     """The evaluation as lines of text."""
     lines = ["box mAP50 " + ", ".join(f"{k} {v:.4f}" for k, v in evaluation.map50.items())]
+    bias, spread = evaluation.diameter_error
+    lines.append(f"diameter error, median {bias:+.1f} %, median absolute {spread:.1f} %")
     rows = {"all": evaluation.overall, **evaluation.plants}
     head = "pictures grains  error      %  false missed confused  viability (labels)  difference"
     lines.append(f"{'plant':14s} {head}")

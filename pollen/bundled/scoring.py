@@ -27,6 +27,7 @@ class PictureScore:
         false: Boxes ``(N, 4)`` of detections that match no label.
         missed: Boxes ``(N, 4)`` of labels that match no detection.
         confused: Boxes ``(N, 4)`` of labels matched by a detection of the other class.
+        diameters: ``(N, 2)`` detected and labelled diameter of matched grains, pixels.
     """
 
     name: str
@@ -36,6 +37,7 @@ class PictureScore:
     false: NDArray[np.float32]
     missed: NDArray[np.float32]
     confused: NDArray[np.float32]
+    diameters: NDArray[np.float32]
 
     @property
     def count_error(self) -> int:
@@ -99,6 +101,8 @@ def score_picture(picture: LabelledPicture, grains: Grains) -> PictureScore:
     confused = [label for number, label in pairs if grains.classes[number] != classes[label]]
     false = [number for number in range(len(grains)) if number not in matched]
     missed = [label for label in range(len(truth)) if label not in seen]
+    true_diameters = [outline.diameter_px for outline in picture.outlines]
+    diameters = [(grains.diameters_px[number], true_diameters[label]) for number, label in pairs]
     return PictureScore(
         name=picture.name,
         plant=picture.plant,
@@ -107,7 +111,17 @@ def score_picture(picture: LabelledPicture, grains: Grains) -> PictureScore:
         false=grains.boxes[false],
         missed=truth[missed],
         confused=truth[confused],
+        diameters=np.array(diameters, np.float32).reshape(-1, 2),
     )
+
+
+def diameter_error_percent(scores: Sequence[PictureScore]) -> tuple[float, float]:
+    """Median signed and median absolute error of the diameters of matched grains, percent."""
+    pairs = np.concatenate([score.diameters for score in scores])
+    if not len(pairs):
+        return float("nan"), float("nan")
+    error = 100 * (pairs[:, 0] / np.maximum(pairs[:, 1], 1) - 1)
+    return float(np.median(error)), float(np.median(np.abs(error)))
 
 
 def _by_class(classes: NDArray[np.int64]) -> tuple[int, int]:

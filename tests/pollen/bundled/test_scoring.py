@@ -5,7 +5,13 @@ import pytest
 
 from pollen.bundled.evaluate import judge, report
 from pollen.bundled.pictures import LabelledPicture
-from pollen.bundled.scoring import average_precision, score_picture, summarise, true_boxes
+from pollen.bundled.scoring import (
+    average_precision,
+    diameter_error_percent,
+    score_picture,
+    summarise,
+    true_boxes,
+)
 from pollen.classes import GrainClass
 from pollen.grains import Grains
 
@@ -83,3 +89,17 @@ def test_the_report_names_plants_and_worst_pictures(pictures: list[LabelledPictu
     assert "plant-2" in text
     assert f"2.png: 0, {len(pictures[1].outlines)}, 0" in text
     assert "1.png" not in text
+
+
+def test_diameters_are_compared_grain_by_grain(pictures: list[LabelledPicture]) -> None:
+    truth = perfect(pictures[0])
+    larger = Grains(
+        truth.boxes,
+        truth.confidence,
+        truth.classes,
+        truth.areas_px * np.float32(1.21),
+        truth.outlines,
+    )
+    bias, spread = diameter_error_percent([score_picture(pictures[0], larger)])
+    assert bias == pytest.approx(10, abs=0.1)
+    assert spread == pytest.approx(10, abs=0.1)
