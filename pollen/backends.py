@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,9 +217,12 @@ def _export(weights: Path, tile_px: int, scratch: Path) -> Path:
     try:
         yolo = YOLO(copy)
         facts = _facts(yolo)
-        exported = Path(
-            yolo.export(format="openvino", imgsz=tile_px, batch=1, dynamic=False, verbose=False)
-        )
+        with warnings.catch_warnings():
+            # The exporter traces the model in a way that newer torch calls old; no user can act on it.
+            warnings.simplefilter("ignore", FutureWarning)
+            exported = Path(
+                yolo.export(format="openvino", imgsz=tile_px, batch=1, dynamic=False, verbose=False)
+            )
     except ModelError:
         raise
     except Exception as error:

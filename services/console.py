@@ -73,8 +73,10 @@ class ProgressView:
 
     def say(self, text: str) -> None:
         """See :class:`tasks.progress.Progress`."""
-        if self._task is not None:
+        if self._task is not None and ERR.is_terminal:
             self._bar.update(self._task, description=text)
+        else:
+            ERR.print(f"{text} ...", highlight=False)
 
     def planned(self, waiting: int, inputs: int) -> None:
         """See :class:`tasks.progress.Progress`."""
