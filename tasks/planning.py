@@ -66,7 +66,7 @@ def compact_records(output: Location, records: str) -> int:
 def written_below(source: Location, output: Location) -> tuple[str, ...]:
     """Prefixes of keys that earlier runs wrote into the source, where the output lies inside it."""
     if source.folder is not None and output.folder is not None:
-        outer, inner = source.folder.absolute(), output.folder.absolute()
+        outer, inner = source.folder.resolve(), output.folder.resolve()
         if not inner.is_relative_to(outer):
             return ()
         below = inner.relative_to(outer).as_posix().removeprefix(".")
