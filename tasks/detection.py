@@ -28,7 +28,7 @@ from pollen.planning import Batch
 from pollen.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.tables import GRAIN_RECORD, IMAGE_RECORD, Status
 from pollen.tiling import TileGrid
-from tasks.faults import PollenError
+from tasks.faults import PollenError, UnusableNameError
 from tasks.progress import Progress
 from tasks.reading import Budget, Input, OpenFrame, Reader, read_ahead
 from tasks.records import write_records
@@ -191,6 +191,8 @@ class _Finisher:
             if self._work.settings.annotate:
                 self._draw(frame, counted)
             return self._record(frame, counted)
+        except UnusableNameError as error:  # this picture's own trouble, not the store's
+            return self._failed(frame.owner, frame.frame.name, str(error), transient=False)
         finally:
             self._reader.frame_done(frame.owner)
 

@@ -31,6 +31,10 @@ class NotFoundError(StorageError):
     """The object or the bucket is not there."""
 
 
+class UnusableNameError(StorageError):
+    """A store can't hold an object of this name; others are no worse for it."""
+
+
 def heals(error: BaseException) -> bool:
     """Whether the same call may succeed when tried again."""
     return isinstance(error, PollenError) and error.heals
@@ -101,6 +105,10 @@ def _from_answer(error: boto.ClientError, place: str) -> StorageError:
     if code == "NoSuchBucket":
         return NotFoundError(
             f"there is no such bucket: {place}. Check the name, or create the bucket"
+        )
+    if code == "KeyTooLongError":
+        return UnusableNameError(
+            f"the name {place} is too long for the S3 server: rename the picture"
         )
     if status == 404 or code in ("NoSuchKey", "404"):
         return NotFoundError(f"{place} does not exist (any more)")

@@ -1,5 +1,6 @@
 """Folders and buckets behind one small interface: list, read, write whole, delete."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -12,7 +13,13 @@ from boto3.s3.transfer import TransferConfig
 from prefect_aws import AwsClientParameters, AwsCredentials, MinIOCredentials, S3Bucket
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from tasks.faults import NotFoundError, PollenError, StorageError, explained
+from tasks.faults import (
+    NotFoundError,
+    PollenError,
+    StorageError,
+    UnusableNameError,
+    explained,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -26,6 +33,15 @@ CLIENT_CONFIG: dict[str, Any] = {
     "max_pool_connections": 32,
     "connect_timeout": 5,
     "read_timeout": 60,
+}
+#: What a file system answers to names too long, with forbidden characters, or of a folder.
+_NAME_ERRORS = {
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+    errno.EILSEQ,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
 }
 #: Objects up to this size are written in one request, larger ones in parts.
 ONE_REQUEST_BYTES = 64 * 1024 * 1024
@@ -145,11 +161,13 @@ class FolderStore:
         """The file of a key.
 
         Raises:
-            StorageError: The key leads out of the folder.
+            UnusableNameError: The key leads out of the folder.
         """
         path = self.root / key
         if ".." in PurePosixPath(key).parts or not path.is_relative_to(self.root):
-            raise StorageError(f"the name '{key}' leads out of {self.root}: rename the object")
+            raise UnusableNameError(
+                f"the name '{key}' leads out of {self.root}: rename the picture"
+            )
         return path
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
@@ -215,9 +233,7 @@ class _Unfinished:
             self.final.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self.final.parent, prefix=".unfinished-")
         except OSError as error:
-            raise StorageError(
-                f"{self.final} can't be written ({error.strerror}): check the output folder and its rights"
-            ) from error
+            raise self._explained(error, "check the output folder and its rights") from error
         os.close(handle)
         self.scratch = Path(name)
         return self.scratch
@@ -226,14 +242,23 @@ class _Unfinished:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> None:
         if kind is None:
-            self.scratch.chmod(0o644)
-            self.scratch.replace(self.final)
+            try:
+                self.scratch.chmod(0o644)
+                self.scratch.replace(self.final)
+            except OSError as failed:
+                self.scratch.unlink(missing_ok=True)
+                raise self._explained(failed, "check the output folder and its rights") from failed
             return
         self.scratch.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise StorageError(
-                f"{self.final} can't be written ({error.strerror}): is the disk full?"
-            ) from error
+            raise self._explained(error, "is the disk full?") from error
+
+    def _explained(self, error: OSError, remedy: str) -> StorageError:
+        if error.errno in _NAME_ERRORS:
+            return UnusableNameError(
+                f"no file can be named {self.final} ({error.strerror}): rename the picture"
+            )
+        return StorageError(f"{self.final} can't be written ({error.strerror}): {remedy}")
 
 
 def _raise_unless_missing(error: OSError) -> None:
