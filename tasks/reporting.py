@@ -15,6 +15,7 @@ from pollen.detector import Profile
 from pollen.frames import SUFFIXES
 from pollen.layout import (
     COUNTS_TABLE,
+    GRAINS_POSTPONED,
     GRAINS_TABLE,
     REPORT,
     SAMPLES_TABLE,
@@ -141,6 +142,8 @@ def summarise(
         before = _files(store, records)
         chosen = speaking_records(inputs, read_image_records(store, records))
         summary = Summary(count_rows(inputs, chosen), counted_now, store.address)
+        if summary.rows.is_empty():  # neither a picture nor the memory of one: nothing to write
+            return summary
         data = _report_data(store, summary, chosen, profile, settings)
         _write_tables(store, records, chosen, data)
         if _files(store, records) == before:
@@ -177,15 +180,21 @@ def _report_data(
 
 def _write_tables(store: Store, records: str, chosen: pl.DataFrame, data: ReportData) -> None:
     """Grains, samples, report, counts: in this order."""
-    counts = counts_csv(data.counts)
-    derived = [SAMPLES_TABLE, REPORT] + ([] if data.grains_as_of else [GRAINS_TABLE])
-    if _is(store, COUNTS_TABLE, counts) and all(map(store.exists, derived)):
+    counts, samples = counts_csv(data.counts), csv_text(data.samples).encode()
+    if (
+        _is(store, COUNTS_TABLE, counts)
+        and _is(store, SAMPLES_TABLE, samples)
+        and store.exists(REPORT)
+        and (data.grains_as_of or _grains_are_written(store))
+    ):
         return
     if data.grains_as_of:
         logger().warning("%s: %s", GRAINS_TABLE, data.grains_as_of)
+        store.write(GRAINS_POSTPONED, data.grains_as_of.encode(), "text/plain; charset=utf-8")
     else:
         _write_grains(store, records, chosen)
-    store.write(SAMPLES_TABLE, csv_text(data.samples).encode(), "text/csv")
+        store.delete([GRAINS_POSTPONED])
+    store.write(SAMPLES_TABLE, samples, "text/csv")
     page = render_report(replace(data, thumbnails=_least_certain(store, chosen)))
     store.write(REPORT, page.encode(), "text/html; charset=utf-8")
     store.write(COUNTS_TABLE, counts, "text/csv")
@@ -197,6 +206,11 @@ def _is(store: Store, key: str, data: bytes) -> bool:
         return store.read(key) == data
     except NotFoundError:
         return False
+
+
+def _grains_are_written(store: Store) -> bool:
+    """Whether the table of grains is there and none of its rows was postponed since."""
+    return store.exists(GRAINS_TABLE) and not store.exists(GRAINS_POSTPONED)
 
 
 def _write_grains(store: Store, records: str, chosen: pl.DataFrame) -> None:
