@@ -126,11 +126,11 @@ def overlaps(box: FloatArray, boxes: FloatArray) -> tuple[FloatArray, FloatArray
 
 
 def one_box_per_grain(
-    boxes: FloatArray, confidence: FloatArray, iou: float, contained: float = 0.85
+    boxes: FloatArray, rank: FloatArray, iou: float, contained: float = 0.85
 ) -> NDArray[np.int64]:
     """Greedy non-maximum suppression, whatever the class: one grain is one grain.
 
-    A box is dropped when a more confident one overlaps it by more than ``iou``, or when one of
+    A box is dropped when one of higher rank overlaps it by more than ``iou``, or when one of
     the two lies inside the other by more than ``contained`` (a fragment or a halo of the same
     grain, which intersection over union alone lets through). Touching grains stay two: round
     neighbours share little of their boxes.
@@ -138,10 +138,16 @@ def one_box_per_grain(
     Unlike the usual library routines this has no limit on the number of boxes and no time limit,
     so it can't shorten a count.
 
+    Args:
+        boxes: ``(N, 4)`` xyxy, pixels.
+        rank: ``(N,)`` which box to believe, the highest first: the confidence, as a rule.
+        iou: Greatest intersection over union of two grains.
+        contained: Greatest part of a grain's box inside another's.
+
     Returns:
-        Row numbers of the boxes kept, the most confident first; ties keep their order.
+        Row numbers of the boxes kept, those of highest rank first; ties keep their order.
     """
-    waiting = np.argsort(-confidence, kind="stable")
+    waiting = np.argsort(-rank, kind="stable")
     kept: list[int] = []
     while len(waiting):
         best, rest = waiting[0], waiting[1:]

@@ -20,8 +20,9 @@ Pixels = NDArray[np.uint8]
 
 #: What surrounds a frame smaller than a tile: the grey YOLO models are trained with.
 PADDING_GREY = 114
-#: Two tiles may place the centre of one grain up to this part of a grain apart.
-SEAM_TOLERANCE = 0.25
+#: Two tiles may place the centre of one grain up to this part of the largest grain apart. More would
+#: let tiles speak for grains that their border cuts in half.
+SEAM_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ class TileGrid:
         """Refuse a scale at which the largest grain fills a tile."""
         if self.window_px < 2 * self.largest_grain_px:
             raise ValueError(
-                f"grains of {self.largest_grain_px:.0f} px do not fit the model's window of {self.window_px} px "
-                f"at scale {self.scale:.3g}: state the diameter of the grains in these pictures "
-                "(grain_diameter_px), or use a model trained at a smaller working scale"
+                f"grains of {self.largest_grain_px:.0f} px, the largest its card expects, do not fit the model's "
+                f"window of {self.window_px} px at scale {self.scale:.3g}: publish the model with a smaller "
+                "max_grain_px or working_scale, or a larger tile_px"
             )
 
     @property
@@ -130,32 +131,35 @@ def join_tiles(
     """The grains of a frame from the grains of its tiles, each grain once.
 
     A grain is taken from the tile that owns its centre. Two tiles may disagree about a centre by
-    a few pixels, so that both or neither would own a grain right at a seam: near a seam every
-    sighting is kept at first, and doubles are merged among those only.
+    a few pixels, so that both or neither would own a grain right at a seam. Sightings a little
+    outside their tile's core are therefore kept at first; then doubles are merged, and the sighting
+    deepest in its core wins: it is the one least likely to be cut by the border of its tile.
 
     Args:
         tiles: The tiles of one frame.
         found: Grains per tile, in model-input pixels.
         grid: The grid that made the tiles.
         size_px: Width and height of the frame.
-        merge_iou: Sightings near a seam that overlap by more than this are one grain.
+        merge_iou: Sightings around a seam that overlap by more than this are one grain.
 
     Returns:
         Grains in frame pixels, boxes and outlines clipped to the frame.
     """
     tolerance = SEAM_TOLERANCE * grid.largest_grain_px
-    kept, near_seam = [], []
+    kept, depths = [], []
     for tile, grains in zip(tiles, found, strict=True):
         placed = _clip(grains.placed(1 / grid.exact_scale, (tile.x.start, tile.y.start)), size_px)
         depth = _depth_in_core(placed, tile)
-        owned = placed.take(depth >= -tolerance)
-        kept.append(owned)
-        near_seam.append((np.abs(depth) <= tolerance)[depth >= -tolerance])
+        kept.append(placed.take(depth >= -tolerance))
+        depths.append(depth[depth >= -tolerance])
     grains = Grains.concatenate(kept)
     if not len(grains):
         return grains
-    seam = np.flatnonzero(np.concatenate(near_seam))
-    survivors = seam[one_box_per_grain(grains.boxes[seam], grains.confidence[seam], merge_iou)]
+    depth = np.concatenate(depths)
+    # Where one tile's sighting is kept at -tolerance, the other's lies at +tolerance, or deeper by
+    # twice as much: tiles disagree, and a grain that is cut seems to lie further inside its tile.
+    seam = np.flatnonzero(depth <= 3 * tolerance)
+    survivors = seam[one_box_per_grain(grains.boxes[seam], depth[seam], merge_iou)]
     dropped = np.setdiff1d(seam, survivors)
     return grains.take(np.setdiff1d(np.arange(len(grains)), dropped))
 
