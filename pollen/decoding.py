@@ -65,7 +65,15 @@ class Decoder:
 
         Returns:
             Grains in model-input pixels, the most confident first.
+
+        Raises:
+            ModelError: Numbers overflowed; grains would be missing without a word.
         """
+        if not (np.isfinite(raw).all() and (prototypes is None or np.isfinite(prototypes).all())):
+            raise ModelError(
+                "the model's output holds numbers that are not finite, so that grains would be missed: "
+                "run it with precision: fp32; if that does not help, the weights are damaged"
+            )
         number = len(self.classes)
         scores = raw[4 : 4 + number]
         likely = np.flatnonzero(scores.max(axis=0) >= self.confidence)
