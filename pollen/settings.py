@@ -134,7 +134,12 @@ class DetectSettings(BaseModel):
     def _is_regular_expression(cls, pattern: str) -> str:
         """Refuse a pattern before the run, not after all pictures are counted."""
         try:
-            re.compile(pattern)
+            groups = re.compile(pattern).groupindex
         except re.error as error:
             raise ValueError(f"'{pattern}' is not a regular expression: {error}") from error
+        if not {"plant", "ploidy", "replicate"} & set(groups):
+            raise ValueError(
+                f"'{pattern}' names no part of a sample: at least one of the groups (?P<plant>...), "
+                "(?P<ploidy>...) and (?P<replicate>...) is needed"
+            )
         return pattern
