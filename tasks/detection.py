@@ -89,6 +89,11 @@ def load_model(model: Model, profile: Profile) -> None:
         detector_for(model, profile).grid(None)
     except ValueError as error:  # a broken model, or grains that do not fit its window
         raise PollenError(str(error)) from error
+    except OSError as error:
+        raise PollenError(
+            f"the model can't be prepared in {cache_folder()} ({error}): set POLLEN_CACHE_DIR to a folder that "
+            "can be written"
+        ) from error
 
 
 @stage("count {batch.label}")

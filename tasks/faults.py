@@ -31,6 +31,10 @@ class NotFoundError(StorageError):
     """The object or the bucket is not there."""
 
 
+class UnreachableError(StorageError):
+    """A server did not answer, or broke off."""
+
+
 class UnusableNameError(StorageError):
     """A store can't hold an object of this name; others are no worse for it."""
 
@@ -76,8 +80,13 @@ def explained(place: str) -> Iterator[None]:
             f"no complete S3 credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             "or name a saved S3Bucket block (--block)"
         ) from error
-    except (boto.HTTPClientError, boto.ResponseStreamingError, RetriesExceededError) as error:
-        raise StorageError(
+    except (
+        boto.ConnectionError,
+        boto.HTTPClientError,
+        boto.ResponseStreamingError,
+        RetriesExceededError,
+    ) as error:
+        raise UnreachableError(
             f"the S3 server for {place} can't be reached or broke off ({error}): check AWS_ENDPOINT_URL (or the "
             "block's endpoint_url), the network and that the server runs",
             heals=True,

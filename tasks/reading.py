@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pollen.frames import Frame, FrameError, FrameFile, Rgb, open_frames
 from pollen.planning import Item
-from tasks.faults import StorageError
+from tasks.faults import StorageError, UnusableNameError
 from tasks.stage import healing
 from tasks.storage import Store
 
@@ -119,7 +119,7 @@ class Reader:
             opened.file = open_frames(path, item.key, max_pixels=self._max_pixels)
             opened.held = sum(frame.resident_bytes for frame in opened.file.frames)
             opened.frames_left = len(opened.file.frames)
-        except FrameError as error:
+        except (FrameError, UnusableNameError) as error:
             opened.reason = str(error)
         except (StorageError, OSError) as error:
             # Waiting did not help now; the next run tries again, even after a refusal that an

@@ -112,8 +112,14 @@ def _published(store: Store, version: str, promised_sha256: str | None = None) -
             f"{card.sha256}, the promotion {promised_sha256}. Promote it again if the change was meant"
         )
     kept = cache_folder() / "models" / card.sha256 / "best.pt"
-    if not kept.is_file():
-        _fetch_weights(store, version, card, kept)
+    try:
+        if not kept.is_file():
+            _fetch_weights(store, version, card, kept)
+    except OSError as error:
+        raise PollenError(
+            f"model '{version}' can't be kept in {kept.parent} ({error}): set POLLEN_CACHE_DIR to a folder that "
+            "can be written"
+        ) from error
     return _checked(kept, card)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ConnectTimeoutError
 from prefect_aws import AwsClientParameters, AwsCredentials, MinIOCredentials, S3Bucket
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -17,6 +18,7 @@ from tasks.faults import (
     NotFoundError,
     PollenError,
     StorageError,
+    UnreachableError,
     UnusableNameError,
     explained,
 )
@@ -180,7 +182,7 @@ class FolderStore:
                 if name.startswith(".") or not path.is_file():
                     continue
                 facts = path.stat()
-                key = path.relative_to(self.root).as_posix()
+                key = _as_text(path.relative_to(self.root).as_posix())
                 yield Entry(key, facts.st_size, f"{facts.st_size}-{facts.st_mtime_ns}")
 
     def exists(self, key: str) -> bool:
@@ -195,6 +197,8 @@ class FolderStore:
         """See :class:`Store`."""
         path = self.path(key)
         if not path.is_file():
+            if "\\x" in key:  # see _as_text
+                raise UnusableNameError(f"the name '{key}' is not UTF-8 text: rename the picture")
             raise NotFoundError(f"{path} does not exist (any more)")
         return path
 
@@ -259,6 +263,11 @@ class _Unfinished:
                 f"no file can be named {self.final} ({error.strerror}): rename the picture"
             )
         return StorageError(f"{self.final} can't be written ({error.strerror}): {remedy}")
+
+
+def _as_text(name: str) -> str:
+    r"""A file name that can be written down: bytes that are no UTF-8 (old archives) as ``\xNN``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _raise_unless_missing(error: OSError) -> None:
@@ -351,8 +360,18 @@ class BucketStore:
 
     def check(self) -> None:
         """See :class:`Store`. A listing is asked for: ``head_bucket`` has no body to tell causes apart."""
-        with explained(self.address):
-            self.client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+        try:
+            with explained(self.address):
+                self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.key(""), MaxKeys=1)
+        except NotFoundError as error:
+            raise StorageError(
+                f"there is no bucket '{self.bucket}' on {self.client.meta.endpoint_url}: check its name and the "
+                "endpoint (AWS_ENDPOINT_URL, or the block's endpoint_url), or create the bucket"
+            ) from error
+        except UnreachableError as error:
+            if isinstance(error.__cause__, ConnectTimeoutError):
+                error.heals = False  # a person who mistyped an address has waited long enough
+            raise
 
 
 def open_store(location: Location) -> Store:
