@@ -68,6 +68,12 @@ class Cutout:
     outline: Outline
 
     @property
+    def brightness(self) -> float:
+        """Mean share of green light let through inside the outline; the stain takes green."""
+        inside = fill_outlines((self.alpha.shape[0], self.alpha.shape[1]), [self.outline]) > 0
+        return float(self.transmittance[inside][:, 1].mean()) if inside.any() else 1.0
+
+    @property
     def is_debris(self) -> bool:
         """Whether the object is no grain."""
         return self.outline.grain_class < 0

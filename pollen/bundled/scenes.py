@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.bundled.pictures import LabelledPicture
+from pollen.classes import GrainClass
 from pollen.collage import (
     Cutout,
     Floats,
@@ -49,6 +50,8 @@ class SceneMix:
         zoom: Largest factor by which a scene is enlarged or reduced at random.
         free_turn: Share of scenes turned by any angle instead of quarter turns.
         colour: Strength of the random changes of light, 1 for the usual.
+        hard: Share of pasted grains chosen as the most confusable of three: the darkest of
+            non-viable ones, the palest of viable ones.
     """
 
     real: float = 1.0
@@ -59,6 +62,7 @@ class SceneMix:
     zoom: float = 1.5
     free_turn: float = 0.4
     colour: float = 1.0
+    hard: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,15 @@ def prepare(picture: LabelledPicture) -> Stock:
 
 
 @dataclass(frozen=True)
+class _Grain:
+    """A grain to paste, the size of a typical grain where it comes from, and its brightness."""
+
+    cutout: Cutout
+    typical_px: float
+    brightness: float
+
+
+@dataclass(frozen=True)
 class _Layer:
     """A scene while it is made: canvas, outlines, and the size of a typical grain on it."""
 
@@ -143,14 +156,15 @@ class SceneMaker:
     side_px: int
     scale: float
     seed: int
-    _grains: tuple[tuple[tuple[Cutout, float], ...], ...] = field(init=False)
+    _grains: tuple[tuple["_Grain", ...], ...] = field(init=False)
     _debris: tuple[Cutout, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        pools: tuple[list[tuple[Cutout, float]], ...] = ([], [])
+        pools: tuple[list[_Grain], ...] = ([], [])
         for stock in self.real:
             for cut in stock.grains:
-                pools[cut.outline.grain_class].append((cut, stock.typical_px))
+                grain = _Grain(cut, stock.typical_px, cut.brightness)
+                pools[cut.outline.grain_class].append(grain)
         object.__setattr__(self, "_grains", tuple(tuple(pool) for pool in pools))
         object.__setattr__(self, "_debris", tuple(c for s in self.real for c in s.debris))
 
@@ -249,8 +263,9 @@ class SceneMaker:
         """Paste grains, half of them against one that is there, so that they touch."""
         taken = fill_outlines((self.side_px, self.side_px), layer.outlines)
         for _ in range(count):
-            cut, source_px = self._pick_grain(rng)
-            scale = layer.typical_px / (source_px or 60.0) * rng.uniform(0.9, 1.1)
+            grain = self._pick_grain(rng)
+            cut = grain.cutout
+            scale = layer.typical_px / (grain.typical_px or 60.0) * rng.uniform(0.9, 1.1)
             radius = cut.outline.diameter_px * scale / 2
             centre = self._grain_place(layer.outlines, radius, rng)
             turn, mirrored = rng.uniform(0, 360), bool(rng.random() < 0.5)
@@ -262,9 +277,13 @@ class SceneMaker:
             layer.outlines.append(paste(layer.canvas, cut, affine))
             taken |= own
 
-    def _pick_grain(self, rng: np.random.Generator) -> tuple[Cutout, float]:
+    def _pick_grain(self, rng: np.random.Generator) -> "_Grain":
         pool = self._grains[int(rng.random() < 0.5)] or self._grains[0] or self._grains[1]
-        return pool[int(rng.integers(len(pool)))]
+        chosen = [pool[int(number)] for number in rng.integers(len(pool), size=3)]
+        if rng.random() >= self.mix.hard:
+            return chosen[0]
+        viable = chosen[0].cutout.outline.grain_class == GrainClass.VIABLE
+        return (max if viable else min)(chosen, key=lambda grain: grain.brightness)
 
     def _grain_place(
         self, outlines: Sequence[Outline], radius_px: float, rng: np.random.Generator

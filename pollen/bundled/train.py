@@ -46,10 +46,20 @@ STAGES: Final = (
         SceneMix(real=1.2, collage=1.0, blank=0.25, rendered=0.6, mosaic=0.1, zoom=1.6),
         side_px=320,
         scale=0.75,
-        steps=2500,
+        steps=900,
         rate=9e-4,
-        last_rate=5e-4,
+        last_rate=8e-4,
         seed=13,
+    ),
+    Stage(
+        "4-finish",
+        SceneMix(real=1.5, collage=1.0, blank=0.2, rendered=0.4, mosaic=0.05, zoom=1.5, hard=0.5),
+        side_px=320,
+        scale=0.75,
+        steps=5000,
+        rate=8e-4,
+        last_rate=1e-5,
+        seed=14,
     ),
 )
 """What the model sees, in order."""
