@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,11 @@ from pollen.model_card import ModelCard, ModelError, check_weights, sha256_of
 BackendName = Literal["openvino", "torch"]
 
 #: Tiles per model call on a GPU; shorter batches are padded to it, so that every call is alike.
-TORCH_BATCH = 16
+#: On a CPU larger calls are no faster, and padding would cost as much as tiles do.
+GPU_BATCH, CPU_BATCH = 16, 1
+
+#: One thread of a process prepares a model, the others wait for it.
+_preparing = threading.Lock()
 
 #: What is done with the raw output of tile ``number``: ``(number, raw, prototypes)``.
 Consumer = Callable[[int, FloatArray, FloatArray | None], None]
@@ -109,9 +114,11 @@ class OpenVinoBackend:
                 failures.append(error)
 
         self._queue.set_callback(finished)
-        for number, tile in enumerate(tiles):
-            self._queue.start_async(tile[None], number)
-        self._queue.wait_all()
+        try:
+            for number, tile in enumerate(tiles):
+                self._queue.start_async(tile[None], number)
+        finally:
+            self._queue.wait_all()
         if failures:
             raise failures[0]
 
@@ -119,22 +126,29 @@ class OpenVinoBackend:
 class TorchBackend:
     """A model in PyTorch, on a GPU in half precision unless told otherwise."""
 
-    batch = TORCH_BATCH
-
     def __init__(
         self, weights: Path, card: ModelCard, scratch: Path, *, device: str, half: bool
     ) -> None:
-        """Load the weights, after checking their hash: unpickling runs code."""
+        """Load the weights, after checking their hash: unpickling runs code.
+
+        Raises:
+            ModelError: The weights are missing, altered or no model of ours, or this PyTorch can't
+                use the GPU.
+        """
         check_weights(weights, card)
         quiet_ultralytics(scratch)
         import torch
-        from ultralytics.models import YOLO
 
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ModelError(
+                f"PyTorch {torch.__version__} can't use the GPU of this machine: install a PyTorch made for its "
+                "driver, or set device: cpu"
+            )
         self._torch = torch
         self._device = torch.device(device)
         self._type = torch.float16 if half else torch.float32
-        yolo: Any = YOLO(weights)
-        self.facts = _facts(yolo)
+        self.batch = GPU_BATCH if device == "cuda" else CPU_BATCH
+        yolo, self.facts = _load(weights, weights)
         self._model = yolo.model.fuse(verbose=False).to(self._device, self._type).eval()
         self._tile_px = card.tile_px
 
@@ -163,17 +177,30 @@ class TorchBackend:
         return output.float().cpu().numpy(), None
 
 
-def _facts(yolo: Any) -> ModelFacts:  # noqa: ANN401  (Ultralytics gives no types)
-    """Read class names and task from a loaded Ultralytics model.
+def _load(path: Path, weights: Path) -> tuple[Any, ModelFacts]:
+    """An Ultralytics model with its class names and task.
+
+    Args:
+        path: The file to load.
+        weights: What to call it in messages, where ``path`` is a copy.
 
     Raises:
-        ModelError: It neither detects nor segments.
+        ModelError: It can't be loaded, or it neither detects nor segments.
     """
-    if yolo.task not in ("detect", "segment"):
+    from ultralytics.models import YOLO
+
+    try:
+        yolo: Any = YOLO(path)
+        task, names = yolo.task, dict(yolo.names)
+    except Exception as error:
         raise ModelError(
-            f"the model is made to '{yolo.task}'; expected a detection or a segmentation model"
+            f"{weights} can't be loaded as a YOLO model ({error}): choose a .pt file that Ultralytics wrote"
+        ) from error
+    if task not in ("detect", "segment"):
+        raise ModelError(
+            f"the model is made to '{task}'; expected a detection or a segmentation model"
         )
-    return ModelFacts(dict(yolo.names), yolo.task)
+    return yolo, ModelFacts(names, task)
 
 
 def prepared_openvino(weights: Path, card: ModelCard, cache: Path) -> Path:
@@ -191,9 +218,16 @@ def prepared_openvino(weights: Path, card: ModelCard, cache: Path) -> Path:
         / "openvino"
         / f"{card.sha256[:16]}-{card.tile_px}-{version.split('-', maxsplit=1)[0]}"
     )
-    if _is_whole(folder):
-        return folder
-    check_weights(weights, card)
+    with _preparing:
+        if not _is_whole(folder):
+            check_weights(weights, card)
+            quiet_ultralytics(cache / "ultralytics")
+            _prepare(weights, card, folder)
+    return folder
+
+
+def _prepare(weights: Path, card: ModelCard, folder: Path) -> None:
+    """Make the folder beside its place and move it there whole, in place of a damaged one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="making-") as scratch:
         made = _export(weights, card.tile_px, Path(scratch))
@@ -204,30 +238,23 @@ def prepared_openvino(weights: Path, card: ModelCard, cache: Path) -> Path:
         except OSError:  # another process was faster: its result is as good
             if not _is_whole(folder):
                 raise
-    return folder
 
 
 def _export(weights: Path, tile_px: int, scratch: Path) -> Path:
     """Convert weights to OpenVINO in ``scratch`` and describe the result in ``facts.json``."""
-    quiet_ultralytics(scratch / "config")
-    from ultralytics.models import YOLO
-
     copy = scratch / "weights.pt"
     shutil.copyfile(weights, copy)
+    yolo, facts = _load(copy, weights)
     try:
-        yolo = YOLO(copy)
-        facts = _facts(yolo)
         with warnings.catch_warnings():
-            # The exporter traces the model in a way that newer torch calls old; no user can act on it.
-            warnings.simplefilter("ignore", FutureWarning)
+            # The exporter traces the model in ways that torch calls old or risky; no user can act on it.
+            warnings.simplefilter("ignore")
             exported = Path(
                 yolo.export(format="openvino", imgsz=tile_px, batch=1, dynamic=False, verbose=False)
             )
-    except ModelError:
-        raise
     except Exception as error:
         raise ModelError(
-            f"{weights} can't be loaded as a YOLO model ({error}): choose a .pt file that Ultralytics wrote"
+            f"{weights} can't be converted for this machine's CPU ({error}): set backend: torch"
         ) from error
     made = scratch / "made"
     made.mkdir()
@@ -245,5 +272,5 @@ def _is_whole(folder: Path) -> bool:
     try:
         facts = json.loads((folder / "facts.json").read_text())
         return all(sha256_of(folder / name) == digest for name, digest in facts["sha256"].items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
