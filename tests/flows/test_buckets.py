@@ -1,0 +1,243 @@
+"""The story between buckets, without Prefect: odd keys, bad moments, certificates."""
+
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tasks.stage
+from services.embedded import EmbeddedS3
+from tasks import storage
+from tasks.faults import PollenError
+from tasks.reporting import Outcome
+from tests.support.pictures import picture
+from tests.support.runs import (
+    BUCKET,
+    COUNTS,
+    bucket_folder,
+    bucket_tables,
+    count,
+    files,
+    objects,
+    rows,
+    tiles_counted,
+    upload,
+)
+from tests.support.wire import Wire, tapped
+
+NAMES = (
+    "two words/my picture.png",
+    "žluť/pyl ☼.png",
+    "a+b.png",
+    "100%.png",
+    "%41.png",
+    'it\'s "quoted".png',
+    "hash#page=1.png",
+    "query?x=1&y=2.png",
+    "deep/er/and/deep/er/still/a.png",
+    "a.png",
+    "a.jpg",
+    "LOUD.PNG",
+)
+
+
+@pytest.fixture
+def server(s3_server: EmbeddedS3) -> Iterator[EmbeddedS3]:
+    """The server, in the environment."""
+    with s3_server.active():
+        yield s3_server
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    monkeypatch.setattr(tasks.stage, "FIRST_WAIT_SECONDS", 0.02)
+    monkeypatch.setattr(tasks.stage, "JITTER", 0.0)
+    return tapped(monkeypatch)
+
+
+def counts_of(server: EmbeddedS3, root: str) -> dict[str, dict[str, str]]:
+    return rows(bucket_tables(server, root)[COUNTS])
+
+
+def test_any_key_is_counted_under_its_own_name(server: EmbeddedS3, tmp_path: Path) -> None:
+    pictures = {name: picture(seed, Path(name).suffix.lower()) for seed, name in enumerate(NAMES)}
+    upload(server, "odd žluť/in", pictures)
+    source, output = bucket_folder("odd žluť/in"), bucket_folder("odd žluť/out + %")
+    count(source, output)
+    found = counts_of(server, "odd žluť/out + %")
+    assert sorted(found) == sorted(NAMES)
+    assert len({row["image_sha256"] for row in found.values()}) == len(NAMES)
+    stored = objects(server, "odd žluť/out + %")
+    assert {f"detected_images/{name}.jpg" for name in NAMES} <= stored.keys()
+    assert count(source, output).outcome is Outcome.NOTHING_NEW
+    assert objects(server, "odd žluť/out + %") == stored
+
+    count(source, tmp_path)  # and into a folder: the same pictures, so the same rows
+    assert rows(tmp_path) == found
+
+
+def test_a_neighbour_of_a_similar_name_is_not_read(server: EmbeddedS3) -> None:
+    upload(server, "cam1", {"a.png": picture(0)})
+    upload(server, "cam10", {"b.png": picture(1)})
+    count(bucket_folder("cam1"), bucket_folder("cams"))
+    assert list(counts_of(server, "cams")) == ["a.png"]
+
+
+def test_results_inside_the_source_are_not_read_as_input(server: EmbeddedS3) -> None:
+    upload(server, "inside", {"a.png": picture(0)})
+    for output in ("inside", "inside/results"):
+        count(bucket_folder("inside"), bucket_folder(output))
+        with tiles_counted() as tiles:
+            count(bucket_folder("inside/"), bucket_folder(output))
+        assert tiles() == 0
+        names = list(counts_of(server, output))
+        assert names[0] == "a.png"
+    assert list(counts_of(server, "inside")) == ["a.png"]
+
+
+def test_an_upload_under_way_in_parts_is_no_input(server: EmbeddedS3) -> None:
+    upload(server, "parts/in", {"a.png": picture(0)})
+    key = "parts/in/b.png"
+    client = server.client()
+    started = client.create_multipart_upload(Bucket=BUCKET, Key=key)
+    client.upload_part(
+        Bucket=BUCKET, Key=key, PartNumber=1, UploadId=started["UploadId"], Body=picture(1)
+    )
+    count(bucket_folder("parts/in"), bucket_folder("parts/out"))
+    assert list(counts_of(server, "parts/out")) == ["a.png"]
+
+
+def test_a_picture_that_can_not_be_fetched_fails_alone_and_is_tried_again(
+    server: EmbeddedS3, wire: Wire
+) -> None:
+    upload(server, "transient/in", {"a.png": picture(0), "b.png": picture(1), "c.png": b""})
+    wire.fail("GetObject", 403, part="/in/b.png")
+    source, output = bucket_folder("transient/in"), bucket_folder("transient/out")
+    summary = count(source, output)
+    assert wire.refused["GetObject"] == 1  # a refusal is not tried again in this run
+    assert summary.outcome is Outcome.WITH_FAILURES
+    assert "refused access" in counts_of(server, "transient/out")["b.png"]["reason"]
+
+    wire.heal()
+    with tiles_counted() as tiles:
+        summary = count(source, output)
+    assert tiles() == 1  # neither the counted one again, nor the empty one
+    assert counts_of(server, "transient/out")["b.png"]["status"] == "ok"
+    assert summary.failed["filename"].to_list() == ["c.png"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "part"), [("GetObject", "/in/b.png"), ("PutObject", "b.png.jpg")]
+)
+def test_bad_moments_of_single_pictures_heal_inside_the_batch(
+    server: EmbeddedS3, wire: Wire, operation: str, part: str
+) -> None:
+    root = f"moments/{operation}"
+    upload(server, f"{root}/in", {"a.png": picture(0), "b.png": picture(1)})
+    wire.fail(operation, 503, times=3, part=part)
+    with tiles_counted() as tiles:
+        summary = count(bucket_folder(f"{root}/in"), bucket_folder(f"{root}/out"))
+    assert wire.refused[operation] == 3
+    assert tiles() == 2  # the batch was not repeated
+    assert summary.outcome is Outcome.COMPLETED
+
+
+def test_an_output_that_refuses_pictures_fails_the_run_and_leaves_no_records(
+    server: EmbeddedS3, wire: Wire
+) -> None:
+    upload(server, "refusing/in", {"a.png": picture(0), "b.png": picture(1)})
+    wire.fail("PutObject", 403, part="detected_images")
+    with pytest.raises(PollenError, match=r"1 of 1 batches .* First cause: .*refused access"):
+        count(bucket_folder("refusing/in"), bucket_folder("refusing/out"))
+    assert not [key for key in objects(server, "refusing/out") if "/records/" in key]
+    assert counts_of(server, "refusing/out")["a.png"]["reason"].startswith("not counted yet")
+
+
+def test_one_failed_batch_does_not_stop_the_others(server: EmbeddedS3, wire: Wire) -> None:
+    names = [f"{number}.png" for number in range(4)]
+    upload(server, "batches/in", {name: picture(seed) for seed, name in enumerate(names)})
+    wire.fail("PutObject", 403, part="1.png.jpg")
+    source, output = bucket_folder("batches/in"), bucket_folder("batches/out")
+    with pytest.raises(PollenError, match=r"1 of 4 batches .* the next run counts the rest"):
+        count(source, output, batch_images=1)
+    found = counts_of(server, "batches/out")
+    assert [row["status"] for row in found.values()] == ["ok", "failed", "ok", "ok"]
+    wire.heal()
+    with tiles_counted() as tiles:
+        count(source, output)
+    assert tiles() == 1
+
+
+def renamed(shown: str, stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server show an object under another key, which SeaweedFS itself would refuse."""
+    make = storage._client
+
+    def listed(parsed: dict[str, Any], **_: object) -> None:
+        for item in parsed.get("Contents", ()):
+            item["Key"] = item["Key"].replace(stored, shown)
+
+    def asked(params: dict[str, Any], **_: object) -> None:
+        params["Key"] = params["Key"].replace(shown, stored)
+
+    def hostile(*arguments: Any) -> Any:  # noqa: ANN401  (passes through)
+        client = make(*arguments)
+        client.meta.events.register("after-call.s3.ListObjectsV2", listed)
+        client.meta.events.register("before-parameter-build.s3.GetObject", asked)
+        return client
+
+    monkeypatch.setattr(storage, "_client", hostile)
+
+
+@pytest.mark.parametrize("shown", ["../../../../evil.png", "x/../../../../../evil.png"])
+def test_hostile_keys_write_nothing_outside(
+    server: EmbeddedS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str
+) -> None:
+    upload(server, "hostile/in", {"evil.png": picture(0), "good.png": picture(1)})
+    renamed(shown, "evil.png", monkeypatch)
+    output = tmp_path / "deep" / "results"
+    summary = count(bucket_folder("hostile/in"), output)
+    assert summary.failed["filename"].to_list() == [shown]
+    assert "leads out of" in rows(output)[shown]["reason"]
+    assert rows(output)["good.png"]["status"] == "ok"
+    assert all(name.startswith("deep/results/") for name in files(tmp_path))
+    assert count(bucket_folder("hostile/in"), output).counted_now == 0
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1 and its key."""
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "laboratory")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "ca.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return folder / "ca.pem", folder / "key.pem"
