@@ -9,6 +9,7 @@ import pytest
 
 import tasks.stage
 from services.embedded import EmbeddedS3
+from services.embedded.ports import free_ports
 from tasks import storage
 from tasks.faults import PollenError
 from tasks.reporting import Outcome
@@ -241,3 +242,40 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         )
     )
     return folder / "ca.pem", folder / "key.pem"
+
+
+class HttpsS3(EmbeddedS3):
+    """The same server, which also answers on a port of its own with TLS."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        super().__init__([BUCKET])
+        self._files = certificate, key
+        self._https_port = free_ports(1)[0]
+
+    @property
+    def https_url(self) -> str:
+        """Address of the port with TLS."""
+        return f"https://127.0.0.1:{self._https_port}"
+
+    def _command(self) -> list[str]:
+        certificate, key = self._files
+        return [
+            *super()._command(),
+            f"-s3.port.https={self._https_port}",
+            f"-s3.cert.file={certificate}",
+            f"-s3.key.file={key}",
+        ]
+
+
+def test_certificates_are_checked_and_a_given_authority_is_trusted(
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HttpsS3(*certificate) as server, server.active():
+        upload(server, "tls/in", {"a.png": picture(0)})
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.https_url)
+        source, output = bucket_folder("tls/in"), bucket_folder("tls/out")
+        with pytest.raises(PollenError, match=r"certificate .* not trusted .*set AWS_CA_BUNDLE"):
+            count(source, output)
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate[0]))
+        assert count(source, output).outcome is Outcome.COMPLETED
+        assert list(counts_of(server, "tls/out")) == ["a.png"]
