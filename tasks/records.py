@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pollen.results import empty_records
+from pollen.results import empty_records, write_measurements
 from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
 from tasks.faults import NotFoundError, StorageError
 from tasks.storage import Entry, Store
@@ -41,11 +41,36 @@ def read_image_records(store: Store, folder: str) -> pl.DataFrame:
     """All image records below a folder, in key order of their files.
 
     Raises:
-        StorageError: The folder changes faster than it can be read, or a file is damaged.
+        StorageError: The folder changes faster than it can be read (heals), or a file is damaged.
     """
     with tempfile.TemporaryDirectory(prefix="pollen-records-") as scratch:
         files = fetch_records(store, folder + IMAGES, Path(scratch))
         return pl.concat([empty_records(), *(_read(path, key) for key, path in files)])
+
+
+def write_grain_table(store: Store, folder: str, chosen: pl.DataFrame, target: Path) -> None:
+    """Write ``particle_measurements.csv`` from all grain records below a folder.
+
+    Args:
+        store: Where the records are.
+        folder: Folder of one model and one set of settings.
+        chosen: The image records that count.
+        target: Where to write.
+
+    Raises:
+        StorageError: The folder changes faster than it can be read (heals), or a file is damaged.
+    """
+    with tempfile.TemporaryDirectory(prefix="pollen-grains-") as scratch:
+        files = fetch_records(store, folder + GRAINS, Path(scratch))
+        try:
+            write_measurements([path for _, path in files], chosen, target)
+        except FileNotFoundError as error:
+            raise _merged_meanwhile(folder + GRAINS) from error
+        except pl.exceptions.PolarsError as error:
+            raise StorageError(
+                f"a record file in {store.address}/{folder}{GRAINS} is damaged ({error}): delete {folder}, and the "
+                "next run counts its pictures again"
+            ) from error
 
 
 def fetch_records(store: Store, folder: str, scratch: Path) -> list[tuple[str, Path]]:
@@ -104,15 +129,21 @@ def _merge(store: Store, folder: str, entries: list[Entry]) -> int:
     with tempfile.TemporaryDirectory(prefix="pollen-merge-") as scratch:
         try:
             paths = [store.fetch(entry.key, Path(scratch)) for entry in entries]
+            data = _parquet(
+                pl.concat(
+                    [_read(path, entry.key) for path, entry in zip(paths, entries, strict=True)]
+                )
+            )
         except NotFoundError:  # another run merges them
             return 0
-        data = _parquet(
-            pl.concat([_read(path, entry.key) for path, entry in zip(paths, entries, strict=True)])
-        )
     name = hashlib.sha256(data).hexdigest()[:16]
     store.write(f"{folder}merged-{name}.parquet", data)
     store.delete(entry.key for entry in entries)
     return len(entries) - 1
+
+
+def _merged_meanwhile(key: str) -> NotFoundError:
+    return NotFoundError(f"{key} was merged by another run while it was read", heals=True)
 
 
 def _parquet(rows: pl.DataFrame) -> bytes:
@@ -124,6 +155,8 @@ def _parquet(rows: pl.DataFrame) -> bytes:
 def _read(path: Path, key: str) -> pl.DataFrame:
     try:
         return pl.read_parquet(path)
+    except FileNotFoundError as error:  # in a folder of this machine files are read in place
+        raise _merged_meanwhile(key) from error
     except (pl.exceptions.PolarsError, OSError) as error:
         raise StorageError(
             f"the record file {key} is damaged ({error}): delete it, and the next run counts its pictures again"

@@ -24,12 +24,12 @@ from pollen.layout import (
 )
 from pollen.measurement import SCALE_FLAG
 from pollen.report import ReportData, Thumbnail, markdown_summary, render_report
-from pollen.results import count_rows, counts_csv, csv_text, speaking_records, write_measurements
+from pollen.results import count_rows, counts_csv, csv_text, speaking_records
 from pollen.samples import summarise_samples
 from pollen.settings import DetectSettings
 from pollen.tables import Status
 from tasks.faults import NotFoundError
-from tasks.records import GRAINS, fetch_records, read_image_records
+from tasks.records import read_image_records, write_grain_table
 from tasks.stage import logger, stage
 from tasks.storage import Location, Store, open_store
 
@@ -214,10 +214,9 @@ def _grains_are_written(store: Store) -> bool:
 
 
 def _write_grains(store: Store, records: str, chosen: pl.DataFrame) -> None:
-    with tempfile.TemporaryDirectory(prefix="pollen-grains-") as scratch:
-        files = [path for _, path in fetch_records(store, records + GRAINS, Path(scratch))]
+    with tempfile.TemporaryDirectory(prefix="pollen-table-") as scratch:
         table = Path(scratch) / "table.csv"
-        write_measurements(files, chosen, table)
+        write_grain_table(store, records, chosen, table)
         store.write_file(GRAINS_TABLE, table, "text/csv")
 
 
