@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.bundled.scenes import Scene, SceneMaker
-from pollen.collage import draw_outline
+from pollen.collage import Outline, draw_outline
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +25,36 @@ def numbered_masks(scene: Scene, mask_ratio: int) -> tuple[NDArray[np.uint8], li
     order = sorted(range(len(scene.outlines)), key=lambda i: -scene.outlines[i].area_px)[:255]
     numbered = np.zeros((side, side), np.uint8)
     for position, index in enumerate(order):
-        draw_outline(numbered, scene.outlines[index], position + 1, 1 / mask_ratio)
+        draw_evenly(numbered, scene.outlines[index], position + 1, 1 / mask_ratio)
     return numbered, order
+
+
+def draw_evenly(
+    numbered: NDArray[np.uint8], outline: Outline, value: int, scale: float, fineness: int = 16
+) -> None:
+    """Write ``value`` where at least half of a mask pixel lies inside an outline.
+
+    OpenCV fills every pixel that an outline touches. At a quarter of the resolution that makes
+    grains wider by four pixels, and a model trained so measures diameters 10 % too large.
+
+    Args:
+        numbered: ``(h, w)`` map, changed in place.
+        outline: In picture pixels.
+        value: Written inside.
+        scale: Map pixels per picture pixel.
+        fineness: Parts into which a map pixel is divided along each side.
+    """
+    x0, y0, x1, y1 = (edge * scale for edge in outline.box)
+    left, top = max(int(x0), 0), max(int(y0), 0)
+    right, bottom = min(int(x1) + 1, numbered.shape[1]), min(int(y1) + 1, numbered.shape[0])
+    if right <= left or bottom <= top:
+        return
+    fine = np.zeros(((bottom - top) * fineness, (right - left) * fineness), np.uint8)
+    shift = np.array([[scale, 0, -left], [0, scale, -top]], np.float64)
+    draw_outline(fine, outline.moved(shift), 255, fineness)
+    size = (right - left, bottom - top)
+    share = np.asarray(cv2.resize(fine, size, interpolation=cv2.INTER_AREA))
+    numbered[top:bottom, left:right][share >= 128] = value
 
 
 def collate(scenes: Sequence[Scene], mask_ratio: int) -> dict[str, "torch.Tensor"]:

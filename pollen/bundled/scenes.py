@@ -50,8 +50,8 @@ class SceneMix:
         zoom: Largest factor by which a scene is enlarged or reduced at random.
         free_turn: Share of scenes turned by any angle instead of quarter turns.
         colour: Strength of the random changes of light, 1 for the usual.
-        hard: Share of pasted grains chosen as the most confusable of three: the darkest of
-            non-viable ones, the palest of viable ones.
+        hard: Share of pasted non-viable grains chosen as the darkest of three, the one most like
+            a viable grain.
     """
 
     real: float = 1.0
@@ -280,10 +280,10 @@ class SceneMaker:
     def _pick_grain(self, rng: np.random.Generator) -> "_Grain":
         pool = self._grains[int(rng.random() < 0.5)] or self._grains[0] or self._grains[1]
         chosen = [pool[int(number)] for number in rng.integers(len(pool), size=3)]
-        if rng.random() >= self.mix.hard:
-            return chosen[0]
         viable = chosen[0].cutout.outline.grain_class == GrainClass.VIABLE
-        return (max if viable else min)(chosen, key=lambda grain: grain.brightness)
+        if viable or rng.random() >= self.mix.hard:
+            return chosen[0]
+        return min(chosen, key=lambda grain: grain.brightness)
 
     def _grain_place(
         self, outlines: Sequence[Outline], radius_px: float, rng: np.random.Generator

@@ -46,17 +46,17 @@ STAGES: Final = (
         SceneMix(real=1.2, collage=1.0, blank=0.25, rendered=0.6, mosaic=0.1, zoom=1.6),
         side_px=320,
         scale=0.75,
-        steps=900,
+        steps=950,
         rate=9e-4,
         last_rate=8e-4,
         seed=13,
     ),
     Stage(
         "4-finish",
-        SceneMix(real=1.5, collage=1.0, blank=0.2, rendered=0.4, mosaic=0.05, zoom=1.5, hard=0.5),
+        SceneMix(real=1.5, collage=1.0, blank=0.2, rendered=0.4, mosaic=0.05, zoom=1.5, hard=0.3),
         side_px=320,
         scale=0.75,
-        steps=5000,
+        steps=6200,
         rate=8e-4,
         last_rate=1e-5,
         seed=14,
@@ -123,6 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pictures = read_split(chosen.data / "train")
     logger.info("%d pictures: cutting out grains and debris", len(pictures))
     real = [prepare(picture) for picture in pictures]
+    logger.info("cut out done: %d grains", sum(len(stock.grains) for stock in real))
     folder = chosen.work / "rendered"
     rendered = render_split(folder, RENDERED_FRAMES, RENDERED_SEED, chosen.workers)
     options = FitOptions(workers=chosen.workers)
