@@ -1,5 +1,6 @@
 """The story of detection: which stages, in which order. Nothing else happens here."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from prefect import flow
@@ -11,15 +12,17 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pollen.detector import DeviceError, Profile
 from pollen.layout import INPUTS, records_folder
+from pollen.planning import Batch
 from pollen.settings import DetectSettings
-from tasks.detection import BatchResult, Work, detect_batch, load_model
-from tasks.faults import PollenError
+from tasks.detection import BatchResult, detect_batch, load_model
+from tasks.faults import PollenError, StorageError
 from tasks.planning import check_access, compact_records, plan
 from tasks.progress import Published, watched_by, watcher
 from tasks.registry import PRODUCTION, resolve_model
 from tasks.reporting import Summary, summarise
 from tasks.stage import BATCHES_AT_ONCE, logger
 from tasks.storage import Location
+from tasks.work import Work
 
 
 def count_pictures(
@@ -42,23 +45,48 @@ def count_pictures(
     records = records_folder(profile.model_version, profile.fingerprint)
     todo = plan(source, output, records, settings.batch_images)
     progress.planned(todo.waiting, todo.inputs.height)
+    if todo.inputs.is_empty():
+        return Summary.of_nothing(output.address)
+    work = Work(source, output, chosen, profile, settings, records)
     failures: list[Exception] = []
     if todo.batches:
         progress.say("preparing the model")
         load_model(chosen, profile)
-        work = Work(source, output, chosen, profile, settings, records)
-        calls = [{"batch": batch, "work": work, "progress": progress} for batch in todo.batches]
-        results = detect_batch.each(calls)
-        failures = [result for result in results if not isinstance(result, BatchResult)]
-        progress.say("writing tables")
-        compact_records(output, records)
-    summary = summarise(output, todo.inputs, profile, settings, todo.waiting)
+        failures = _count_batches(todo.batches, work)
+    progress.say("writing tables")
+    summary = summarise(work, todo.inputs, todo.waiting)
+    if todo.batches:
+        _compact(work)
     if failures:
         raise PollenError(
-            f"{len(failures)} of {len(todo.batches)} batches could not be counted; the others are "
-            f"in the tables, and the next run counts the rest. First cause: {failures[0]}"
+            f"{len(failures)} batches could not be counted; the others are in the tables, and the next "
+            f"run counts the rest. First cause: {failures[0]}"
         ) from failures[0]
     return summary
+
+
+def _count_batches(batches: Sequence[Batch], work: Work) -> list[Exception]:
+    """Count all batches; returns what those failed with that failed for good.
+
+    Where the first one can't even reach its store, the others would fail alike after the same
+    work, so they are not begun.
+    """
+    failures: list[Exception] = []
+    calls = ({"batch": batch, "work": work, "progress": watcher()} for batch in batches)
+    for number, result in enumerate(detect_batch.each(calls)):
+        if not isinstance(result, BatchResult):
+            failures.append(result)
+            if isinstance(result, StorageError) and len(failures) > number:
+                break
+    return failures
+
+
+def _compact(work: Work) -> None:
+    """Merge small record files; a run that counted is not failed by a store that lets none be deleted."""
+    try:
+        compact_records(work.output, work.records)
+    except PollenError as error:
+        logger().warning("small record files could not be merged: %s", error)
 
 
 def _run_name() -> str:

@@ -98,7 +98,7 @@ def encode_jpeg(pixels: RgbArray, quality: int = 90) -> bytes:
 
 def decode_jpeg(data: bytes) -> RgbArray:
     """Pixels ``(h, w, 3)`` RGB of a picture made by :func:`encode_jpeg`."""
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
     if pixels is None:
         raise ValueError("expected a JPEG written by encode_jpeg, got something else")
     return np.asarray(pixels, np.uint8)

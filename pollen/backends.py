@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 from pollen.grains import FloatArray
 from pollen.model_card import ModelCard, ModelError, check_weights, sha256_of
 
-BackendName = Literal["openvino", "torch"]
-
 #: Tiles per model call on a GPU; shorter batches are padded to it, so that every call is alike.
 #: On a CPU larger calls are no faster, and padding would cost as much as tiles do.
 GPU_BATCH, CPU_BATCH = 16, 1

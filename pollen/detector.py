@@ -41,6 +41,9 @@ class Profile:
     model_sha256: str
     tile_px: int
     working_scale: float
+    trained_diameter_px: float | None
+    trained_pixel_size_um: float | None
+    max_grain_px: float
     confidence: float
     merge_iou: float
     edge_rule: str
@@ -93,6 +96,9 @@ class Profile:
             model_sha256=card.sha256,
             tile_px=card.tile_px,
             working_scale=card.working_scale,
+            trained_diameter_px=card.grain_diameter_px,
+            trained_pixel_size_um=card.pixel_size_um,
+            max_grain_px=card.max_grain_px,
             confidence=settings.confidence or card.confidence,
             merge_iou=settings.merge_iou or card.merge_iou,
             edge_rule=settings.edge_rule,
@@ -295,7 +301,7 @@ class _Line(Generic[F]):
         while True:
             try:
                 tile = next(tiles, None)
-            except (ValueError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  (one frame never costs the others)
                 entry.error = error
                 self._tiles = [item for item in self._tiles if item[0] is not entry]
                 return

@@ -5,13 +5,12 @@ ANNOTATED = "detected_images/"
 RESULTS = "pollen_counting_results/"
 COUNTS_TABLE = RESULTS + "pollen_counts.csv"
 GRAINS_TABLE = RESULTS + "particle_measurements.csv"
-#: There as long as the table of grains is older than the table of counts; says why.
-GRAINS_POSTPONED = RESULTS + "particle_measurements.postponed.txt"
+#: There as long as some of the tables may be older than others; says why.
+TABLES_PENDING = RESULTS + "tables.pending.txt"
 SAMPLES_TABLE = RESULTS + "sample_viability.csv"
 RECORDS = RESULTS + "records/"
 REPORTS = RESULTS + "reports/"
 REPORT = REPORTS + "detection_report.html"
-PLANS = RESULTS + "plans/"
 MODELS = "trained_models/"
 PROMOTIONS = MODELS + "promotions/"
 

@@ -39,6 +39,11 @@ class Batch:
         return f"{first} and {more} more" if more else first
 
 
+def is_hidden(key: str) -> bool:
+    """Whether a key is hidden as file managers understand it, such as macOS's ``._a.jpg``."""
+    return any(part.startswith(".") for part in key.split("/"))
+
+
 def cut_batches(waiting: pl.DataFrame, batch_images: int) -> list[Batch]:
     """Cut inputs, in order of their keys, into batches.
 

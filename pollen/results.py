@@ -31,7 +31,9 @@ def waiting_inputs(inputs: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
         inputs: Columns of :data:`INPUTS`.
         records: Image records of the run's model and settings.
     """
-    done = records.filter(~pl.col("transient")).select("key", "version").unique()
+    # One page of a file that is to be tried again is a reason to try the whole file again.
+    whole = ~pl.col("transient").any().over("key", "version", "batch", "committed_ms")
+    done = records.filter(whole).select("key", "version").unique()
     return inputs.join(done, on=["key", "version"], how="anti").sort("key")
 
 
@@ -52,7 +54,10 @@ def speaking_records(inputs: pl.DataFrame, records: pl.DataFrame) -> pl.DataFram
         .join(present, on="key", how="left")
         .with_columns(
             pl.col("present_version").is_not_null().alias("input_present"),
-            pl.col("transient").any().over("key", "version", "batch").alias("again"),
+            pl.col("transient")
+            .any()
+            .over("key", "version", "batch", "committed_ms")
+            .alias("again"),
         )
     )
     candidates = ordered.filter(
@@ -123,7 +128,12 @@ def counts_csv(rows: pl.DataFrame) -> bytes:
 
 def csv_text(rows: pl.DataFrame) -> str:
     """A table as CSV: comma, LF, nothing where there is nothing (and not a pair of quotes)."""
-    return rows.with_columns(pl.col(pl.String).replace("", None)).write_csv(line_terminator="\n")
+    return _without_empty_text(rows).write_csv(line_terminator="\n")
+
+
+def _without_empty_text(rows: pl.DataFrame) -> pl.DataFrame:
+    """Empty text as nothing: it would be written as a pair of quotes."""
+    return rows.with_columns(pl.col(pl.String).replace("", None))
 
 
 def write_measurements(grain_files: list[Path], chosen: pl.DataFrame, target: Path) -> int:
@@ -148,5 +158,5 @@ def write_measurements(grain_files: list[Path], chosen: pl.DataFrame, target: Pa
         .sort("filename", "particle_id")
         .select(MEASUREMENT_COLUMNS)
     ).collect(engine="streaming")
-    target.write_text(csv_text(rows), encoding="utf-8", newline="\n")
+    _without_empty_text(rows).write_csv(target, line_terminator="\n")
     return rows.height

@@ -77,7 +77,7 @@ class DetectSettings(BaseModel):
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
-        description="auto: the GPU where there is one. A run on the GPU pool without a GPU fails unless this says cpu.",
+        description="auto: the GPU where there is one.",
     )
     backend: Literal["auto", "openvino", "torch"] = Field(
         "auto", description="auto: OpenVINO on a CPU, PyTorch on a GPU."

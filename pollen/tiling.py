@@ -20,9 +20,16 @@ Pixels = NDArray[np.uint8]
 
 #: What surrounds a frame smaller than a tile: the grey YOLO models are trained with.
 PADDING_GREY = 114
+#: Models end the box of a grain that the frame cuts a little before the side of the frame; such a
+#: box would pass for one of a whole grain, and the edge rules would count what they leave out.
+SNAP_MODEL_PX = 1.5
 #: Two tiles may place the centre of one grain up to this part of the largest grain apart. More would
 #: let tiles speak for grains that their border cuts in half.
 SEAM_TOLERANCE = 0.1
+
+
+class ScaleError(ValueError):
+    """Grains and model do not go together in size; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class TileGrid:
     def __post_init__(self) -> None:
         """Refuse a scale at which the largest grain fills a tile."""
         if self.window_px < 2 * self.largest_grain_px:
-            raise ValueError(
+            raise ScaleError(
                 f"grains of {self.largest_grain_px:.0f} px, the largest its card expects, do not fit the model's "
                 f"window of {self.window_px} px at scale {self.scale:.3g}: publish the model with a smaller "
                 "max_grain_px or working_scale, or a larger tile_px"
@@ -148,7 +155,8 @@ def join_tiles(
     tolerance = SEAM_TOLERANCE * grid.largest_grain_px
     kept, depths = [], []
     for tile, grains in zip(tiles, found, strict=True):
-        placed = _clip(grains.placed(1 / grid.exact_scale, (tile.x.start, tile.y.start)), size_px)
+        in_frame = grains.placed(1 / grid.exact_scale, (tile.x.start, tile.y.start))
+        placed = _clip(in_frame, size_px, snap_px=SNAP_MODEL_PX / grid.exact_scale)
         depth = _depth_in_core(placed, tile)
         kept.append(placed.take(depth >= -tolerance))
         depths.append(depth[depth >= -tolerance])
@@ -174,10 +182,15 @@ def _depth_in_core(grains: Grains, tile: Tile) -> NDArray[np.float32]:
     return depth
 
 
-def _clip(grains: Grains, size_px: tuple[int, int]) -> Grains:
-    """Grains with boxes and outlines inside the frame; those wholly outside (in the padding) dropped."""
+def _clip(grains: Grains, size_px: tuple[int, int], snap_px: float) -> Grains:
+    """Grains with boxes and outlines inside the frame; those wholly outside (in the padding) dropped.
+
+    A side of a box that ends within ``snap_px`` of a side of the frame ends there.
+    """
     limit = np.asarray(size_px, np.float32)
     boxes = np.clip(grains.boxes, 0, np.tile(limit, 2))
+    boxes[:, :2][boxes[:, :2] < snap_px] = 0
+    boxes[:, 2:] = np.where(boxes[:, 2:] > limit - snap_px, limit, boxes[:, 2:])
     inside = np.asarray((boxes[:, 2:] - boxes[:, :2] > 0).all(axis=1), np.bool_)
     outlines = tuple(np.clip(outline, 0, limit).astype(np.float32) for outline in grains.outlines)
     return Grains(boxes, grains.confidence, grains.classes, grains.areas_px, outlines).take(inside)

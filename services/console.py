@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from tasks.reporting import Summary
 
@@ -118,7 +119,7 @@ def show_summary(summary: Summary) -> None:
     for row in rows.head(FAILED_SHOWN).iter_rows(named=True):
         known = row["viability"] is not None
         table.add_row(
-            row["filename"],
+            Text(row["filename"]),
             str(row["viable"]),
             str(row["non_viable"]),
             str(row["total_counted"]),

@@ -27,11 +27,16 @@ BUCKET = "pollen"
 ROOT = "Pollen_viability"
 #: What is copied out of the bucket, and replaced in the output folder by the next demo.
 SHOWN = (INPUTS, ANNOTATED, RESULTS)
+#: Tells a folder that a demo made, whose content may be replaced.
+MARKER = "made-by-pollen-demo.txt"
 
 
 def run_demo(output: Path) -> int:
     """Run the demo and leave its results in ``output``; returns the exit code."""
     set_up_logging(verbose=False)
+    if output.exists() and not (output / MARKER).is_file() and any(output.iterdir()):
+        say_error(f"{output} is not empty and no demo made it: name a new folder with --output")
+        return COULD_NOT_RUN
     try:
         with ExitStack() as servers:
             summary = _count_samples(servers)
@@ -40,7 +45,12 @@ def run_demo(output: Path) -> int:
         say_error(str(error))
         return COULD_NOT_RUN
     code = tell(summary)
-    OUT.print(f"Tables, report and pictures: {output.absolute()}", highlight=False, soft_wrap=True)
+    OUT.print(
+        f"Tables, report and pictures: {output.absolute()}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
     return code
 
 
@@ -86,6 +96,9 @@ def _save_block(s3: EmbeddedS3) -> None:
 def _copy_results(store: Store, output: Path) -> None:
     """Copy what a person wants to see out of the bucket; an older demo's results are replaced."""
     target = FolderStore(output)
+    target.write(
+        MARKER, b"Made by `pollen demo`; the next demo replaces the content of this folder.\n"
+    )
     for folder in SHOWN:
         shutil.rmtree(target.path(folder), ignore_errors=True)
         for entry in store.list(folder):

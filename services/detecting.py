@@ -42,6 +42,15 @@ def run_detection(
     except KeyboardInterrupt:
         say_error("stopped; what was counted is kept, and the same command goes on from there")
         return COULD_NOT_RUN
+    except Exception as error:
+        logging.getLogger("pollen").debug("unexpected", exc_info=True)
+        say_error(
+            f"unexpected error ({type(error).__name__}: {error}): nothing counted so far is lost. "
+            "Run again with --verbose and report what it prints"
+        )
+        if verbose:
+            raise
+        return COULD_NOT_RUN
     return tell(summary)
 
 

@@ -4,11 +4,15 @@ Storage errors reach people as one sentence with the way out; whether a stage is
 decided here and nowhere else.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from botocore import exceptions as boto
 from s3transfer.exceptions import RetriesExceededError
+
+from pollen.frames import FrameError
+from pollen.tiling import ScaleError
 
 
 class PollenError(Exception):
@@ -71,6 +75,8 @@ def explained(place: str) -> Iterator[None]:
     except boto.ClientError as error:
         raise _from_answer(error, place) from error
     except boto.SSLError as error:
+        if "CERTIFICATE_VERIFY_FAILED" not in str(error):  # a gateway that restarts breaks off, too
+            raise _unreachable(place, error) from error
         raise StorageError(
             f"the certificate of the S3 server for {place} is not trusted ({error}): set AWS_CA_BUNDLE (or the block's "
             "verify_cert_path) to the server's CA file; TLS checks are never switched off"
@@ -86,13 +92,17 @@ def explained(place: str) -> Iterator[None]:
         boto.ResponseStreamingError,
         RetriesExceededError,
     ) as error:
-        raise UnreachableError(
-            f"the S3 server for {place} can't be reached or broke off ({error}): check AWS_ENDPOINT_URL (or the "
-            "block's endpoint_url), the network and that the server runs",
-            heals=True,
-        ) from error
+        raise _unreachable(place, error) from error
     except boto.BotoCoreError as error:
         raise StorageError(f"S3 access to {place} is not set up properly: {error}") from error
+
+
+def _unreachable(place: str, error: Exception) -> UnreachableError:
+    return UnreachableError(
+        f"the S3 server for {place} can't be reached or broke off ({error}): check AWS_ENDPOINT_URL (or the "
+        "block's endpoint_url), the network and that the server runs",
+        heals=True,
+    )
 
 
 def _from_answer(error: boto.ClientError, place: str) -> StorageError:
@@ -102,23 +112,35 @@ def _from_answer(error: boto.ClientError, place: str) -> StorageError:
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
     said = f"{code} {answer.get('Message') or ''}".strip()
     if status >= 500 or status == 429 or code in _PASSING:
-        return StorageError(
-            f"the S3 server is busy or failing for {place} ({status} {said}): try again later",
-            heals=True,
-        )
+        text = f"the S3 server is busy or failing for {place} ({status} {said}): try again later"
+        return StorageError(text, heals=True)
     if status in (401, 403) or code in _REFUSED:
         return StorageError(
-            f"the S3 server refused access to {place} ({said}): check the access key, the secret key and that "
-            "this user may read and write there"
-        )
-    if code == "NoSuchBucket":
-        return NotFoundError(
-            f"there is no such bucket: {place}. Check the name, or create the bucket"
+            f"the S3 server refused access to {place} ({said}): check the access key, the secret key, this "
+            "computer's clock, and that this user may read and write there"
         )
     if code == "KeyTooLongError":
-        return UnusableNameError(
-            f"the name {place} is too long for the S3 server: rename the picture"
-        )
-    if status == 404 or code in ("NoSuchKey", "404"):
-        return NotFoundError(f"{place} does not exist (any more)")
+        text = f"the name {place} is too long for the S3 server: rename the picture"
+        return UnusableNameError(text)
+    if status == 404 or code in ("NoSuchBucket", "NoSuchKey", "404"):
+        bucket = code == "NoSuchBucket"
+        text = "there is no such bucket: {}. Check the name, or create the bucket"
+        return NotFoundError((text if bucket else "{} does not exist (any more)").format(place))
     return StorageError(f"the S3 server refused the request for {place} ({status} {said})")
+
+
+def trouble(error: Exception) -> tuple[str, bool]:
+    """What a row says of an error with one picture, and whether the next run is to try again.
+
+    A picture that can't be read stays failed until it changes. Anything else may pass, be it that
+    the machine is changed or that this program is mended.
+    """
+    if isinstance(error, FrameError | ScaleError | UnusableNameError):
+        return str(error), False
+    if isinstance(error, PollenError | OSError):
+        return str(error), True
+    if isinstance(error, MemoryError):
+        return "not enough memory: lower memory_megapixels, or use a larger machine", True
+    logging.getLogger("pollen").error("unexpected error with one picture", exc_info=error)
+    name = type(error).__name__
+    return f"unexpected error ({name}: {error}): please report it together with the picture", True

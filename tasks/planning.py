@@ -6,7 +6,7 @@ import polars as pl
 
 from pollen.frames import is_image
 from pollen.layout import WRITTEN
-from pollen.planning import Batch, cut_batches
+from pollen.planning import Batch, cut_batches, is_hidden
 from pollen.results import INPUTS, waiting_inputs
 from tasks.faults import PollenError
 from tasks.records import compact, read_image_records
@@ -42,13 +42,7 @@ def check_access(source: Location, output: Location) -> None:
 @stage("plan")
 def plan(source: Location, output: Location, records: str, batch_images: int) -> Plan:
     """Find the inputs that have no record yet for this model and these settings."""
-    written = written_below(source, output)
-    entries = [
-        (entry.key, entry.version, entry.size)
-        for entry in open_store(source).list()
-        if is_image(entry.key) and not entry.key.startswith(written)
-    ]
-    inputs = pl.DataFrame(entries, schema=INPUTS, orient="row")
+    inputs = list_inputs(source, output)
     waiting = waiting_inputs(inputs, read_image_records(open_store(output), records))
     batches = tuple(cut_batches(waiting, batch_images))
     logger().info(
@@ -61,6 +55,17 @@ def plan(source: Location, output: Location, records: str, batch_images: int) ->
 def compact_records(output: Location, records: str) -> int:
     """Merge small record files where there are many."""
     return compact(open_store(output), records)
+
+
+def list_inputs(source: Location, output: Location) -> pl.DataFrame:
+    """The pictures below the source, as they are now; columns of :data:`pollen.results.INPUTS`."""
+    written = written_below(source, output)
+    entries = [
+        (entry.key, entry.version, entry.size)
+        for entry in open_store(source).list()
+        if is_image(entry.key) and not is_hidden(entry.key) and not entry.key.startswith(written)
+    ]
+    return pl.DataFrame(entries, schema=INPUTS, orient="row")
 
 
 def written_below(source: Location, output: Location) -> tuple[str, ...]:

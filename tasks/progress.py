@@ -8,7 +8,11 @@ from contextvars import ContextVar
 from typing import Protocol, cast
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.exceptions import PrefectException
+
+from tasks.stage import logger
 
 #: How often the Prefect server hears of progress, at most.
 UPDATE_EVERY_SECONDS = 3.0
@@ -40,6 +44,15 @@ class Silent:
         """See :class:`Progress`."""
 
 
+@contextmanager
+def best_effort(what: str) -> Iterator[None]:
+    """Showing something in the Prefect UI must never stop the counting."""
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException, OSError) as error:
+        logger().warning("%s can't be shown in the Prefect UI: %s", what, error)
+
+
 class Published:
     """Shows progress in the Prefect UI too, as an artifact of the flow run; tells ``other`` as well."""
 
@@ -60,10 +73,12 @@ class Published:
         self._total = waiting
         if waiting:
             text = f"{waiting} of {inputs} pictures to count"
-            # Outside of async code it is no coroutine.
-            self._artifact = cast(
-                "UUID", create_progress_artifact(0.0, key="detection-progress", description=text)
-            )
+            with best_effort("progress"):
+                # Outside of async code it is no coroutine.
+                self._artifact = cast(
+                    "UUID",
+                    create_progress_artifact(0.0, key="detection-progress", description=text),
+                )
 
     def counted(self, filename: str, *, failed: bool) -> None:
         """See :class:`Progress`. The server is told at most every few seconds, and of the last picture."""
@@ -72,13 +87,14 @@ class Published:
             self._done += 1
             self._failed += failed
             now = time.monotonic()
-            if self._done < self._total and now - self._updated < UPDATE_EVERY_SECONDS:
+            if self._done != self._total and now - self._updated < UPDATE_EVERY_SECONDS:
                 return
             self._updated = now
             percent = min(100.0, 100.0 * self._done / max(self._total, 1))
             text = f"{self._done} of {self._total} pictures counted, {self._failed} failed"
-        if self._artifact is not None:
-            update_progress_artifact(self._artifact, progress=percent, description=text)
+            if self._artifact is not None:
+                with best_effort("progress"):
+                    update_progress_artifact(self._artifact, progress=percent, description=text)
 
 
 _watcher: ContextVar[Progress] = ContextVar("watcher", default=Silent())  # noqa: B039  (has no state)

@@ -5,14 +5,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pollen.frames import Frame, FrameError, FrameFile, Rgb, open_frames
+from pollen.frames import Frame, FrameFile, Rgb, open_frames
 from pollen.planning import Item
-from tasks.faults import StorageError, UnusableNameError
+from tasks.faults import trouble
 from tasks.stage import healing
 from tasks.storage import Store
+
+REPLACED = "the picture was replaced while it was read; the next run counts it"
 
 
 @dataclass
@@ -25,9 +28,10 @@ class Input:
         file: Its frames, ``None`` where it can't be read.
         reason: Why it can't be read.
         transient: The reason may pass: the next run is to try again.
-        held: Bytes of the budget it holds until it is given back.
+        held: Bytes of the budget it holds for its first frame.
         copy: A scratch copy to delete in the end.
         frames_left: Frames not yet finished.
+        in_flight: Frames between reading and the end of writing.
     """
 
     item: Item
@@ -38,6 +42,7 @@ class Input:
     held: int = 0
     copy: Path | None = field(default=None, repr=False)
     frames_left: int = 0
+    in_flight: int = 0
 
 
 class Budget:
@@ -74,6 +79,26 @@ class Budget:
             self._turn += 1
             self._changed.notify_all()
 
+    def take_more(self, size: int, owner: "Input") -> bool:
+        """Take ``size`` bytes for a further frame of an input that was let in already.
+
+        Where there is no room it is taken all the same as soon as no earlier frame of the input is
+        in flight: that one frame may always be held.
+
+        Returns:
+            Whether it was taken; if not, the model must finish what waits, and then ask again.
+        """
+        with self._changed:
+            if owner.in_flight and self._held + size > self._limit:
+                return False
+            self._held += size
+            return True
+
+    def wait_for_earlier(self, owner: "Input") -> None:
+        """Wait until no frame of an input is in flight."""
+        with self._changed:
+            self._changed.wait_for(lambda: not owner.in_flight or self._closed)
+
     def give_back(self, size: int) -> None:
         """Return bytes."""
         with self._changed:
@@ -103,6 +128,7 @@ class Reader:
 
     def __init__(self, store: Store, scratch: Path, budget: Budget, max_pixels: int) -> None:
         self._fetch = healing(store.fetch)
+        self._version = healing(store.version)
         self._scratch = scratch
         self._budget = budget
         self._max_pixels = max_pixels
@@ -112,48 +138,75 @@ class Reader:
         """Read one input; whatever is wrong with it is told, not raised."""
         opened = Input(item)
         try:
-            path = self._fetch(item.key, self._scratch)
-            opened.copy = path if path.is_relative_to(self._scratch) else None
-            with path.open("rb") as file:
-                opened.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            opened.file = open_frames(path, item.key, max_pixels=self._max_pixels)
-            opened.held = sum(frame.resident_bytes for frame in opened.file.frames)
-            opened.frames_left = len(opened.file.frames)
-        except (FrameError, UnusableNameError) as error:
-            opened.reason = str(error)
-        except (StorageError, OSError) as error:
-            # Waiting did not help now; the next run tries again, even after a refusal that an
-            # administrator may lift without touching the picture.
-            opened.reason, opened.transient = str(error), True
+            self._open(opened)
+        except Exception as error:  # noqa: BLE001  (one picture never stops the others)
+            reason, transient = trouble(error)
+            self._refuse(opened, reason, transient=transient)
         self._budget.take(turn, opened.held)
         self._decode_ahead(opened)
         return opened
 
+    def _open(self, opened: Input) -> None:
+        item = opened.item
+        path = self._fetch(item.key, self._scratch)
+        opened.copy = path if path.is_relative_to(self._scratch) else None
+        with path.open("rb") as file:
+            opened.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        opened.file = open_frames(path, item.key, max_pixels=self._max_pixels)
+        opened.frames_left = len(opened.file.frames)
+        opened.held = opened.file.frames[0].resident_bytes
+        if self._version(item.key) != item.version:
+            # Its bytes would be recorded under a version they are not.
+            self._refuse(opened, REPLACED, transient=True)
+
+    def _refuse(self, opened: Input, reason: str, *, transient: bool) -> None:
+        if opened.file is not None:
+            opened.file.close()
+        opened.file, opened.held = None, 0
+        opened.reason, opened.transient = reason, transient
+
     @staticmethod
     def _decode_ahead(opened: Input) -> None:
-        """Decode where a file is decoded whole, so that the model does not wait for it."""
-        try:
-            for frame in opened.file.frames if opened.file else ():
-                if frame.resident_bytes:
-                    frame.read((0, 0, 1, 1))
-        except (FrameError, OSError):
-            return  # met again, and told, when the frame's tiles are read
+        """Decode the first frame, so that the model does not wait for it."""
+        if opened.file is None or not opened.held:
+            return
+        with suppress(Exception):  # met again, and told, when the frame's tiles are read
+            opened.file.frames[0].read((0, 0, 1, 1))
 
-    def frame_done(self, opened: Input) -> None:
-        """Close an input behind its last frame."""
+    def frames_of(self, opened: Input) -> "Iterator[OpenFrame | None]":
+        """The frames of an input within the budget; ``None`` where the model must finish some first."""
+        for number, frame in enumerate(opened.file.frames if opened.file else ()):
+            held = frame.resident_bytes if number else opened.held
+            while number and not self._budget.take_more(held, opened):
+                yield None
+                self._budget.wait_for_earlier(opened)
+            with self._lock:
+                opened.in_flight += 1
+            yield OpenFrame(frame, opened, held)
+
+    def frame_done(self, frame: "OpenFrame") -> None:
+        """Give back what a frame holds, and close its input behind the last one."""
+        opened = frame.owner
         with self._lock:
+            frame.frame.release()
+            opened.in_flight -= 1
             opened.frames_left -= 1
             last = opened.frames_left == 0
         if last:
-            self.close(opened)
+            self._close_file(opened)
+        self._budget.give_back(frame.held)
 
     def close(self, opened: Input) -> None:
-        """Give back what an input holds."""
+        """Give back what an input holds that has no frames."""
+        self._close_file(opened)
+        self._budget.give_back(opened.held)
+
+    @staticmethod
+    def _close_file(opened: Input) -> None:
         if opened.file is not None:
             opened.file.close()
         if opened.copy is not None:
             opened.copy.unlink(missing_ok=True)
-        self._budget.give_back(opened.held)
 
 
 def read_ahead(
@@ -179,10 +232,11 @@ def read_ahead(
 
 @dataclass(frozen=True)
 class OpenFrame:
-    """A frame on its way through the model, and the input it belongs to."""
+    """A frame on its way through the model, the input it belongs to, and the bytes it holds."""
 
     frame: Frame
     owner: Input
+    held: int
 
     @property
     def width_px(self) -> int:

@@ -7,15 +7,19 @@ Below the folder of one model and one set of settings lie ``grains/<name>.parque
 import hashlib
 import io
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 
-from pollen.results import empty_records, write_measurements
+from pollen.results import empty_records
 from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
 from tasks.faults import NotFoundError, StorageError
+from tasks.stage import Pool
 from tasks.storage import Entry, Store
+
+R = TypeVar("R")
 
 IMAGES = "images/"
 GRAINS = "grains/"
@@ -41,48 +45,35 @@ def read_image_records(store: Store, folder: str) -> pl.DataFrame:
     """All image records below a folder, in key order of their files.
 
     Raises:
-        StorageError: The folder changes faster than it can be read (heals), or a file is damaged.
+        StorageError: The folder changes faster than it can be read, or a file is damaged.
     """
-    with tempfile.TemporaryDirectory(prefix="pollen-records-") as scratch:
-        files = fetch_records(store, folder + IMAGES, Path(scratch))
+
+    def read(files: list[tuple[str, Path]]) -> pl.DataFrame:
         return pl.concat([empty_records(), *(_read(path, key) for key, path in files)])
 
+    return with_records(store, folder + IMAGES, read)
 
-def write_grain_table(store: Store, folder: str, chosen: pl.DataFrame, target: Path) -> None:
-    """Write ``particle_measurements.csv`` from all grain records below a folder.
 
-    Args:
-        store: Where the records are.
-        folder: Folder of one model and one set of settings.
-        chosen: The image records that count.
-        target: Where to write.
+def with_records(store: Store, folder: str, use: Callable[[list[tuple[str, Path]]], R]) -> R:
+    """Bring all record files below a folder to this machine and use them: key and path, in key order.
+
+    Another run may merge files meanwhile; then the folder is listed anew and ``use`` called again.
 
     Raises:
-        StorageError: The folder changes faster than it can be read (heals), or a file is damaged.
+        StorageError: The folder changes faster than it can be read, or a file is damaged.
     """
-    with tempfile.TemporaryDirectory(prefix="pollen-grains-") as scratch:
-        files = fetch_records(store, folder + GRAINS, Path(scratch))
-        try:
-            write_measurements([path for _, path in files], chosen, target)
-        except FileNotFoundError as error:
-            raise _merged_meanwhile(folder + GRAINS) from error
-        except pl.exceptions.PolarsError as error:
-            raise StorageError(
-                f"a record file in {store.address}/{folder}{GRAINS} is damaged ({error}): delete {folder}, and the "
-                "next run counts its pictures again"
-            ) from error
-
-
-def fetch_records(store: Store, folder: str, scratch: Path) -> list[tuple[str, Path]]:
-    """Bring all record files below a folder to this machine: key and path, in key order."""
     for _ in range(LISTING_TRIES):
         entries = sorted(_record_files(store, folder), key=lambda entry: entry.key)
-        try:
-            with ThreadPoolExecutor(READ_THREADS) as pool:
-                paths = list(pool.map(lambda entry: store.fetch(entry.key, scratch), entries))
-        except NotFoundError:
-            continue
-        return [(entry.key, path) for entry, path in zip(entries, paths, strict=True)]
+        with tempfile.TemporaryDirectory(prefix="pollen-records-") as scratch:
+            try:
+                with Pool(READ_THREADS) as pool:
+                    fetches = [
+                        pool.submit(store.fetch, each.key, Path(scratch)) for each in entries
+                    ]
+                paths = [fetch.result() for fetch in fetches]
+                return use([(entry.key, path) for entry, path in zip(entries, paths, strict=True)])
+            except (NotFoundError, FileNotFoundError):
+                continue
     raise StorageError(
         f"the records in {store.address}/{folder} change faster than they can be read: "
         "are several runs under way?",

@@ -12,7 +12,7 @@ from prefect.runtime import deployment
 
 import pollen.bundled
 from pollen.layout import PROMOTIONS, card_key, promotion_number, weights_key
-from pollen.model_card import CARD_NAME, ModelCard, ModelError, check_weights
+from pollen.model_card import CARD_NAME, ModelCard, ModelError, check_weights, sha256_of
 from tasks.faults import NotFoundError, PollenError
 from tasks.stage import logger, stage
 from tasks.storage import Location, Store, open_store
@@ -113,7 +113,7 @@ def _published(store: Store, version: str, promised_sha256: str | None = None) -
         )
     kept = cache_folder() / "models" / card.sha256 / "best.pt"
     try:
-        if not kept.is_file():
+        if not kept.is_file() or sha256_of(kept) != card.sha256:
             _fetch_weights(store, version, card, kept)
     except OSError as error:
         raise PollenError(

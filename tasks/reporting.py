@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
 import polars as pl
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -15,23 +16,33 @@ from pollen.detector import Profile
 from pollen.frames import SUFFIXES
 from pollen.layout import (
     COUNTS_TABLE,
-    GRAINS_POSTPONED,
     GRAINS_TABLE,
     REPORT,
     SAMPLES_TABLE,
+    TABLES_PENDING,
     annotated_key,
-    records_folder,
 )
 from pollen.measurement import SCALE_FLAG
 from pollen.report import ReportData, Thumbnail, markdown_summary, render_report
-from pollen.results import count_rows, counts_csv, csv_text, speaking_records
+from pollen.results import (
+    INPUTS,
+    count_rows,
+    counts_csv,
+    csv_text,
+    empty_records,
+    speaking_records,
+    write_measurements,
+)
 from pollen.samples import summarise_samples
 from pollen.settings import DetectSettings
 from pollen.tables import Status
-from tasks.faults import NotFoundError
-from tasks.records import read_image_records, write_grain_table
+from tasks.faults import NotFoundError, StorageError
+from tasks.planning import list_inputs
+from tasks.progress import best_effort
+from tasks.records import GRAINS, read_image_records, with_records
 from tasks.stage import logger, stage
-from tasks.storage import Location, Store, open_store
+from tasks.storage import Store, open_store
+from tasks.work import Work
 
 #: Annotated pictures shown in the report, and their longer side.
 THUMBNAILS = 6
@@ -68,6 +79,12 @@ class Summary:
     rows: pl.DataFrame
     counted_now: int
     output: str
+
+    @classmethod
+    def of_nothing(cls, output: str) -> Self:
+        """There are no pictures; tables of earlier runs are left as they are."""
+        inputs = pl.DataFrame(schema=INPUTS)
+        return cls(count_rows(inputs, speaking_records(inputs, empty_records())), 0, output)
 
     @property
     def present(self) -> pl.DataFrame:
@@ -111,6 +128,9 @@ class Summary:
         parts = [self.sentence]
         if not self.failed.is_empty():
             parts.append(f"{self.failed.height} failed")
+        gone = self.rows.height - self.present.height
+        if gone:
+            parts.append(f"{gone} counted earlier are no longer there")
         if self.off_scale:
             parts.append(f"{self.off_scale} with grains of another size than the model knows")
         return "; ".join(parts)
@@ -121,34 +141,36 @@ class Summary:
         viability = (
             f"{self.viability:.1%} viable" if self.viability is not None else "viability unknown"
         )
-        return f"{self.present.height} images, {self.grains} grains, {viability}"
+        images = "1 image" if self.present.height == 1 else f"{self.present.height} images"
+        return f"{images}, {self.grains} grains, {viability}"
 
 
 @stage("summarise")
-def summarise(
-    output: Location,
-    inputs: pl.DataFrame,
-    profile: Profile,
-    settings: DetectSettings,
-    counted_now: int,
-) -> Summary:
+def summarise(work: Work, planned: pl.DataFrame, counted_now: int) -> Summary:
     """Write the tables and the report from the records; unchanged ones are left alone.
 
-    The counts table is written last: while it is the old one, the next run makes all again.
+    Inputs are listed anew: a long run must not take those for deleted that came while it worked.
+
+    Args:
+        work: Where everything is, and how it was counted.
+        planned: The inputs of the plan; they have a row even where the run did not get to them.
+        counted_now: How many inputs this run counted.
     """
-    store = open_store(output)
-    records = records_folder(profile.model_version, profile.fingerprint)
+    store = open_store(work.output)
     for _ in range(ROUNDS):
-        before = _files(store, records)
-        chosen = speaking_records(inputs, read_image_records(store, records))
-        summary = Summary(count_rows(inputs, chosen), counted_now, store.address)
-        if summary.rows.is_empty():  # neither a picture nor the memory of one: nothing to write
-            return summary
-        data = _report_data(store, summary, chosen, profile, settings)
-        _write_tables(store, records, chosen, data)
-        if _files(store, records) == before:
+        before = _files(store, work.records)
+        records = read_image_records(store, work.records)
+        inputs = list_inputs(work.source, work.output)
+        chosen = speaking_records(inputs, records)
+        known = pl.concat([planned.select("key"), records.select("key")]).unique()
+        rows = count_rows(inputs.join(known, on="key", how="semi"), chosen)
+        summary = Summary(rows, counted_now, store.address)
+        data = _report_data(store, summary, chosen, work.profile, work.settings)
+        _write_tables(store, work.records, chosen, data)
+        if _files(store, work.records) == before:
             break
-    _publish_artifacts(data, summary)
+    with best_effort("the result"):
+        _publish_artifacts(data, summary)
     return summary
 
 
@@ -179,45 +201,62 @@ def _report_data(
 
 
 def _write_tables(store: Store, records: str, chosen: pl.DataFrame, data: ReportData) -> None:
-    """Grains, samples, report, counts: in this order."""
+    """Write grains, samples, report and counts, unless all of them are up to date.
+
+    A marker stands as long as they may be of different states, so that a run that is killed in
+    between, or that leaves the table of grains for later, is noticed by the next one.
+    """
     counts, samples = counts_csv(data.counts), csv_text(data.samples).encode()
+    postponed = (data.grains_as_of or "").encode()
     if (
-        _is(store, COUNTS_TABLE, counts)
-        and _is(store, SAMPLES_TABLE, samples)
+        _content(store, COUNTS_TABLE) == counts
+        and _content(store, SAMPLES_TABLE) == samples
+        and (_content(store, TABLES_PENDING) or b"") == postponed
         and store.exists(REPORT)
-        and (data.grains_as_of or _grains_are_written(store))
+        and (postponed or store.exists(GRAINS_TABLE))
     ):
         return
-    if data.grains_as_of:
+    store.write(
+        TABLES_PENDING, b"a run is writing the tables, or was killed doing so", "text/plain"
+    )
+    if postponed:
         logger().warning("%s: %s", GRAINS_TABLE, data.grains_as_of)
-        store.write(GRAINS_POSTPONED, data.grains_as_of.encode(), "text/plain; charset=utf-8")
     else:
         _write_grains(store, records, chosen)
-        store.delete([GRAINS_POSTPONED])
     store.write(SAMPLES_TABLE, samples, "text/csv")
     page = render_report(replace(data, thumbnails=_least_certain(store, chosen)))
     store.write(REPORT, page.encode(), "text/html; charset=utf-8")
     store.write(COUNTS_TABLE, counts, "text/csv")
+    if postponed:
+        store.write(TABLES_PENDING, postponed, "text/plain; charset=utf-8")
+    else:
+        _forget_pending(store)
 
 
-def _is(store: Store, key: str, data: bytes) -> bool:
-    """Whether an object already holds ``data``."""
+def _forget_pending(store: Store) -> None:
+    """Take the marker away; without the right to delete, every run writes the tables."""
     try:
-        return store.read(key) == data
+        store.delete([TABLES_PENDING])
+    except StorageError as error:
+        logger().warning("%s can't be deleted: %s", TABLES_PENDING, error)
+
+
+def _content(store: Store, key: str) -> bytes | None:
+    """What an object holds, ``None`` where it is not there."""
+    try:
+        return store.read(key)
     except NotFoundError:
-        return False
-
-
-def _grains_are_written(store: Store) -> bool:
-    """Whether the table of grains is there and none of its rows was postponed since."""
-    return store.exists(GRAINS_TABLE) and not store.exists(GRAINS_POSTPONED)
+        return None
 
 
 def _write_grains(store: Store, records: str, chosen: pl.DataFrame) -> None:
-    with tempfile.TemporaryDirectory(prefix="pollen-table-") as scratch:
-        table = Path(scratch) / "table.csv"
-        write_grain_table(store, records, chosen, table)
-        store.write_file(GRAINS_TABLE, table, "text/csv")
+    def write(files: list[tuple[str, Path]]) -> None:
+        with tempfile.TemporaryDirectory(prefix="pollen-grains-") as scratch:
+            table = Path(scratch) / "table.csv"
+            write_measurements([path for _, path in files], chosen, table)
+            store.write_file(GRAINS_TABLE, table, "text/csv")
+
+    with_records(store, records + GRAINS, write)
 
 
 def _least_certain(store: Store, chosen: pl.DataFrame) -> tuple[Thumbnail, ...]:
@@ -230,10 +269,12 @@ def _least_certain(store: Store, chosen: pl.DataFrame) -> tuple[Thumbnail, ...]:
     pictures = []
     for filename, confidence in doubtful.select("filename", "mean_confidence").iter_rows():
         try:
-            encoded = store.read(annotated_key(filename))
-        except NotFoundError:  # drawing was switched off
+            pixels = decode_jpeg(store.read(annotated_key(filename)))
+        except (
+            NotFoundError,
+            ValueError,
+        ):  # drawing was switched off, or somebody touched the file
             continue
-        pixels = decode_jpeg(encoded)
         note = f"mean confidence {confidence:.2f}"
         pictures.append(Thumbnail(filename, thumbnail(pixels, THUMBNAIL_PX), note))
     return tuple(pictures)

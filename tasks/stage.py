@@ -6,11 +6,12 @@ after a growing, jittered wait.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import as_completed as threads_completed
 from contextvars import copy_context
 from functools import partial
+from itertools import islice
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from prefect import Task, get_run_logger
@@ -108,31 +109,44 @@ class Stage(Generic[P, R]):
             return self._alone(*args, **kwargs)
         return self.task(*args, **kwargs)
 
-    def each(self, calls: Sequence[dict[str, Any]]) -> Iterator[R | Exception]:
+    def each(self, calls: Iterable[dict[str, Any]]) -> Iterator[R | Exception]:
         """Run the stage once per entry of keyword arguments, two at a time.
+
+        Calls are begun only as earlier ones end; those not begun are dropped when the caller stops.
 
         Yields:
             Results in the order of completion; the exception where a call failed for good, so
             that one failure does not stop the others.
         """
-        if FlowRunContext.get() is None:
-            yield from self._each_alone(calls)
-            return
-        for future in as_completed([self.task.submit(**call) for call in calls]):
-            result: R | Exception = future.result(raise_on_failure=False)
-            yield result
-
-    def _each_alone(self, calls: Sequence[dict[str, Any]]) -> Iterator[R | Exception]:
-        """The calls in threads, without Prefect; those not begun are dropped when the caller stops."""
-        pool = Pool(BATCHES_AT_ONCE, thread_name_prefix="batch")
+        alone = Pool(BATCHES_AT_ONCE, thread_name_prefix="batch")
+        in_flow = FlowRunContext.get() is not None
+        waiting = iter(calls)
+        under_way: list[Any] = []
         try:
-            for done in threads_completed([pool.submit(self._alone, **call) for call in calls]):
-                error = done.exception()
-                if error is not None and not isinstance(error, Exception):
-                    raise error
-                yield error or done.result()
+            while True:
+                for call in islice(waiting, BATCHES_AT_ONCE + 1 - len(under_way)):
+                    submit = self.task.submit if in_flow else partial(alone.submit, self._alone)
+                    under_way.append(submit(**call))
+                if not under_way:
+                    return
+                done = next(as_completed(under_way) if in_flow else threads_completed(under_way))
+                under_way.remove(done)
+                yield _result(done)
+        except KeyboardInterrupt:
+            logger().warning("stopping behind the batches under way; Ctrl-C again stops at once")
+            raise
         finally:
-            pool.shutdown(cancel_futures=True)
+            alone.shutdown(cancel_futures=True)
+
+
+def _result(future: Any) -> Any:  # noqa: ANN401  (one of Prefect's futures, or a thread's)
+    """What a call returned, or the exception it failed with."""
+    if isinstance(future, Future):
+        error = future.exception()
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        return error or future.result()
+    return future.result(raise_on_failure=False)
 
 
 def stage(run_name: str) -> Callable[[Callable[P, R]], Stage[P, R]]:

@@ -3,12 +3,14 @@
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+import httpx
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ConnectTimeoutError
 from prefect_aws import AwsClientParameters, AwsCredentials, MinIOCredentials, S3Bucket
@@ -84,9 +86,13 @@ class Location(BaseModel):
         """Read a folder's path or ``s3://bucket/prefix``; with ``block`` its credentials are used.
 
         Raises:
-            PollenError: An ``s3://`` address without a bucket.
+            PollenError: An ``s3://`` address without a bucket, or an address of another kind.
         """
         if not text.startswith("s3://"):
+            if "://" in text:
+                raise PollenError(
+                    f"'{text}' is no place to use: expected a folder or s3://bucket/prefix"
+                )
             return cls(folder=Path(text).expanduser())
         bucket, _, prefix = text.removeprefix("s3://").partition("/")
         if not bucket:
@@ -118,6 +124,10 @@ class Store(Protocol):
 
     def exists(self, key: str) -> bool:
         """Whether there is an object."""
+        ...
+
+    def version(self, key: str) -> str:
+        """What tells the present version of an object from others, as in its :class:`Entry`."""
         ...
 
     def read(self, key: str) -> bytes:
@@ -179,15 +189,22 @@ class FolderStore:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 path = Path(folder, name)
-                if name.startswith(".") or not path.is_file():
+                try:
+                    facts = path.stat()
+                except FileNotFoundError:  # gone since it was listed
                     continue
-                facts = path.stat()
+                if name.startswith(".") or not stat.S_ISREG(facts.st_mode):
+                    continue
                 key = _as_text(path.relative_to(self.root).as_posix())
-                yield Entry(key, facts.st_size, f"{facts.st_size}-{facts.st_mtime_ns}")
+                yield Entry(key, facts.st_size, _file_version(facts))
 
     def exists(self, key: str) -> bool:
         """See :class:`Store`."""
         return self.path(key).is_file()
+
+    def version(self, key: str) -> str:
+        """See :class:`Store`."""
+        return _file_version(self.fetch(key, self.root).stat())
 
     def read(self, key: str) -> bytes:
         """See :class:`Store`."""
@@ -265,6 +282,11 @@ class _Unfinished:
         return StorageError(f"{self.final} can't be written ({error.strerror}): {remedy}")
 
 
+def _file_version(facts: os.stat_result) -> str:
+    """Size and time of change: reading every file at every run would take too long."""
+    return f"{facts.st_size}-{facts.st_mtime_ns}"
+
+
 def _as_text(name: str) -> str:
     r"""A file name that can be written down: bytes that are no UTF-8 (old archives) as ``\xNN``."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -315,6 +337,11 @@ class BucketStore:
         except NotFoundError:
             return False
         return True
+
+    def version(self, key: str) -> str:
+        """See :class:`Store`."""
+        with explained(self.place(key)):
+            return self.client.head_object(Bucket=self.bucket, Key=self.key(key))["ETag"].strip('"')
 
     def read(self, key: str) -> bytes:
         """See :class:`Store`."""
@@ -405,6 +432,12 @@ def _load_block(name: str) -> S3Bucket:
         raise PollenError(
             f"there is no S3Bucket block named '{name}' on the Prefect server: create it in the Prefect UI "
             "under Blocks, or check the name"
+        ) from error
+    except httpx.HTTPError as error:
+        raise PollenError(
+            f"block '{name}' can't be loaded from the Prefect server ({error}): check PREFECT_API_URL "
+            "and that the server runs",
+            heals=True,
         ) from error
     assert isinstance(block, S3Bucket)
     return block

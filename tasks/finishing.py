@@ -1,0 +1,148 @@
+"""What happens to a frame behind the model: rules, drawing, writing, rows."""
+
+import threading
+import time
+from dataclasses import dataclass
+
+import polars as pl
+
+from pollen.annotate import annotate, encode_jpeg
+from pollen.canvas import fitted_scale, whole_picture
+from pollen.counting import CountedFrame, count_frame
+from pollen.detector import Detector
+from pollen.grains import Grains
+from pollen.layout import annotated_key
+from pollen.legend import Caption
+from pollen.measurement import Origin, Row, counted_row, failed_row, grain_rows, scale_flags
+from pollen.settings import EdgeRule, OverlapRule
+from pollen.tables import GRAIN_RECORD
+from pollen.tiling import TileGrid
+from tasks.faults import PollenError, UnusableNameError, trouble
+from tasks.progress import Progress
+from tasks.reading import Input, OpenFrame, Reader
+from tasks.stage import healing, logger
+from tasks.storage import open_store
+from tasks.work import Work
+
+#: Failed pictures of a batch that are logged one by one; all are in the table.
+FAILURES_LOGGED = 20
+#: Drawing holds some copies of a picture beside the memory budget: only so many at once.
+DRAWN_AT_ONCE = 2
+_drawing = threading.Semaphore(DRAWN_AT_ONCE)
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """The record rows of one frame."""
+
+    image: Row
+    grains: pl.DataFrame
+
+
+class Finisher:
+    """Finishes the frames of one attempt at a batch; called from several threads."""
+
+    def __init__(
+        self, attempt: str, work: Work, detector: Detector, reader: Reader, progress: Progress
+    ) -> None:
+        self._attempt = attempt
+        self._work = work
+        self._detector = detector
+        self._reader = reader
+        self._progress = progress
+        self._write = healing(open_store(work.output).write)
+        self._committed_ms = time.time_ns() // 1_000_000
+        self._failures = 0
+
+    def grid(self, frame: OpenFrame) -> TileGrid:
+        """How to cut a frame."""
+        return self._detector.grid(self._pixel_size_um(frame))
+
+    def unreadable(self, opened: Input) -> FrameResult:
+        """The row of an input that could not even be opened."""
+        self._reader.close(opened)
+        return self._failed(opened, opened.item.key, opened.reason, transient=opened.transient)
+
+    def finish(self, frame: OpenFrame, found: Grains | Exception) -> FrameResult:
+        """Count, draw and record one frame, and give back what it held.
+
+        Raises:
+            PollenError: The store fails: the batch is to be repeated, not the picture blamed.
+        """
+        try:
+            if isinstance(found, Exception):
+                return self._troubled(frame, found)
+            counted = self._apply_rules(frame, found)
+            if self._work.settings.annotate:
+                self._draw(frame, counted)
+            return self._record(frame, counted)
+        except Exception as error:
+            if isinstance(error, PollenError) and not isinstance(error, UnusableNameError):
+                raise
+            return self._troubled(frame, error)
+        finally:
+            self._reader.frame_done(frame)
+
+    def _pixel_size_um(self, frame: OpenFrame) -> float | None:
+        """The file's own pixel size, else the one a person stated."""
+        return frame.frame.pixel_size_um or self._work.settings.pixel_size_um
+
+    def _apply_rules(self, frame: OpenFrame, found: Grains) -> CountedFrame:
+        profile = self._work.profile
+        return count_frame(
+            found,
+            (frame.width_px, frame.height_px),
+            EdgeRule(profile.edge_rule),
+            OverlapRule(profile.overlap_rule),
+            profile.overlap_fraction,
+        )
+
+    def _draw(self, frame: OpenFrame, counted: CountedFrame) -> None:
+        """Write the annotated picture."""
+        profile = self._work.profile
+        most = self._work.settings.annotated_max_megapixels
+        scale = fitted_scale(frame.width_px, frame.height_px, most)
+        caption = Caption(
+            filename=frame.frame.name,
+            model_version=profile.model_version,
+            edge_rule=EdgeRule(profile.edge_rule),
+            pixel_size_um=self._pixel_size_um(frame),
+        )
+        with _drawing:
+            picture = annotate(whole_picture(frame, scale), counted, caption, scale=scale)
+            encoded = encode_jpeg(picture)
+        self._write(annotated_key(frame.frame.name), encoded, "image/jpeg")
+
+    def _record(self, frame: OpenFrame, counted: CountedFrame) -> FrameResult:
+        origin = self._origin(frame.owner)
+        pixel_size_um = self._pixel_size_um(frame)
+        card = self._work.model.card
+        ratio = self.grid(frame).scale / card.working_scale
+        image = counted_row(
+            origin,
+            frame.frame.name,
+            counted,
+            size_px=(frame.width_px, frame.height_px),
+            pixel_size_um=pixel_size_um,
+            flags=(*frame.frame.notes, *scale_flags(counted, card, ratio)),
+            committed_ms=self._committed_ms,
+        )
+        self._progress.counted(frame.frame.name, failed=False)
+        return FrameResult(image, grain_rows(origin, frame.frame.name, counted, pixel_size_um))
+
+    def _troubled(self, frame: OpenFrame, error: Exception) -> FrameResult:
+        reason, transient = trouble(error)
+        return self._failed(frame.owner, frame.frame.name, reason, transient=transient)
+
+    def _failed(self, opened: Input, filename: str, reason: str, *, transient: bool) -> FrameResult:
+        self._progress.counted(filename, failed=True)
+        self._failures += 1
+        if self._failures <= FAILURES_LOGGED:
+            logger().warning("%s failed: %s", filename, reason)
+        row = failed_row(
+            self._origin(opened), filename, reason, self._committed_ms, transient=transient
+        )
+        return FrameResult(row, pl.DataFrame(schema=GRAIN_RECORD))
+
+    def _origin(self, opened: Input) -> Origin:
+        return Origin(opened.item, opened.sha256, self._attempt, self._work.profile)

@@ -1,0 +1,29 @@
+"""What all batches of a run have in common."""
+
+from dataclasses import dataclass
+
+from pollen.detector import Profile
+from pollen.settings import DetectSettings
+from tasks.registry import Model
+from tasks.storage import Location
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where pictures come from, where results go, and how they are counted.
+
+    Attributes:
+        source: Where the pictures are.
+        output: The root below which results go.
+        model: The model, on this machine.
+        profile: Everything that decides the numbers.
+        settings: The rest: threads, drawing, sizes.
+        records: Folder of the records of this model and profile, below ``output``.
+    """
+
+    source: Location
+    output: Location
+    model: Model
+    profile: Profile
+    settings: DetectSettings
+    records: str
