@@ -45,15 +45,13 @@ def count_pictures(
     records = records_folder(profile.model_version, profile.fingerprint)
     todo = plan(source, output, records, settings.batch_images)
     progress.planned(todo.waiting, todo.inputs.height)
-    if todo.inputs.is_empty():
-        return Summary.of_nothing(output.address)
     work = Work(source, output, chosen, profile, settings, records)
     failures: list[Exception] = []
     if todo.batches:
         progress.say("preparing the model")
         load_model(chosen, profile)
         failures = _count_batches(todo.batches, work)
-    progress.say("writing tables")
+        progress.say("writing tables")
     summary = summarise(work, todo.inputs, todo.waiting)
     if todo.batches:
         _compact(work)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from pollen.results import empty_records
+from pollen.results import empty_records, write_measurements
 from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
 from tasks.faults import NotFoundError, StorageError
 from tasks.stage import Pool
@@ -45,7 +45,7 @@ def read_image_records(store: Store, folder: str) -> pl.DataFrame:
     """All image records below a folder, in key order of their files.
 
     Raises:
-        StorageError: The folder changes faster than it can be read, or a file is damaged.
+        StorageError: The folder changes faster than it can be read (heals), or a file is damaged.
     """
 
     def read(files: list[tuple[str, Path]]) -> pl.DataFrame:
@@ -54,13 +54,38 @@ def read_image_records(store: Store, folder: str) -> pl.DataFrame:
     return with_records(store, folder + IMAGES, read)
 
 
+def write_grain_table(store: Store, folder: str, chosen: pl.DataFrame, target: Path) -> None:
+    """Write ``particle_measurements.csv`` from all grain records below a folder.
+
+    Args:
+        store: Where the records are.
+        folder: Folder of one model and one set of settings.
+        chosen: The image records that count.
+        target: Where to write.
+
+    Raises:
+        StorageError: The folder changes faster than it can be read (heals), or a file is damaged.
+    """
+
+    def write(files: list[tuple[str, Path]]) -> None:
+        write_measurements([path for _, path in files], chosen, target)
+
+    try:
+        with_records(store, folder + GRAINS, write)
+    except pl.exceptions.PolarsError as error:
+        raise StorageError(
+            f"a record file in {store.address}/{folder}{GRAINS} is damaged ({error}): delete {folder}, and the "
+            "next run counts its pictures again"
+        ) from error
+
+
 def with_records(store: Store, folder: str, use: Callable[[list[tuple[str, Path]]], R]) -> R:
     """Bring all record files below a folder to this machine and use them: key and path, in key order.
 
     Another run may merge files meanwhile; then the folder is listed anew and ``use`` called again.
 
     Raises:
-        StorageError: The folder changes faster than it can be read, or a file is damaged.
+        StorageError: The folder changes faster than it can be read (heals).
     """
     for _ in range(LISTING_TRIES):
         entries = sorted(_record_files(store, folder), key=lambda entry: entry.key)

@@ -4,7 +4,6 @@ import tempfile
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
 
 import polars as pl
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -25,13 +24,10 @@ from pollen.layout import (
 from pollen.measurement import SCALE_FLAG
 from pollen.report import ReportData, Thumbnail, markdown_summary, render_report
 from pollen.results import (
-    INPUTS,
     count_rows,
     counts_csv,
     csv_text,
-    empty_records,
     speaking_records,
-    write_measurements,
 )
 from pollen.samples import summarise_samples
 from pollen.settings import DetectSettings
@@ -39,7 +35,7 @@ from pollen.tables import Status
 from tasks.faults import NotFoundError, StorageError
 from tasks.planning import list_inputs
 from tasks.progress import best_effort
-from tasks.records import GRAINS, read_image_records, with_records
+from tasks.records import read_image_records, write_grain_table
 from tasks.stage import logger, stage
 from tasks.storage import Store, open_store
 from tasks.work import Work
@@ -79,12 +75,6 @@ class Summary:
     rows: pl.DataFrame
     counted_now: int
     output: str
-
-    @classmethod
-    def of_nothing(cls, output: str) -> Self:
-        """There are no pictures; tables of earlier runs are left as they are."""
-        inputs = pl.DataFrame(schema=INPUTS)
-        return cls(count_rows(inputs, speaking_records(inputs, empty_records())), 0, output)
 
     @property
     def present(self) -> pl.DataFrame:
@@ -165,6 +155,8 @@ def summarise(work: Work, planned: pl.DataFrame, counted_now: int) -> Summary:
         known = pl.concat([planned.select("key"), records.select("key")]).unique()
         rows = count_rows(inputs.join(known, on="key", how="semi"), chosen)
         summary = Summary(rows, counted_now, store.address)
+        if rows.is_empty():  # neither a picture nor the memory of one: nothing to write
+            return summary
         data = _report_data(store, summary, chosen, work.profile, work.settings)
         _write_tables(store, work.records, chosen, data)
         if _files(store, work.records) == before:
@@ -250,13 +242,10 @@ def _content(store: Store, key: str) -> bytes | None:
 
 
 def _write_grains(store: Store, records: str, chosen: pl.DataFrame) -> None:
-    def write(files: list[tuple[str, Path]]) -> None:
-        with tempfile.TemporaryDirectory(prefix="pollen-grains-") as scratch:
-            table = Path(scratch) / "table.csv"
-            write_measurements([path for _, path in files], chosen, table)
-            store.write_file(GRAINS_TABLE, table, "text/csv")
-
-    with_records(store, records + GRAINS, write)
+    with tempfile.TemporaryDirectory(prefix="pollen-table-") as scratch:
+        table = Path(scratch) / "table.csv"
+        write_grain_table(store, records, chosen, table)
+        store.write_file(GRAINS_TABLE, table, "text/csv")
 
 
 def _least_certain(store: Store, chosen: pl.DataFrame) -> tuple[Thumbnail, ...]:

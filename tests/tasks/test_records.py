@@ -14,7 +14,6 @@ from tasks.records import (
     GRAINS,
     IMAGES,
     compact,
-    fetch_records,
     read_image_records,
     write_grain_table,
     write_records,
@@ -227,5 +226,5 @@ def test_a_folder_that_never_rests_is_told(
 
     monkeypatch.setattr(FolderStore, "list", always_stale)
     with pytest.raises(StorageError, match="are several runs under way") as error:
-        fetch_records(store, FOLDER + IMAGES, tmp_path)
+        read_image_records(store, FOLDER)
     assert error.value.heals

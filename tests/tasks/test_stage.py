@@ -31,7 +31,7 @@ from pollen.results import INPUTS
 from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks import detection, storage
-from tasks.detection import BatchResult, Work, detect_batch, load_model
+from tasks.detection import BatchResult, detect_batch, load_model
 from tasks.faults import PollenError, StorageError
 from tasks.planning import check_access, compact_records, plan
 from tasks.progress import Silent
@@ -40,6 +40,7 @@ from tasks.registry import Model, cache_folder, resolve_model
 from tasks.reporting import summarise
 from tasks.stage import RETRIES, Stage
 from tasks.storage import open_store
+from tasks.work import Work
 from tests.support.pictures import picture
 from tests.support.runs import MODEL, bucket_folder, settings, upload
 from tests.support.wire import Wire, tapped
@@ -123,7 +124,7 @@ def many_records(server: EmbeddedS3, prefix: str) -> tuple[Any, ...]:
 
 
 def one_record(server: EmbeddedS3, prefix: str) -> tuple[Any, ...]:
-    profile, _ = profile_and_model()
+    profile, model = profile_and_model()
     write_records(
         open_store(bucket_folder(prefix)),
         records_of(profile),
@@ -131,8 +132,10 @@ def one_record(server: EmbeddedS3, prefix: str) -> tuple[Any, ...]:
         image_row("a.png", profile),
         pl.DataFrame(schema=GRAIN_RECORD),
     )
-    inputs = pl.DataFrame([("a.png", "1", 9)], schema=INPUTS, orient="row")
-    return bucket_folder(prefix), inputs, profile, settings(), 1
+    upload(server, f"{prefix}/in", {"a.png": b"not read here"})
+    source, output = bucket_folder(f"{prefix}/in"), bucket_folder(prefix)
+    work = Work(source, output, model, profile, settings(), records_of(profile))
+    return work, pl.DataFrame([("a.png", "1", 9)], schema=INPUTS, orient="row"), 1
 
 
 CASES = {
