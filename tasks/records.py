@@ -145,16 +145,14 @@ def _merge(store: Store, folder: str, entries: list[Entry]) -> int:
     with tempfile.TemporaryDirectory(prefix="pollen-merge-") as scratch:
         try:
             paths = [store.fetch(entry.key, Path(scratch)) for entry in entries]
-            data = _parquet(
-                pl.concat(
-                    [_read(path, entry.key) for path, entry in zip(paths, entries, strict=True)]
-                )
-            )
+            parts = [_read(path, entry.key) for path, entry in zip(paths, entries, strict=True)]
         except NotFoundError:  # another run merges them
             return 0
-    name = hashlib.sha256(data).hexdigest()[:16]
-    store.write(f"{folder}merged-{name}.parquet", data)
-    store.delete(entry.key for entry in entries)
+    data = _parquet(pl.concat(parts))
+    merged = f"{folder}merged-{hashlib.sha256(data).hexdigest()[:16]}.parquet"
+    store.write(merged, data)
+    # Files without rows make a merged file the same again: it must not go with its parts.
+    store.delete(entry.key for entry in entries if entry.key != merged)
     return len(entries) - 1
 
 

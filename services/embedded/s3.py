@@ -30,7 +30,8 @@ _MISSING = (
 class EmbeddedS3(EmbeddedServer):
     """A real S3 server (SeaweedFS ``weed mini``) on loopback, with keys of its own.
 
-    Every instance makes new random keys, so a program that finds the port can't read the data.
+    Every instance makes new random keys, without which its S3 port gives nothing. Other ports of
+    SeaweedFS answer any program on this machine: it is for demos and tests, not for data to hide.
     The secret travels in the server's environment, never on a command line.
 
     Args:
