@@ -148,6 +148,26 @@ def undisturbed_few(tmp_path: Path) -> dict[str, bytes]:
     return tables(tmp_path / "undisturbed few")
 
 
+def test_an_addition_killed_among_the_tables_ends_as_if_undisturbed(
+    source: Path, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    put(tmp_path / "before", *PICTURES[:-1])
+    for name in PICTURES[:-1]:  # the same objects, as the listing tells them
+        facts = (source / name).stat()
+        os.utime(tmp_path / "before" / name, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    moments = {
+        name: ("write", name, 1)
+        for name in ("measurements.csv", "viability.csv", "report.html", "counts.csv")
+    }
+    for name in moments:
+        count(tmp_path / "before", tmp_path / name)
+    codes = killed([(str(source), str(tmp_path / name), moments[name]) for name in moments])
+    assert codes == [-signal.SIGKILL] * len(moments)
+    for name in moments:
+        count(source, tmp_path / name)
+        assert tables(tmp_path / name) == undisturbed, name
+
+
 def test_a_bucket_run_killed_anywhere_ends_as_if_undisturbed(
     s3_server: EmbeddedS3, undisturbed_few: dict[str, bytes]
 ) -> None:
