@@ -40,8 +40,11 @@ class Batch:
 
 
 def is_hidden(key: str) -> bool:
-    """Whether a key is hidden as file managers understand it, such as macOS's ``._a.jpg``."""
-    return any(part.startswith(".") for part in key.split("/"))
+    """Whether a key is hidden as file managers understand it, such as macOS's ``._a.jpg``.
+
+    Parts that mean a folder (``..``) hide nothing: such a key gets its row, if only a failed one.
+    """
+    return any(part.startswith(".") and part.strip(".") for part in key.split("/"))
 
 
 def cut_batches(waiting: pl.DataFrame, batch_images: int) -> list[Batch]:
