@@ -34,7 +34,7 @@ MARKER = "made-by-pollen-demo.txt"
 def run_demo(output: Path) -> int:
     """Run the demo and leave its results in ``output``; returns the exit code."""
     set_up_logging(verbose=False)
-    if output.exists() and not (output / MARKER).is_file() and any(output.iterdir()):
+    if not _is_free(output):
         say_error(f"{output} is not empty and no demo made it: name a new folder with --output")
         return COULD_NOT_RUN
     try:
@@ -52,6 +52,13 @@ def run_demo(output: Path) -> int:
         soft_wrap=True,
     )
     return code
+
+
+def _is_free(output: Path) -> bool:
+    """Whether the results may go there: nothing is, or what an earlier demo left."""
+    if not output.exists():
+        return True
+    return output.is_dir() and ((output / MARKER).is_file() or not any(output.iterdir()))
 
 
 def _count_samples(servers: ExitStack) -> Summary:
