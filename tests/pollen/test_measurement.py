@@ -1,0 +1,109 @@
+"""Record rows: rounded, complete, and empty where nothing is known."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pollen import __version__
+from pollen.counting import CountedFrame, count_frame
+from pollen.detector import Profile
+from pollen.measurement import (
+    SCALE_FLAG,
+    SCALE_GRAINS,
+    Origin,
+    counted_row,
+    failed_row,
+    grain_rows,
+    scale_flags,
+)
+from pollen.model_card import ModelCard
+from pollen.planning import Item
+from pollen.settings import DetectSettings, EdgeRule, OverlapRule
+from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
+from tests.pollen.grain_making import discs
+
+CARD = ModelCard(version="v1", sha256="0" * 64, grain_diameter_px=50)
+PROFILE = Profile.resolve(CARD, DetectSettings(device="cpu"))
+ORIGIN = Origin(Item("a.jpg", "etag", 9), "f" * 64, "batch", PROFILE)
+SIZE = (400, 300)
+
+
+def counted(centres: list[tuple[float, float]], diameter: float = 40) -> CountedFrame:
+    classes = [number % 2 for number in range(len(centres))]
+    grains = discs(centres, diameter, classes=classes)
+    return count_frame(grains, SIZE, EdgeRule.FRAME, OverlapRule.COUNT, 0.1)
+
+
+def row(frame: CountedFrame, **values: object) -> dict[str, object]:
+    made = counted_row(
+        ORIGIN, "a.jpg", frame, size_px=SIZE, pixel_size_um=None, flags=(), committed_ms=7
+    )
+    return pl.DataFrame([made | values], schema=IMAGE_RECORD).row(0, named=True)
+
+
+def test_a_counted_frame() -> None:
+    made = row(counted([(100, 100), (200, 100), (395, 100)]))
+    assert (made["status"], made["viable"], made["non_viable"]) == ("ok", 1, 1)
+    assert (made["total_detected"], made["excluded_viable"]) == (3, 1)
+    assert made["median_diameter_px"] == 40.0
+    assert made["code_version"] == __version__
+    assert made["settings_fingerprint"] == PROFILE.fingerprint
+    assert made["transient"] is False
+
+
+def test_a_frame_without_grains_is_a_result() -> None:
+    made = row(counted([]))
+    assert (made["status"], made["viable"], made["non_viable"]) == ("empty", 0, 0)
+    assert made["median_diameter_px"] is None
+
+
+def test_a_failed_frame_has_no_counts() -> None:
+    made = failed_row(ORIGIN, "a.jpg", "two\n  lines", 7, transient=True)
+    found = pl.DataFrame([made], schema=IMAGE_RECORD).row(0, named=True)
+    assert (found["status"], found["reason"]) == ("failed", "two lines")
+    assert found["viable"] is found["total_detected"] is None
+    assert found["transient"] is True
+
+
+def test_grains_are_numbered_and_rounded() -> None:
+    rows = grain_rows(ORIGIN, "a.jpg", counted([(200.123, 100), (100, 50)]), None)
+    assert rows.schema == GRAIN_RECORD
+    assert rows["particle_id"].to_list() == [1, 2]
+    assert rows["x_px"].to_list() == [100.0, 200.1]
+    assert rows["diameter_px"].to_list() == [40.0, 40.0]
+    assert rows["diameter_um"].to_list() == [None, None]
+
+
+def test_micrometres() -> None:
+    rows = grain_rows(ORIGIN, "a.jpg", counted([(100, 100)]), 0.5)
+    assert rows["diameter_um"].to_list() == [20.0]
+    assert rows["area_um2"].item() == pytest.approx(np.pi * 100, abs=0.001)
+
+
+def test_overlapping_grains_are_counted_but_have_no_sizes() -> None:
+    frame = counted([(100, 100), (115, 100), (300, 200)])
+    rows = grain_rows(ORIGIN, "a.jpg", frame, 0.5)
+    assert rows["is_excluded"].to_list() == [False, False, False]
+    for column in ("area_px", "diameter_px", "area_um2", "diameter_um"):
+        assert [value is None for value in rows[column]] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("diameter", "ratio", "flagged"),
+    [(50, 1, False), (74, 1, False), (76, 1, True), (32, 1, True), (34, 1, False), (25, 2, False)],
+)
+def test_grains_of_another_size_are_flagged(diameter: float, ratio: float, flagged: bool) -> None:
+    centres = [(80.0 * (n % 5) + 40, 80.0 * (n // 5) + 40) for n in range(SCALE_GRAINS)]
+    assert scale_flags(counted(centres, diameter), CARD, ratio) == (
+        (SCALE_FLAG,) if flagged else ()
+    )
+
+
+def test_few_grains_say_nothing_of_the_scale() -> None:
+    assert scale_flags(counted([(100, 100)], 200), CARD, 1) == ()
+
+
+def test_a_model_that_does_not_know_its_grains_flags_nothing() -> None:
+    centres = [(80.0 * (n % 5) + 40, 80.0 * (n // 5) + 40) for n in range(SCALE_GRAINS)]
+    card = CARD.model_copy(update={"grain_diameter_px": None})
+    assert scale_flags(counted(centres, 10), card, 1) == ()
