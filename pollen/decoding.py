@@ -129,8 +129,9 @@ def _mask_in_box(
     enlarged = cv2.resize(logits, size, interpolation=cv2.INTER_LINEAR)
     left, top = round(x0 * stride), round(y0 * stride)
     mask = (enlarged > 0).astype(np.uint8)
-    inner_x0, inner_y0 = np.maximum(np.floor(box[:2]).astype(int) - (left, top), 0)
-    inner_x1, inner_y1 = np.ceil(box[2:]).astype(int) - (left, top)
+    # Rounded: the pixels whose centres lie in the box.
+    inner_x0, inner_y0 = np.maximum(np.round(box[:2]).astype(int) - (left, top), 0)
+    inner_x1, inner_y1 = np.round(box[2:]).astype(int) - (left, top)
     return np.ascontiguousarray(mask[inner_y0:inner_y1, inner_x0:inner_x1]), (
         left + inner_x0,
         top + inner_y0,

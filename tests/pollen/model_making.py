@@ -29,18 +29,31 @@ def write_model(
         seed: Of the weights.
     """
     import torch
-    from ultralytics.models import YOLO
+    from ultralytics.nn import tasks
 
     torch.manual_seed(seed)
-    yolo: Any = YOLO(architecture)
-    network: Any = type(yolo.model)(architecture, nc=len(names), verbose=False)
-    network.names = dict(enumerate(names))
+    task = {"seg": "segment", "cls": "classify"}.get(Path(architecture).stem[-3:], "detect")
+    kinds: dict[str, Any] = {
+        "segment": tasks.SegmentationModel,
+        "classify": tasks.ClassificationModel,
+        "detect": tasks.DetectionModel,
+    }
+    network = kinds[task](architecture, nc=len(names), verbose=False)
+    network.names, network.task = dict(enumerate(names)), task
     for branch in getattr(network.model[-1], "cv3", ()):  # the class scores, one branch per stride
-        torch.nn.init.normal_(branch[-1].weight, std=1.0)
-        torch.nn.init.normal_(branch[-1].bias, mean=-1.0, std=0.3)
-    network.args, network.task = dict(yolo.model.args), yolo.task
-    yolo.model = network
-    yolo.save(path)
+        torch.nn.init.normal_(branch[-1].weight, std=0.03)
+        torch.nn.init.normal_(branch[-1].bias, mean=-1.0, std=0.1)
+    for branch in getattr(network.model[-1], "cv2", ()):  # distances to the sides: mostly short
+        bins = branch[-1].bias.numel() // 4
+        branch[-1].weight.data *= 0.2
+        branch[-1].bias.data = torch.linspace(3, -3 if bins > 1 else 3, bins).repeat(4)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    pictures = np.stack(rendered(4, TILE_PX, seed=1)).transpose(0, 3, 1, 2)
+    with torch.no_grad():  # normalised by pictures, or all activations would die out
+        network.train()(torch.from_numpy(pictures) / 255)
+    torch.save({"model": network.eval(), "train_args": {"task": task}}, path)
     return ModelCard(version="random", sha256=sha256_of(path), tile_px=TILE_PX, max_grain_px=60)
 
 

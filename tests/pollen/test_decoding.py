@@ -1,4 +1,7 @@
 import math
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,10 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pollen.backends import TorchBackend
 from pollen.classes import GrainClass
-from pollen.decoding import Decoder
-from pollen.grains import FloatArray
+from pollen.decoding import LEAST_SIDE_PX, Decoder
+from pollen.detector import Detector
+from pollen.grains import FloatArray, Grains, one_box_per_grain, overlaps
 from pollen.model_card import ModelError
+from tests.pollen.conftest import Prepared
+from tests.pollen.model_making import rendered, write_model
 
 TILE = 320
 #: Prototypes of a YOLO segmentation model are a quarter of its input.
@@ -200,3 +207,99 @@ def test_numbers_that_overflowed_are_an_error_and_never_a_shorter_count(
     raw[row, 7] = value
     with pytest.raises(ModelError, match="not finite"):
         DECODER.decode(raw, None)
+
+
+# Against Ultralytics, where its own post-processing has no limits.
+
+
+def unlimited_suppression(raw: FloatArray, confidence: float) -> FloatArray:
+    """``(N, 6 + terms)`` Ultralytics' boxes, scores, classes and mask terms of one raw output."""
+    import torch
+    from ultralytics.utils.nms import non_max_suppression
+
+    clipped = raw.copy()
+    low = np.clip(raw[:2] - raw[2:4] / 2, 0, TILE)  # it clips boxes later, after suppression
+    high = np.clip(raw[:2] + raw[2:4] / 2, 0, TILE)
+    clipped[:2], clipped[2:4] = (low + high) / 2, high - low
+    clipped[4:6, ((high - low) < LEAST_SIDE_PX).any(axis=0)] = 0
+    (kept,) = non_max_suppression(
+        torch.from_numpy(clipped[None]),
+        conf_thres=confidence,
+        iou_thres=0.5,
+        agnostic=True,
+        nc=2,
+        max_det=100_000,
+        max_nms=1_000_000,
+        max_time_img=1e6,
+    )
+    return np.asarray(kept, np.float32)
+
+
+def unmatched(found: Grains, theirs: FloatArray) -> int:
+    """How many grains are not the same in both: box, score and class."""
+    same = 0
+    for box, confidence, grain_class in zip(
+        found.boxes, found.confidence, found.classes, strict=True
+    ):
+        by_union, _ = overlaps(box, theirs[:, :4])
+        alike = (np.abs(theirs[:, 4] - confidence) < 1e-5) & (theirs[:, 5] == grain_class)
+        same += bool(((by_union > 0.99) & alike).any())
+    return len(found) + len(theirs) - 2 * same
+
+
+@pytest.mark.parametrize("architecture", ["yolov8n.yaml", "yolov8n-seg.yaml", "yolo26n-seg.yaml"])
+def test_wild_models_as_ultralytics_reads_them(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = write_model(tmp_path / "wild.pt", architecture).model_copy(update={"tile_px": TILE})
+    backend = TorchBackend(tmp_path / "wild.pt", card, tmp_path, device="cpu", half=False)
+    # Its suppression knows no containment.
+    monkeypatch.setattr(
+        "pollen.decoding.one_box_per_grain", partial(one_box_per_grain, contained=1.0)
+    )
+    compared, different = 0, 0
+
+    def compare(_number: int, raw: FloatArray, prototypes: FloatArray | None) -> None:
+        nonlocal compared, different
+        assert (prototypes is not None) == ("seg" in architecture)
+        confidence = float(np.quantile(raw[4:6].max(axis=0), 0.5))
+        decoder = Decoder(ORDER, confidence, 0.5, TILE)
+        decoder.check(raw.shape, prototypes is not None)
+        theirs = unlimited_suppression(raw, confidence)
+        compared = len(theirs)
+        different = unmatched(decoder.decode(raw, prototypes), theirs)
+
+    backend.run(rendered(1, TILE, seed=1), compare)
+    assert compared > 100
+    assert different <= 0.01 * compared  # boxes may overlap by half to the last bit
+
+
+def test_the_bundled_model_as_ultralytics_reads_it(
+    bundled: Prepared, on_torch: Detector, tiles: list[NDArray[np.uint8]]
+) -> None:
+    """From pixels to masks, through Ultralytics' own predictor."""
+    from ultralytics.models import YOLO
+
+    yolo: Any = YOLO(bundled.weights)
+    ratios: list[float] = []
+    for tile, found in zip(tiles, on_torch.detect(tiles), strict=True):
+        result = yolo.predict(
+            np.ascontiguousarray(tile[..., ::-1]),  # it expects BGR
+            imgsz=bundled.card.tile_px,
+            conf=bundled.card.confidence,
+            iou=bundled.card.merge_iou,
+            max_det=100_000,
+            agnostic_nms=True,
+            device="cpu",
+            verbose=False,
+        )[0]
+        assert unmatched(found, np.asarray(result.boxes.data, np.float32)) == 0
+        if len(found):
+            centres = np.asarray(result.boxes.xywh)[:, :2]
+            for centre, area in zip(found.centres, found.areas_px, strict=True):
+                other = int(np.abs(centres - centre).sum(axis=1).argmin())
+                ratios.append(float(area) / float(result.masks.data[other].sum()))
+    assert len(ratios) > 20
+    # It rounds the box that ends a mask up, not to the nearest pixel.
+    assert ratios == pytest.approx([1.0] * len(ratios), abs=0.08)
+    assert np.mean(ratios) == pytest.approx(1, abs=0.015)
