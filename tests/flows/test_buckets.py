@@ -80,8 +80,8 @@ def test_any_key_is_counted_under_its_own_name(server: EmbeddedS3, tmp_path: Pat
     assert rows(tmp_path) == found
 
 
-def test_a_neighbour_of_a_similar_name_is_not_read(server: EmbeddedS3) -> None:
-    upload(server, "cam1", {"a.png": picture(0)})
+def test_hidden_objects_and_neighbours_of_a_similar_name_are_not_read(server: EmbeddedS3) -> None:
+    upload(server, "cam1", {"a.png": picture(0), "._a.png": b"", ".cache/x.png": picture(2)})
     upload(server, "cam10", {"b.png": picture(1)})
     count(bucket_folder("cam1"), bucket_folder("cams"))
     assert list(counts_of(server, "cams")) == ["a.png"]
