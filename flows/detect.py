@@ -57,8 +57,8 @@ def count_pictures(
         _compact(work)
     if failures:
         raise PollenError(
-            f"{len(failures)} batches could not be counted; the others are in the tables, and the next "
-            f"run counts the rest. First cause: {failures[0]}"
+            f"{len(failures)} of {len(todo.batches)} batches could not be counted; what was counted is in "
+            f"the tables, and the next run counts the rest. First cause: {failures[0]}"
         ) from failures[0]
     return summary
 

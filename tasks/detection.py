@@ -27,7 +27,7 @@ from tasks.reading import Budget, OpenFrame, Reader, read_ahead
 from tasks.records import write_records
 from tasks.registry import Model, cache_folder
 from tasks.stage import BATCHES_AT_ONCE, Pool, logger, stage
-from tasks.storage import open_store
+from tasks.storage import Store, open_store
 from tasks.work import Work
 
 BYTES_PER_PIXEL = 3
@@ -83,20 +83,23 @@ def detect_batch(batch: Batch, work: Work, progress: Progress) -> BatchResult:
     started = time.monotonic()
     # Two attempts never write the same files, so grains and image rows of one name belong together.
     attempt = f"{batch.id}-{uuid4().hex[:8]}"
+    output = open_store(work.output)
     try:
-        results = _count(batch, attempt, work, progress)
+        results = _count(batch, attempt, work, output, progress)
     except ModelError as error:
         raise PollenError(str(error)) from error
     images = pl.DataFrame([result.image for result in results], schema=IMAGE_RECORD)
     grains = pl.concat([pl.DataFrame(schema=GRAIN_RECORD), *(result.grains for result in results)])
-    write_records(open_store(work.output), work.records, attempt, images, grains)
+    write_records(output, work.records, attempt, images, grains)
     failed = images.filter(pl.col("status") == str(Status.FAILED)).height
     seconds = time.monotonic() - started
     logger().info("%s: %d frames, %d failed, %.1f s", batch.label, len(results), failed, seconds)
     return BatchResult(len(results), failed)
 
 
-def _count(batch: Batch, attempt: str, work: Work, progress: Progress) -> list[FrameResult]:
+def _count(
+    batch: Batch, attempt: str, work: Work, output: Store, progress: Progress
+) -> list[FrameResult]:
     """Run a batch through reading, model and writing."""
     settings = work.settings
     budget = Budget(settings.memory_megapixels * 1e6 * BYTES_PER_PIXEL / BATCHES_AT_ONCE)
@@ -108,7 +111,7 @@ def _count(batch: Batch, attempt: str, work: Work, progress: Progress) -> list[F
     ):
         most = int(settings.frame_max_megapixels * 1e6)
         reader = Reader(open_store(work.source), Path(scratch), budget, most)
-        finisher = Finisher(attempt, work, detector, reader, progress)
+        finisher = Finisher(attempt, work, output, detector, reader, progress)
         inputs = read_ahead(batch.items, reader.read, budget, readers, 2 * settings.io_threads)
         results = _Results()
 

@@ -21,7 +21,7 @@ from tasks.faults import PollenError, UnusableNameError, trouble
 from tasks.progress import Progress
 from tasks.reading import Input, OpenFrame, Reader
 from tasks.stage import healing, logger
-from tasks.storage import open_store
+from tasks.storage import Store
 from tasks.work import Work
 
 #: Failed pictures of a batch that are logged one by one; all are in the table.
@@ -43,14 +43,20 @@ class Finisher:
     """Finishes the frames of one attempt at a batch; called from several threads."""
 
     def __init__(
-        self, attempt: str, work: Work, detector: Detector, reader: Reader, progress: Progress
+        self,
+        attempt: str,
+        work: Work,
+        output: Store,
+        detector: Detector,
+        reader: Reader,
+        progress: Progress,
     ) -> None:
         self._attempt = attempt
         self._work = work
         self._detector = detector
         self._reader = reader
         self._progress = progress
-        self._write = healing(open_store(work.output).write)
+        self._write = healing(output.write)
         self._committed_ms = time.time_ns() // 1_000_000
         self._failures = 0
 

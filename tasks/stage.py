@@ -18,7 +18,7 @@ from prefect import Task, get_run_logger
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext, TaskRunContext
-from prefect.futures import as_completed
+from prefect.futures import as_completed, wait
 from prefect.tasks import exponential_backoff
 from tenacity import (
     Retrying,
@@ -137,6 +137,8 @@ class Stage(Generic[P, R]):
             raise
         finally:
             alone.shutdown(cancel_futures=True)
+            if in_flow:
+                wait(under_way)
 
 
 def _result(future: Any) -> Any:  # noqa: ANN401  (one of Prefect's futures, or a thread's)
