@@ -54,6 +54,15 @@ hypothesis_settings.register_profile("pollen", deadline=None)
 hypothesis_settings.load_profile("pollen")
 
 
+@pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """Leave variables as they were: monkeypatch inside `active()` puts back what that took away."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[EmbeddedS3]:
     """A real S3 server with the bucket ``pollen``, shared by all tests: use own prefixes."""

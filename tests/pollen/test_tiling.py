@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pollen.counting import EDGE_MARGIN_PX, touched_sides
 from pollen.grains import Grains
-from pollen.tiling import PADDING_GREY, Tile, TileGrid, join_tiles, spans
+from pollen.tiling import PADDING_GREY, SNAP_MODEL_PX, Tile, TileGrid, join_tiles, spans
 from tests.pollen.grain_making import discs, equal
 
 MERGE_IOU = 0.5
@@ -128,11 +129,20 @@ def sightings(
     return found
 
 
-def assert_each_once(joined: Grains, truth: Grains, off_px: float) -> None:
-    """Every true grain is there once, whole, at most ``off_px`` away on each side of its box."""
+def assert_each_once(
+    joined: Grains, truth: Grains, off_px: float, frame: tuple[int, int, float] = (0, 0, 0)
+) -> None:
+    """Every true grain is there once, whole, at most ``off_px`` away on each side of its box.
+
+    Sides may lie at the sides of the ``frame`` (width, height) if they are closer than its third
+    number, pixels.
+    """
     assert len(joined) == len(truth)
+    width, height, snap_px = frame
+    at_frame = joined.boxes == np.array([0, 0, width, height], np.float32)
     for box, grain_class in zip(truth.boxes, truth.classes, strict=True):
-        apart = np.abs(joined.boxes - box).max(axis=1)
+        sides = np.abs(joined.boxes - box)
+        apart = np.where(at_frame & (sides <= snap_px + off_px), 0, sides).max(axis=1)
         assert apart.min() <= off_px
         assert joined.classes[apart.argmin()] == grain_class
 
@@ -158,7 +168,7 @@ def test_every_grain_is_counted_once(
     truth = strewn(size, 24, rng, at=near_seams(grid, size, rng))
     tiles = grid.tiles(*size)
     joined = join_tiles(tiles, sightings(truth, tiles, grid, rng, jitter), grid, size, MERGE_IOU)
-    assert_each_once(joined, truth, 2 * jitter * LARGEST + 0.01)
+    assert_each_once(joined, truth, 2 * jitter * LARGEST + 0.01, (*size, SNAP_MODEL_PX / scale))
 
 
 def near_seams(
@@ -294,3 +304,24 @@ def test_exact_scale_is_what_happens_to_the_pixels() -> None:
     assert grid.window_px == 1730
     assert grid.exact_scale == pytest.approx(640 / 1730)
     assert grid.exact_scale == pytest.approx(0.37, rel=1e-3)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_boxes_that_end_close_to_the_frame_end_at_it(scale: float) -> None:
+    """A cut grain's box ends a little early; the edge rules must see that it is cut."""
+    size = (500, 400)
+    grid = TileGrid(round(512 * scale), scale, LARGEST)
+    near, far = 1.4 / scale, 1.6 / scale
+    for gap, snapped in ((near, True), (far, False)):
+        boxes = [
+            (gap, 100, gap + 40, 140),
+            (100, gap, 140, gap + 40),
+            (size[0] - gap - 40, 200, size[0] - gap, 240),
+            (200, size[1] - gap - 40, 240, size[1] - gap),
+        ]
+        truth = discs([((a + c) / 2, (b + d) / 2) for a, b, c, d in boxes], 40.0)
+        joined = join_tiles(
+            grid.tiles(*size), [truth.placed(grid.exact_scale, (0, 0))], grid, size, MERGE_IOU
+        )
+        touched = touched_sides(joined.boxes, *size).any(axis=1)
+        assert touched.tolist() == [snapped or gap <= EDGE_MARGIN_PX] * 4
