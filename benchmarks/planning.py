@@ -9,9 +9,10 @@ from pathlib import Path
 import polars as pl
 
 from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
+from tasks.folders import FolderStore
 from tasks.planning import plan
 from tasks.records import write_records
-from tasks.storage import FolderStore, Location
+from tasks.storage import Location
 
 PICTURES = 100_000
 DONE = 99_000

@@ -57,13 +57,13 @@ def detect(
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
 ) -> None:
-    r"""Count the grains in all pictures of a folder or bucket.
+    """Count the grains in all pictures of a folder or bucket.
 
     Pictures that were counted before, with the same model and settings, are not counted again.
 
-    \b
-    pollen detect pictures --output results
-    pollen detect s3://lab/2026 --output s3://lab/results --edge-rule all
+    For example: pollen detect pictures --output results
+
+    or: pollen detect s3://lab/2026 --output s3://lab/results --edge-rule all
     """
     from services.detecting import run_detection
 

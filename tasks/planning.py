@@ -8,10 +8,11 @@ from pollen.frames import is_image
 from pollen.layout import WRITTEN
 from pollen.planning import Batch, cut_batches, is_hidden
 from pollen.results import INPUTS, waiting_inputs
+from tasks.entries import joined
 from tasks.faults import PollenError
 from tasks.records import compact, read_image_records
 from tasks.stage import logger, stage
-from tasks.storage import Location, joined, open_store
+from tasks.storage import Location, open_store
 
 
 @dataclass(frozen=True)

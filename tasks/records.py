@@ -15,9 +15,10 @@ import polars as pl
 
 from pollen.results import empty_records, write_measurements
 from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
+from tasks.entries import Entry
 from tasks.faults import NotFoundError, StorageError
 from tasks.stage import Pool
-from tasks.storage import Entry, Store
+from tasks.storage import Store
 
 R = TypeVar("R")
 

@@ -57,7 +57,9 @@ MOMENTS = {
 _DRIVER = """
 import json, os, signal, sys, threading
 from tasks import records
-from tasks.storage import BucketStore, FolderStore, Location
+from tasks.buckets import BucketStore
+from tasks.folders import FolderStore
+from tasks.storage import Location
 from tests.support.runs import count
 
 def die_after(store, kind, part, times):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pollen.frames import frame as frames
 from pollen.planning import Item
+from tasks.folders import FolderStore
 from tasks.reading import REPLACED, Budget, Input, OpenFrame, Reader, read_ahead
-from tasks.storage import FolderStore
 from tests.support.pictures import picture
 
 PAGES = 8

@@ -10,6 +10,7 @@ from pollen.results import INPUTS, count_rows, counts_csv, speaking_records
 from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
 from tasks import records
 from tasks.faults import StorageError
+from tasks.folders import FolderStore
 from tasks.records import (
     GRAINS,
     IMAGES,
@@ -18,7 +19,6 @@ from tasks.records import (
     write_grain_table,
     write_records,
 )
-from tasks.storage import FolderStore
 from tests.support.pictures import put
 from tests.support.runs import COUNTS, count, tables
 

@@ -15,6 +15,7 @@ from botocore.compat import HTTPHeaders
 from urllib3.response import HTTPResponse
 
 from services.embedded import EmbeddedS3
+from tasks.buckets import BucketStore
 from tasks.faults import (
     NotFoundError,
     PollenError,
@@ -23,7 +24,8 @@ from tasks.faults import (
     UnusableNameError,
     explained,
 )
-from tasks.storage import BucketStore, FolderStore, Location, open_store
+from tasks.folders import FolderStore
+from tasks.storage import Location, open_store
 from tests.support.pictures import picture
 from tests.support.runs import bucket_folder, count, rows
 

@@ -1,0 +1,120 @@
+"""A prefix of an S3 bucket as a store."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ConnectTimeoutError
+
+from tasks.entries import Entry, joined
+from tasks.faults import NotFoundError, StorageError, UnreachableError, explained
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+#: Objects up to this size are written in one request, larger ones in parts.
+ONE_REQUEST_BYTES = 64 * 1024 * 1024
+
+
+class BucketStore:
+    """A prefix of an S3 bucket."""
+
+    def __init__(self, client: "S3Client", bucket: str, prefix: str) -> None:
+        self.client = client
+        self.bucket = bucket
+        self.prefix = prefix
+        self.address = f"s3://{joined(bucket, prefix)}"
+
+    def key(self, key: str) -> str:
+        """The full key of a relative one. Only the root is tidied: keys are kept to the letter."""
+        return f"{self.prefix}/{key}" if self.prefix else key
+
+    def place(self, key: str) -> str:
+        """How messages name an object."""
+        return f"s3://{self.bucket}/{self.key(key)}"
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """See :class:`Store`. Pages follow continuation tokens: SeaweedFS skips keys after ``StartAfter``."""
+        start = self.key(prefix)
+        skipped = len(self.key(""))
+        with explained(self.place(prefix)):
+            for page in self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=start
+            ):
+                for item in page.get("Contents", ()):
+                    if not item["Key"].endswith("/"):
+                        yield Entry(item["Key"][skipped:], item["Size"], item["ETag"].strip('"'))
+
+    def exists(self, key: str) -> bool:
+        """See :class:`Store`."""
+        try:
+            with explained(self.place(key)):
+                self.client.head_object(Bucket=self.bucket, Key=self.key(key))
+        except NotFoundError:
+            return False
+        return True
+
+    def version(self, key: str) -> str:
+        """See :class:`Store`."""
+        with explained(self.place(key)):
+            return self.client.head_object(Bucket=self.bucket, Key=self.key(key))["ETag"].strip('"')
+
+    def read(self, key: str) -> bytes:
+        """See :class:`Store`."""
+        with tempfile.TemporaryDirectory(prefix="pollen-") as scratch:
+            return self.fetch(key, Path(scratch)).read_bytes()
+
+    def fetch(self, key: str, scratch: Path) -> Path:
+        """See :class:`Store`. Managed transfers start again where a body breaks off; plain reads do not."""
+        handle, name = tempfile.mkstemp(dir=scratch)
+        with explained(self.place(key)), os.fdopen(handle, "wb") as file:
+            self.client.download_fileobj(
+                self.bucket, self.key(key), file, Config=TransferConfig(max_concurrency=4)
+            )
+        return Path(name)
+
+    def write(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
+        """See :class:`Store`."""
+        with explained(self.place(key)):
+            self.client.put_object(
+                Bucket=self.bucket, Key=self.key(key), Body=data, ContentType=content_type
+            )
+
+    def write_file(
+        self, key: str, path: Path, content_type: str = "application/octet-stream"
+    ) -> None:
+        """See :class:`Store`."""
+        config = TransferConfig(multipart_threshold=ONE_REQUEST_BYTES, max_concurrency=4)
+        # Not `upload_file`: that one hides the server's answer in an error of its own.
+        with explained(self.place(key)), path.open("rb") as file:
+            self.client.upload_fileobj(
+                file,
+                self.bucket,
+                self.key(key),
+                ExtraArgs={"ContentType": content_type},
+                Config=config,
+            )
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See :class:`Store`. One by one: some servers want checksums for the bulk request."""
+        for key in keys:
+            with explained(self.place(key)):
+                self.client.delete_object(Bucket=self.bucket, Key=self.key(key))
+
+    def check(self) -> None:
+        """See :class:`Store`. A listing is asked for: ``head_bucket`` has no body to tell causes apart."""
+        try:
+            with explained(self.address):
+                self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.key(""), MaxKeys=1)
+        except NotFoundError as error:
+            raise StorageError(
+                f"there is no bucket '{self.bucket}' on {self.client.meta.endpoint_url}: check its name and the "
+                "endpoint (AWS_ENDPOINT_URL, or the block's endpoint_url), or create the bucket"
+            ) from error
+        except UnreachableError as error:
+            if isinstance(error.__cause__, ConnectTimeoutError):
+                error.heals = False  # a person who mistyped an address has waited long enough
+            raise

@@ -1,0 +1,160 @@
+"""A folder on this machine as a store."""
+
+import errno
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from tasks.entries import Entry
+from tasks.faults import NotFoundError, StorageError, UnusableNameError
+
+#: What a file system answers to names too long, with forbidden characters, or of a folder.
+_NAME_ERRORS = {
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+    errno.EILSEQ,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+}
+
+
+class FolderStore:
+    """A folder on this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.address = str(self.root)
+
+    def path(self, key: str) -> Path:
+        """The file of a key.
+
+        Raises:
+            UnusableNameError: The key leads out of the folder.
+        """
+        path = self.root / key
+        if ".." in PurePosixPath(key).parts or not path.is_relative_to(self.root):
+            raise UnusableNameError(
+                f"the name '{key}' leads out of {self.root}: rename the picture"
+            )
+        return path
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """See :class:`Store`. Hidden files (`.DS_Store`, unfinished writes) are not listed."""
+        start = self.path(prefix)
+        for folder, folders, names in os.walk(start, onerror=_raise_unless_missing):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                path = Path(folder, name)
+                try:
+                    facts = path.stat()
+                except FileNotFoundError:  # gone since it was listed
+                    continue
+                if name.startswith(".") or not stat.S_ISREG(facts.st_mode):
+                    continue
+                key = _as_text(path.relative_to(self.root).as_posix())
+                yield Entry(key, facts.st_size, _file_version(facts))
+
+    def exists(self, key: str) -> bool:
+        """See :class:`Store`."""
+        return self.path(key).is_file()
+
+    def version(self, key: str) -> str:
+        """See :class:`Store`."""
+        return _file_version(self.fetch(key, self.root).stat())
+
+    def read(self, key: str) -> bytes:
+        """See :class:`Store`."""
+        return self.fetch(key, self.root).read_bytes()
+
+    def fetch(self, key: str, scratch: Path) -> Path:  # noqa: ARG002  (nothing to copy)
+        """See :class:`Store`."""
+        path = self.path(key)
+        if not path.is_file():
+            if "\\x" in key:  # see _as_text
+                raise UnusableNameError(f"the name '{key}' is not UTF-8 text: rename the picture")
+            raise NotFoundError(f"{path} does not exist (any more)")
+        return path
+
+    def write(self, key: str, data: bytes, content_type: str = "") -> None:  # noqa: ARG002
+        """See :class:`Store`."""
+        with self._unfinished(key) as scratch:
+            scratch.write_bytes(data)
+
+    def write_file(self, key: str, path: Path, content_type: str = "") -> None:  # noqa: ARG002
+        """See :class:`Store`."""
+        with self._unfinished(key) as scratch:
+            shutil.copyfile(path, scratch)
+
+    def _unfinished(self, key: str) -> "_Unfinished":
+        return _Unfinished(self.path(key))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See :class:`Store`."""
+        for key in keys:
+            self.path(key).unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """See :class:`Store`."""
+        if not self.root.is_dir():
+            raise StorageError(f"there is no folder {self.root}: check the path")
+
+
+class _Unfinished:
+    """A file that is written beside its final place and moved there when it is whole."""
+
+    def __init__(self, final: Path) -> None:
+        self.final = final
+
+    def __enter__(self) -> Path:
+        try:
+            self.final.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.final.parent, prefix=".unfinished-")
+        except OSError as error:
+            raise self._explained(error, "check the output folder and its rights") from error
+        os.close(handle)
+        self.scratch = Path(name)
+        return self.scratch
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        if kind is None:
+            try:
+                self.scratch.chmod(0o644)
+                self.scratch.replace(self.final)
+            except OSError as failed:
+                self.scratch.unlink(missing_ok=True)
+                raise self._explained(failed, "check the output folder and its rights") from failed
+            return
+        self.scratch.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise self._explained(error, "is the disk full?") from error
+
+    def _explained(self, error: OSError, remedy: str) -> StorageError:
+        if error.errno in _NAME_ERRORS:
+            return UnusableNameError(
+                f"no file can be named {self.final} ({error.strerror}): rename the picture"
+            )
+        return StorageError(f"{self.final} can't be written ({error.strerror}): {remedy}")
+
+
+def _file_version(facts: os.stat_result) -> str:
+    """Size and time of change: reading every file at every run would take too long."""
+    return f"{facts.st_size}-{facts.st_mtime_ns}"
+
+
+def _as_text(name: str) -> str:
+    r"""A file name that can be written down: bytes that are no UTF-8 (old archives) as ``\xNN``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    """A folder not made yet lists as empty; one that can't be read does not."""
+    if not isinstance(error, FileNotFoundError):
+        raise StorageError(
+            f"{error.filename} can't be listed ({error.strerror}): check its rights"
+        ) from error
