@@ -30,12 +30,16 @@ class Decoder:
         confidence: Least confidence of a grain.
         merge_iou: Boxes that overlap by more than this are one grain.
         tile_px: Side of the model's input.
+        viable_odds: A grain is viable if its score as viable exceeds this many times its score as
+            non-viable. Chosen with the model, because what it is unsure of is called by the more
+            frequent class.
     """
 
     classes: tuple[GrainClass, ...]
     confidence: float
     merge_iou: float
     tile_px: int
+    viable_odds: float = 1.0
 
     def check(self, raw_shape: tuple[int, ...], with_masks: bool) -> None:
         """Refuse a model whose raw output is not ``(4 + classes [+ mask terms], candidates)``.
@@ -86,14 +90,22 @@ class Decoder:
         kept = one_box_per_grain(boxes, confidence, self.merge_iou)
         if not len(kept):
             return Grains.none()
-        order = np.array([int(grain_class) for grain_class in self.classes], np.int64)
-        classes = order[scores[:, likely[kept]].argmax(axis=0)]
+        classes = self._classes(scores[:, likely[kept]])
         if prototypes is None:
             areas, outlines = _ellipses(boxes[kept])
         else:
             terms = raw[4 + number :, likely[kept]].T
             areas, outlines = self._masks(boxes[kept], terms, prototypes)
         return Grains(boxes[kept], confidence[kept], classes, areas, outlines)
+
+    def _classes(self, scores: FloatArray) -> NDArray[np.int64]:
+        """``(N,)`` classes from ``(2, N)`` scores in the model's order."""
+        viable = scores[self.classes.index(GrainClass.VIABLE)]
+        non_viable = scores[self.classes.index(GrainClass.NON_VIABLE)]
+        called = np.where(
+            viable > self.viable_odds * non_viable, GrainClass.VIABLE, GrainClass.NON_VIABLE
+        )
+        return called.astype(np.int64)
 
     def _masks(
         self, boxes: FloatArray, terms: FloatArray, prototypes: FloatArray

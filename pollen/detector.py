@@ -46,6 +46,7 @@ class Profile:
     max_grain_px: float
     confidence: float
     merge_iou: float
+    viable_odds: float
     edge_rule: str
     overlap_rule: str
     overlap_fraction: float
@@ -101,6 +102,7 @@ class Profile:
             max_grain_px=card.max_grain_px,
             confidence=settings.confidence or card.confidence,
             merge_iou=settings.merge_iou or card.merge_iou,
+            viable_odds=card.viable_odds,
             edge_rule=settings.edge_rule,
             overlap_rule=settings.overlap_rule,
             overlap_fraction=settings.overlap_fraction,
@@ -168,7 +170,9 @@ class Detector:
             raise ModelError(
                 f"model '{card.version}' does not know our classes: {error}"
             ) from error
-        self._decoder = Decoder(classes, profile.confidence, profile.merge_iou, card.tile_px)
+        self._decoder = Decoder(
+            classes, profile.confidence, profile.merge_iou, card.tile_px, profile.viable_odds
+        )
         self._checked = False
 
     @property

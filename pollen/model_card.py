@@ -41,6 +41,11 @@ class ModelCard(BaseModel):
     pixel_size_um: float | None = Field(None, gt=0, description="Of the training pictures.")
     confidence: float = Field(0.25, gt=0, lt=1)
     merge_iou: float = Field(0.5, gt=0, lt=1)
+    viable_odds: float = Field(
+        1.0,
+        gt=0,
+        description="How much likelier than non-viable a grain must be to be called viable.",
+    )
     metrics: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod

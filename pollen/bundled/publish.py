@@ -149,6 +149,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("checkpoints", type=Path, nargs="+", help="states to average")
     parser.add_argument("--confidence", type=float, required=True)
     parser.add_argument("--merge-iou", type=float, default=0.5)
+    parser.add_argument("--viable-odds", type=float, default=1.0, help="see the model card")
     parser.add_argument("--scale", type=float, default=0.5, help="model px per picture px")
     parser.add_argument("--tile", type=int, default=320, help="side of the model's input, px")
     parser.add_argument("--version", default="bundled-1")
@@ -172,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "grain_diameter_px": round(grain_diameter(pictures), 1),
             "confidence": chosen.confidence,
             "merge_iou": chosen.merge_iou,
+            "viable_odds": chosen.viable_odds,
         }
         card = write_card(weights, facts)
         evaluation = evaluate(chosen.data / "val", weights, card, Path(scratch) / "cache")

@@ -58,6 +58,17 @@ def test_boxes_scores_and_classes_are_exact() -> None:
     assert found.areas_px == pytest.approx([math.pi / 4 * 1600, math.pi / 4 * 40.5 * 50.25])
 
 
+@pytest.mark.parametrize("order", [ORDER, ORDER[::-1]])
+def test_viable_is_what_is_likelier_by_the_odds(order: tuple[GrainClass, ...]) -> None:
+    strict = Decoder(order, 0.25, 0.5, TILE, viable_odds=3)
+    viable_scores = {0.59: GrainClass.NON_VIABLE, 0.61: GrainClass.VIABLE}
+    for score, expected in viable_scores.items():
+        scores = (score, 0.2) if order is ORDER else (0.2, score)
+        found = strict.decode(head_output([(10, 10, 50, 50)], [scores]), None)
+        assert found.classes.tolist() == [expected]
+        assert found.confidence.tolist() == [np.float32(score)]
+
+
 def test_classes_go_by_the_models_names() -> None:
     turned = Decoder(ORDER[::-1], 0.25, 0.5, TILE)
     raw = head_output([(10, 10, 50, 50)], [(0.9, 0.1)])

@@ -74,6 +74,7 @@ def test_settings_that_change_no_result_leave_the_fingerprint(name: str, value: 
         {"pixel_size_um": None},
         {"confidence": 0.5},
         {"merge_iou": 0.6},
+        {"viable_odds": 2},
     ],
 )
 def test_what_a_card_says_of_counting_is_in_the_fingerprint(change: dict[str, object]) -> None:
