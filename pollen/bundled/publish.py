@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pollen import __version__
+from pollen.bundled.card_text import card_text
 from pollen.bundled.evaluate import evaluate, report
 from pollen.bundled.fitting import Stage
 from pollen.bundled.network import ARCHITECTURE, new_network
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 WEIGHTS_NAME = "best.pt"
+TEXT_NAME = "MODEL_CARD.md"
 LARGEST_GRAIN_PX = 140.0
 """Diameter of the largest grain to expect, picture pixels; the largest labelled ones have 125."""
 
@@ -178,10 +180,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         card = write_card(weights, facts)
         evaluation = evaluate(chosen.data / "val", weights, card, Path(scratch) / "cache")
         training = training_facts(STAGES, pictures, chosen.checkpoints)
-        write_card(
-            weights,
-            {**facts, "metrics": {"val": evaluation.as_metrics()}, "training": training},
-        )
+        measured = {"metrics": {"val": evaluation.as_metrics()}, "training": training}
+        write_card(weights, {**facts, **measured})
+        told = json.loads(weights.with_name(CARD_NAME).read_text(encoding="utf-8"))
+        weights.with_name(TEXT_NAME).write_text(card_text(told), encoding="utf-8")
     logger.info("%s", report(evaluation))
     return 0
 

@@ -61,6 +61,16 @@ STAGES: Final = (
         last_rate=1e-5,
         seed=14,
     ),
+    Stage(
+        "5-whole",
+        SceneMix(real=2.0, collage=1.0, blank=0.2, rendered=0.3, zoom=1.35, hard=0.6, colour=1.25),
+        side_px=480,
+        scale=0.75,
+        steps=1700,
+        rate=3e-4,
+        last_rate=1e-5,
+        seed=15,
+    ),
 )
 """What the model sees, in order."""
 
