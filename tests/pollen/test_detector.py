@@ -1,7 +1,9 @@
 """Profiles, fingerprints, and frames on their way through the model."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +12,12 @@ from numpy.typing import NDArray
 from pollen import detector as module
 from pollen.detector import Detector, DeviceError, Profile, detect_frames
 from pollen.grains import Grains
-from pollen.model_card import ModelCard
+from pollen.model_card import ModelCard, ModelError
 from pollen.settings import DetectSettings
 from pollen.tiling import TileGrid
-from tests.pollen.model_making import rendered
+from tests.pollen.conftest import Prepared
+from tests.pollen.grain_making import equal
+from tests.pollen.model_making import TILE_PX, rendered, write_model
 
 CARD = ModelCard(version="v1", sha256="0" * 64, grain_diameter_px=50, pixel_size_um=0.4)
 
@@ -229,3 +233,37 @@ def test_frames_are_resampled_by_known_ratios_only(
     monkeypatch.setattr(on_openvino, "card", told)
     monkeypatch.setattr(on_openvino, "profile", Profile.resolve(told, wanted))
     assert on_openvino.grid(pixel_size_um).scale == pytest.approx(scale)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+def test_classes_go_by_name_whatever_their_number(backend: str, tmp_path: Path) -> None:
+    """The same weights with the names the other way round, and without masks."""
+    tile = rendered(1, TILE_PX, seed=1)[0]
+    found = []
+    for names in (("viable", "non_viable"), ("Non-viable", "viable")):
+        folder = tmp_path / names[0]
+        folder.mkdir()
+        card = write_model(folder / "best.pt", names=names)
+        model = Prepared(folder / "best.pt", card, tmp_path / "cache")
+        (grains,) = model.detector(backend=backend, confidence=0.25).detect([tile])
+        found.append(grains)
+    assert len(found[0]) > 5
+    assert np.array_equal(found[0].boxes, found[1].boxes)
+    assert set(found[0].classes) == {0, 1}
+    assert (found[0].classes + found[1].classes == 1).all()
+
+
+def test_a_model_of_other_things_is_refused(tmp_path: Path) -> None:
+    card = write_model(tmp_path / "best.pt", names=("cat", "dog"))
+    model = Prepared(tmp_path / "best.pt", card, tmp_path / "cache")
+    with pytest.raises(ModelError, match="model 'random' does not know our classes: unknown class"):
+        model.detector(backend="torch")
+
+
+def test_threads_take_turns(on_openvino: Detector, tiles: list[NDArray[np.uint8]]) -> None:
+    """Two batches at once on one model: each gets its own grains."""
+    alone = [on_openvino.detect([tile])[0] for tile in tiles]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda tile: on_openvino.detect([tile] * 3), tiles * 2))
+    for place, answers in enumerate(together):
+        assert all(equal(answer, alone[place % len(tiles)]) for answer in answers)

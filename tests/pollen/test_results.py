@@ -3,6 +3,7 @@
 import csv
 import io
 from pathlib import Path
+from random import Random
 
 import polars as pl
 from hypothesis import given
@@ -206,3 +207,46 @@ def test_no_grain_records_give_a_table_of_its_head(tmp_path: Path) -> None:
     target = tmp_path / "table.csv"
     assert write_measurements([], speaking_records(inputs(), records()), target) == 0
     assert target.read_text() == ",".join(MEASUREMENT_COLUMNS) + "\n"
+
+
+@given(listings, histories, st.randoms(use_true_random=False))
+def test_table_does_not_depend_on_how_records_lie_in_files(
+    listing: dict[str, str], history: list[dict[str, object]], random: Random
+) -> None:
+    """Equal pictures give equal records, so that it does not matter whose are read first."""
+    present = inputs(*listing.items())
+    shuffled = random.sample(history, len(history))
+    tables = [
+        counts_csv(count_rows(present, speaking_records(present, records(*rows))))
+        for rows in (history, shuffled)
+    ]
+    assert tables[0] == tables[1]
+
+
+def test_grain_table_does_not_depend_on_how_records_lie_in_files(tmp_path: Path) -> None:
+    rows = pl.DataFrame(
+        [
+            {"key": key, "version": "1", "batch": "b", "filename": key, "particle_id": number}
+            for key in ('ü, "x".png', "b/a.tif", "a.png")
+            for number in range(1, 12)
+        ],
+        schema=GRAIN_RECORD,
+    )
+    names = rows["key"].unique().to_list()
+    speaking = speaking_records(
+        inputs(*((name, "1") for name in names)), records(*(record(name) for name in names))
+    )
+    tables = []
+    for cut in (0, 5, 20):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        rows[cut:].write_parquet(folder / "1.parquet")
+        rows[:cut].sample(fraction=1, shuffle=True, seed=cut).write_parquet(folder / "2.parquet")
+        assert (
+            write_measurements(sorted(folder.glob("*.parquet")), speaking, folder / "t.csv") == 33
+        )
+        tables.append((folder / "t.csv").read_bytes())
+    assert tables[0] == tables[1] == tables[2]
+    assert b"\r" not in tables[0]
+    found = [row["filename"] for row in csv.DictReader(io.StringIO(tables[0].decode(), newline=""))]
+    assert found == sorted(name for name in names for _ in range(11))
