@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pollen import detector as module
 from pollen.detector import Detector, DeviceError, Profile, detect_frames
-from pollen.grains import Grains
+from pollen.grains import Grains, overlaps
 from pollen.model_card import ModelCard, ModelError
 from pollen.settings import DetectSettings
 from pollen.tiling import TileGrid
@@ -232,7 +232,12 @@ def test_frames_are_resampled_by_known_ratios_only(
     wanted = DetectSettings.model_validate({"device": "cpu"} | settings)
     monkeypatch.setattr(on_openvino, "card", told)
     monkeypatch.setattr(on_openvino, "profile", Profile.resolve(told, wanted))
-    assert on_openvino.grid(pixel_size_um).scale == pytest.approx(scale)
+    grid = on_openvino.grid(pixel_size_um)
+    assert grid.scale == pytest.approx(scale)
+    # The largest expected grain is as large for the model whatever the scale of the frame.
+    assert grid.largest_grain_px * grid.scale == pytest.approx(
+        told.max_grain_px * told.working_scale
+    )
 
 
 @pytest.mark.parametrize("backend", ["openvino", "torch"])
@@ -251,6 +256,24 @@ def test_classes_go_by_name_whatever_their_number(backend: str, tmp_path: Path) 
     assert np.array_equal(found[0].boxes, found[1].boxes)
     assert set(found[0].classes) == {0, 1}
     assert (found[0].classes + found[1].classes == 1).all()
+
+
+def test_confidence_and_merging_are_those_of_the_settings(tmp_path: Path) -> None:
+    card = write_model(tmp_path / "best.pt")
+    model = Prepared(tmp_path / "best.pt", card, tmp_path / "cache")
+    tile = rendered(1, TILE_PX, seed=1)[0]
+
+    def found(**settings: object) -> Grains:
+        return model.detector(backend="torch", **settings).detect([tile])[0]
+
+    few, many = found(confidence=0.4), found(confidence=0.2)
+    assert 0 < len(few) < len(many)
+    assert few.confidence.min() >= 0.4
+    apart, close = found(confidence=0.2, merge_iou=0.1), found(confidence=0.2, merge_iou=0.8)
+    assert len(apart) < len(close)
+    for row in range(len(apart)):
+        by_union, _ = overlaps(apart.boxes[row], np.delete(apart.boxes, row, axis=0))
+        assert (by_union <= 0.1).all()
 
 
 def test_a_model_of_other_things_is_refused(tmp_path: Path) -> None:
