@@ -83,7 +83,7 @@ class OpenVinoBackend:
             {int(number): name for number, name in facts["names"].items()}, facts["task"]
         )
         core = ov.Core()
-        core.set_property({"CACHE_DIR": str(folder / "compiled")})
+        # No CACHE_DIR: it saves 0.1 s of 0.3, and OpenVINO takes damaged files from it unchecked.
         steps = ov.preprocess.PrePostProcessor(core.read_model(folder / "model.xml"))
         steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
         steps.input().model().set_layout(ov.Layout("NCHW"))

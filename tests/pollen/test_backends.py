@@ -167,6 +167,14 @@ def test_a_model_is_prepared_once(box_model: Prepared) -> None:
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
+def test_nothing_unchecked_is_kept(box_model: Prepared) -> None:
+    """OpenVINO's own cache of compiled models would be used even with bits flipped."""
+    OpenVinoBackend(box_model.weights, box_model.card, box_model.cache)
+    folder = prepared_openvino(box_model.weights, box_model.card, box_model.cache)
+    files = sorted(path.name for path in folder.rglob("*"))
+    assert files == ["facts.json", "model.bin", "model.xml"]
+
+
 def flip_a_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
