@@ -1,0 +1,39 @@
+"""What makes two trainings the same one."""
+
+import hashlib
+import json
+
+from pydantic import BaseModel, ConfigDict
+
+from pollen.training.settings import TrainSettings
+
+#: Raised by hand whenever a change of the code makes another model of the same settings.
+TRAINING_VERSION = 1
+
+
+class TrainingIdentity(BaseModel):
+    """Everything that decides what a training learns.
+
+    Attributes:
+        manifest: Content id of the dataset's manifest.
+        base: What training starts from: the SHA-256 of weights, or the name of an untrained architecture.
+        settings: Those settings that change what is learnt.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    manifest: str
+    base: str
+    settings: dict[str, int | float | str]
+    training_version: int = TRAINING_VERSION
+
+    @classmethod
+    def of(cls, manifest: str, base: str, settings: TrainSettings) -> "TrainingIdentity":
+        """The identity of a training."""
+        return cls(manifest=manifest, base=base, settings=settings.learnt_from())
+
+    @property
+    def id(self) -> str:
+        """Short name: 16 hexadecimal digits over everything."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

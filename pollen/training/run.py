@@ -1,0 +1,281 @@
+"""The training run itself: Ultralytics with our settings, checkpoints handed out, and goes on from one."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pollen.backends import quiet_ultralytics
+from pollen.training.pieces import Task
+from pollen.training.settings import TrainSettings
+
+
+class TrainingError(RuntimeError):
+    """A training that can't go on; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What came of one epoch.
+
+    Attributes:
+        number: From 1.
+        of: Epochs planned.
+        losses: Mean training losses by name.
+        map50: Box mAP50 on the val split, classes together.
+        map50_95: Box mAP50-95 on it.
+        seconds_left: Until the planned end, by the mean of this run.
+    """
+
+    number: int
+    of: int
+    losses: dict[str, float]
+    map50: float
+    map50_95: float
+    seconds_left: float
+
+    @property
+    def sentence(self) -> str:
+        """One line for people."""
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in self.losses.items())
+        return (
+            f"epoch {self.number} of {self.of}: mAP50 {self.map50:.3f}, mAP50-95 {self.map50_95:.3f}; "
+            f"losses {losses}; about {_duration(self.seconds_left)} left"
+        )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything a training needs to go on.
+
+    Attributes:
+        epoch: Epochs completed.
+        ended: No further epoch is to come.
+        last: State after the last epoch, with the optimiser's.
+        best: State after the best epoch so far.
+        results: Table of losses and metrics by epoch.
+    """
+
+    epoch: int
+    ended: bool
+    last: Path
+    best: Path
+    results: Path
+
+
+class Watcher(Protocol):
+    """Receives what happens during a training, in its thread; what it raises ends the training."""
+
+    def epoch_done(self, epoch: Epoch) -> None:
+        """An epoch is over."""
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """The state may be kept; the files are overwritten by the next epoch."""
+
+
+def train(
+    base: str,
+    task: Task,
+    data: Path,
+    folder: Path,
+    settings: TrainSettings,
+    watcher: Watcher,
+    resume: Checkpoint | None = None,
+) -> Checkpoint:
+    """Train a model.
+
+    Args:
+        base: Weights whose hash was checked, or the name of an untrained architecture (``.yaml``).
+        task: What the model is to learn.
+        data: The dataset's description (``data.yaml``); its pictures are ``settings.image_px`` wide.
+        folder: Where the run keeps its files.
+        settings: How to train.
+        watcher: Hears of every epoch and checkpoint.
+        resume: Goes on from here.
+
+    Returns:
+        The last checkpoint.
+
+    Raises:
+        TrainingError: The memory of the GPU is too small, or the training came to nothing.
+    """
+    if resume is not None and resume.ended:
+        return resume
+    quiet_ultralytics(folder / "ultralytics")
+    options = _options(base, data, folder, settings)
+    if resume is not None:
+        options |= {"model": str(resume.last), "resume": str(resume.last)}
+        _put(resume.results, folder / "run" / "results.csv")
+        _put(resume.best, folder / "run" / "weights" / "best.pt")
+    relay = _Relay(watcher)
+    trainer = _trainer(task, options, relay)
+    try:
+        trainer.train()
+    except RuntimeError as error:
+        if "out of memory" in str(error).lower():
+            raise TrainingError(
+                f"the GPU's memory is too small for batches of {settings.batch} pictures of "
+                f"{settings.image_px} px: lower batch, or image_px"
+            ) from error
+        raise
+    if relay.newest is None:
+        raise TrainingError("the training ended before its first epoch: look at the log above")
+    return relay.newest
+
+
+def _put(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source != target:
+        target.write_bytes(source.read_bytes())
+
+
+def _options(base: str, data: Path, folder: Path, settings: TrainSettings) -> dict[str, Any]:
+    """What Ultralytics is told. Nothing that matters is left to its defaults."""
+    device, precision = _device(settings)
+    return {
+        "model": base,
+        "data": str(data),
+        "save_dir": str(folder / "run"),
+        "exist_ok": True,
+        "epochs": settings.epochs,
+        "patience": settings.patience,
+        "imgsz": settings.image_px,
+        "batch": settings.batch,
+        # Gradients would be gathered up to 64 pictures: with few hundred pictures, a few steps an epoch.
+        "nbs": settings.batch,
+        "optimizer": "AdamW",
+        "lr0": settings.learning_rate,
+        "lrf": settings.last_learning_rate,
+        "cos_lr": True,
+        "weight_decay": settings.weight_decay,
+        "warmup_epochs": settings.warmup_epochs,
+        "warmup_bias_lr": settings.learning_rate,
+        "degrees": settings.rotation_degrees,
+        "fliplr": settings.flip,
+        "flipud": settings.flip,
+        "scale": settings.zoom,
+        "translate": 0.1,
+        "mosaic": settings.mosaic,
+        "close_mosaic": min(settings.mosaic_closed_epochs, settings.epochs),
+        "hsv_h": 0.0,
+        "hsv_s": 0.0,
+        "hsv_v": settings.brightness,
+        "erasing": 0.0,
+        "seed": settings.seed,
+        "deterministic": True,
+        "device": device,
+        "amp": precision,
+        "workers": settings.workers,
+        "cache": False if settings.cache == "none" else settings.cache,
+        "plots": False,
+        "verbose": False,
+    }
+
+
+def _device(settings: TrainSettings) -> tuple[str, str | bool]:
+    """Device and precision. Ultralytics' own check of mixed precision wants to download a model."""
+    import torch
+
+    present = torch.cuda.is_available()
+    if settings.device == "cuda" and not present:
+        raise TrainingError(
+            "no usable NVIDIA GPU on this machine: run on a machine or pool with a GPU, or set device: cpu"
+        )
+    if settings.device == "cpu" or not present:
+        return "cpu", False
+    return "0", "bf16" if torch.cuda.is_bf16_supported() else False
+
+
+class _Relay:
+    """Turns Ultralytics' callbacks into a watcher's."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._started = time.monotonic()
+        self.newest: Checkpoint | None = None
+
+    def saved(self, trainer: Any) -> None:  # noqa: ANN401  (Ultralytics gives no types)
+        """The files of an epoch are written."""
+        self.newest = Checkpoint(
+            epoch=trainer.epoch + 1,
+            ended=bool(trainer.stop),
+            last=Path(trainer.last),
+            best=Path(trainer.best),
+            results=Path(trainer.csv),
+        )
+        self._watcher.checkpoint(self.newest)
+
+    def epoch_over(self, trainer: Any) -> None:  # noqa: ANN401
+        """An epoch's validation is over, too."""
+        done = trainer.epoch + 1 - trainer.start_epoch
+        mean = (time.monotonic() - self._started) / max(done, 1)
+        self._watcher.epoch_done(
+            Epoch(
+                number=trainer.epoch + 1,
+                of=trainer.epochs,
+                losses={name: float(value) for name, value in (trainer.tloss or {}).items()},
+                map50=float(trainer.metrics.get("metrics/mAP50(B)", math.nan)),
+                map50_95=float(trainer.metrics.get("metrics/mAP50-95(B)", math.nan)),
+                seconds_left=mean * (trainer.epochs - trainer.epoch - 1),
+            )
+        )
+
+    @staticmethod
+    def begun(trainer: Any) -> None:  # noqa: ANN401
+        """Everything is set up. A run that goes on would see the first epochs' pictures again."""
+        if trainer.start_epoch:
+            from ultralytics.utils import torch_utils
+
+            init_seeds: Any = torch_utils.init_seeds
+            init_seeds(trainer.args.seed + trainer.start_epoch, deterministic=True)
+
+
+def _trainer(task: Task, options: dict[str, Any], relay: _Relay) -> Any:  # noqa: ANN401
+    """An Ultralytics trainer that tells what it does, and leaves the last words to us."""
+    from ultralytics.models.yolo.detect import DetectionTrainer
+    from ultralytics.models.yolo.segment import SegmentationTrainer
+
+    base: Any = SegmentationTrainer if task == "segment" else DetectionTrainer
+
+    class Trainer(base):  # type: ignore[misc]
+        def final_eval(self) -> None:
+            """Nothing: weights are stripped and judged by ourselves."""
+
+    trainer = Trainer(overrides=options)
+    callbacks: dict[str, Callable[[Any], None]] = {
+        "on_model_save": relay.saved,
+        "on_fit_epoch_end": relay.epoch_over,
+        "on_pretrain_routine_end": relay.begun,
+    }
+    for event, callback in callbacks.items():
+        trainer.add_callback(event, callback)
+    return trainer
+
+
+def strip(checkpoint: Path, weights: Path) -> None:
+    """Write the weights of a checkpoint alone: without optimiser, paths and names of this machine.
+
+    The checkpoint's own date is kept, so that equal checkpoints give equal files.
+    """
+    import torch
+    from ultralytics.utils.torch_utils import strip_optimizer
+
+    told = {"task", "mode", "imgsz", "single_cls", "epochs", "seed"}
+    part = weights.with_suffix(".part.pt")
+    part.write_bytes(checkpoint.read_bytes())
+    kept = strip_optimizer(part)
+    if not kept:
+        raise TrainingError(f"{checkpoint} is no checkpoint that weights can be taken from")
+    arguments = {name: value for name, value in kept["train_args"].items() if name in told}
+    kept["model"].args = arguments
+    kept |= {"train_args": arguments, "git": None, "train_results": None}
+    with part.open("wb") as file:  # given a path, torch writes the path's name into the file
+        torch.save(kept, file)
+    part.replace(weights)
+
+
+def _duration(seconds: float) -> str:
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

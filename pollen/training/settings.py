@@ -1,0 +1,97 @@
+"""What a person may set for a training; the same model is part of the form in the Prefect UI."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainSettings(BaseModel):
+    """Settings of a training. The defaults are the laboratory's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    epochs: int = Field(300, ge=1, le=10_000, description="Passes over the training pictures.")
+    patience: int = Field(
+        100,
+        ge=1,
+        description="Stop early after this many epochs without a better result on the val split.",
+    )
+    image_px: int = Field(
+        640,
+        ge=64,
+        le=2048,
+        multiple_of=32,
+        description="Side of the model's input. Larger pictures are cut into pieces of this size, "
+        "smaller ones padded; they are never stretched to fit.",
+    )
+    working_scale: float = Field(
+        1.0,
+        gt=0.05,
+        le=4,
+        description="Model pixels per picture pixel: at 0.75 pictures are reduced to three quarters first, "
+        "in training and in every later detection. Smaller is faster and sees less.",
+    )
+    batch: int = Field(16, ge=1, le=1024, description="Pictures per step.")
+    rotation_degrees: float = Field(
+        180, ge=0, le=180, description="Pictures are turned by up to this angle."
+    )
+    flip: float = Field(
+        0.5, ge=0, le=1, description="Share of pictures mirrored, in each direction."
+    )
+    zoom: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Pictures are enlarged or reduced by up to this part: large values make grains of sizes "
+        "no microscope shows.",
+    )
+    mosaic: float = Field(1.0, ge=0, le=1, description="Share of pictures put together from four.")
+    mosaic_closed_epochs: int = Field(
+        20, ge=0, description="Last epochs without mosaics, so that training ends on real pictures."
+    )
+    brightness: float = Field(
+        0.1,
+        ge=0,
+        le=0.5,
+        description="Light is changed by up to this part. Hue and saturation are never changed: colour is what "
+        "tells viable from non-viable.",
+    )
+    learning_rate: float = Field(0.001, gt=0, le=0.1, description="At the start (AdamW).")
+    last_learning_rate: float = Field(
+        0.01, gt=0, le=1, description="At the end, as a part of that at the start (cosine between)."
+    )
+    weight_decay: float = Field(0.0005, ge=0, le=0.1, description="Of AdamW.")
+    warmup_epochs: float = Field(
+        3, ge=0, description="Epochs over which the learning rate rises from nothing."
+    )
+    negatives: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Pictures of debris without any grain that are added to the train split, "
+        "as a part of its pictures.",
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Start of all randomness.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: the GPU where there is one."
+    )
+    workers: int = Field(
+        4, ge=0, le=64, description="Processes that prepare pictures ahead, with a GPU."
+    )
+    cache: Literal["none", "ram", "disk"] = Field(
+        "ram", description="Where decoded training pictures are kept between epochs."
+    )
+    checkpoint_minutes: float = Field(
+        0,
+        ge=0,
+        description="Least time between checkpoints; 0: after every epoch. A training that is killed "
+        "goes on from the last one.",
+    )
+
+    #: What changes only how a training runs, not what is learnt: the same training may go on with
+    #: other values.
+    RUN_ONLY: ClassVar = frozenset({"device", "workers", "cache", "checkpoint_minutes"})
+
+    def learnt_from(self) -> dict[str, Any]:
+        """The settings that decide what is learnt: part of a training's identity."""
+        return self.model_dump(mode="json", exclude=set(self.RUN_ONLY))
