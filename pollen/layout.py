@@ -13,6 +13,11 @@ REPORTS = RESULTS + "reports/"
 REPORT = REPORTS + "detection_report.html"
 MODELS = "trained_models/"
 PROMOTIONS = MODELS + "promotions/"
+CHECKPOINTS = MODELS + "checkpoints/"
+DATASETS = "datasets/"
+STAGING = "staging_area/"
+STAGING_ARCHIVE = STAGING + "archive/"
+SMUDGES = "smudges_raw/"
 
 #: Folders the flows write; never read as input where the output lies inside the source.
 WRITTEN = (ANNOTATED, RESULTS, MODELS)
@@ -47,3 +52,13 @@ def promotion_number(key: str) -> int | None:
     """The number of a promotion object, ``None`` for anything else that lies in the folder."""
     name = key.removeprefix(PROMOTIONS).removesuffix(".json")
     return int(name) if name.isdecimal() and key == f"{PROMOTIONS}{name}.json" else None
+
+
+def checkpoints_folder(training_id: str) -> str:
+    """Where a training keeps what it needs to go on."""
+    return f"{CHECKPOINTS}{training_id}/"
+
+
+def dataset_folder(name: str) -> str:
+    """Where a dataset's pictures, labels and manifests lie."""
+    return f"{DATASETS}{name}/"

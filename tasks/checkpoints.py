@@ -1,0 +1,196 @@
+"""Checkpoints of a training in a store, so that it goes on wherever it is started again.
+
+A checkpoint is three files, stored by their hash, and a record that names them and is written last.
+Whatever a killed run leaves half written has no record and is never looked at.
+"""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pollen.layout import checkpoints_folder
+from pollen.model_card import sha256_of
+from pollen.training.run import Checkpoint
+from tasks.faults import NotFoundError, StorageError
+from tasks.stage import Pool, healing, logger
+from tasks.storage import Store
+
+#: Checkpoints kept: the newest, and the one before, should the newest be damaged.
+KEPT: Final = 2
+FINISHED: Final = "finished.json"
+_RECORD = re.compile(r"epoch-(\d{6})\.json")
+
+
+class CheckpointRecord(BaseModel):
+    """What says that a checkpoint is whole: the hashes of its files."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int
+    ended: bool
+    last: str
+    best: str
+    results: str
+
+    @property
+    def hashes(self) -> set[str]:
+        """SHA-256 of all files."""
+        return {self.last, self.best, self.results}
+
+
+class Checkpoints:
+    """The checkpoints of one training.
+
+    One is written in the background while the next epoch runs; the next waits for it, so that a
+    kill at any moment costs one epoch at most.
+    """
+
+    def __init__(self, store: Store, training_id: str, scratch: Path, every_minutes: float) -> None:
+        self._store = store
+        self._folder = checkpoints_folder(training_id)
+        self._scratch = scratch
+        self._every_seconds = 60 * every_minutes
+        self._written = float("-inf")
+        self._pool = Pool(1, thread_name_prefix="checkpoint")
+        self._under_way: Future[None] | None = None
+
+    def finished(self) -> str | None:
+        """The version this training was published as, ``None`` while it was not."""
+        try:
+            said = json.loads(self._store.read(self._folder + FINISHED))
+            return str(said["version"])
+        except NotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            logger().warning("%s%s can't be read and is ignored", self._folder, FINISHED)
+            return None
+
+    def finish(self, version: str) -> None:
+        """Remember that the training is published; its checkpoints are no longer needed."""
+        self._store.write(
+            self._folder + FINISHED,
+            json.dumps({"version": version}).encode(),
+            "application/json",
+        )
+        self._forget(e.key for e in self._store.list(self._folder) if not e.key.endswith(FINISHED))
+
+    def newest(self) -> Checkpoint | None:
+        """The newest whole checkpoint, brought to this machine; ``None`` where there is none."""
+        for key in reversed(self._records()):
+            try:
+                record = CheckpointRecord.model_validate_json(self._store.read(key))
+                return Checkpoint(
+                    epoch=record.epoch,
+                    ended=record.ended,
+                    last=self._fetched(record.last, "last.pt"),
+                    best=self._fetched(record.best, "best.pt"),
+                    results=self._fetched(record.results, "results.csv"),
+                )
+            except (NotFoundError, ValidationError, _DamagedError) as error:
+                logger().warning(
+                    "checkpoint %s is not whole (%s): an earlier one is used", key, error
+                )
+        return None
+
+    def _records(self) -> list[str]:
+        keys = (entry.key for entry in self._store.list(self._folder))
+        return sorted(key for key in keys if _RECORD.fullmatch(key.rpartition("/")[2]))
+
+    def _fetched(self, sha256: str, name: str) -> Path:
+        """A file of a checkpoint, under our name; unpickling it runs code, so its hash must match."""
+        fetched = self._store.fetch(self._key(sha256), self._scratch)
+        if sha256_of(fetched) != sha256:
+            raise _DamagedError(f"{name} is not the file that was written")
+        path = self._scratch / "resumed" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(fetched, path)
+        return path
+
+    def _key(self, sha256: str) -> str:
+        return f"{self._folder}files/{sha256}"
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint in the background, unless the last one is too young.
+
+        Raises:
+            PollenError: The one before could not be written.
+        """
+        if not checkpoint.ended and time.monotonic() - self._written < self._every_seconds:
+            return
+        self.wait()
+        folder = self._scratch / f"epoch-{checkpoint.epoch:06d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        copies = [
+            Path(shutil.copyfile(path, folder / path.name))
+            for path in (checkpoint.last, checkpoint.best, checkpoint.results)
+        ]
+        self._written = time.monotonic()
+        self._under_way = self._pool.submit(self._write, checkpoint, copies, folder)
+
+    def wait(self) -> None:
+        """Wait for what is being written.
+
+        Raises:
+            PollenError: It could not be written.
+        """
+        if self._under_way is not None:
+            self._under_way.result()
+            self._under_way = None
+
+    def close(self) -> None:
+        """Stop writing behind what is under way."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _write(self, checkpoint: Checkpoint, copies: list[Path], folder: Path) -> None:
+        hashes = [sha256_of(path) for path in copies]
+        for path, sha256 in zip(copies, hashes, strict=True):
+            if not healing(self._store.exists)(self._key(sha256)):
+                healing(self._store.write_file)(self._key(sha256), path)
+        last, best, results = hashes
+        record = CheckpointRecord(
+            epoch=checkpoint.epoch, ended=checkpoint.ended, last=last, best=best, results=results
+        )
+        healing(self._store.write)(
+            f"{self._folder}epoch-{checkpoint.epoch:06d}.json",
+            record.model_dump_json().encode(),
+            "application/json",
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        self._drop_old()
+
+    def _drop_old(self) -> None:
+        """Delete all but the newest checkpoints, and those of their files that no kept one names.
+
+        Other files may belong to a checkpoint that another run of the same training is writing.
+        """
+        records = self._records()
+        old, kept = records[:-KEPT], records[-KEPT:]
+        if not old:
+            return
+        needed = {sha256 for key in kept for sha256 in self._hashes(key)}
+        gone = {sha256 for key in old for sha256 in self._hashes(key)} - needed
+        self._forget([*old, *map(self._key, sorted(gone))])
+
+    def _hashes(self, key: str) -> set[str]:
+        try:
+            return CheckpointRecord.model_validate_json(self._store.read(key)).hashes
+        except (NotFoundError, ValidationError):
+            return set()
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        """Delete what is no longer needed; where that is not allowed it stays."""
+        try:
+            self._store.delete(keys)
+        except StorageError as error:
+            logger().warning("old checkpoints can't be deleted: %s", error)
+
+
+class _DamagedError(Exception):
+    """A file is not what its record says."""
