@@ -103,6 +103,9 @@ def counted_row(
 def scale_flags(counted: CountedFrame, card: ModelCard, ratio: float) -> tuple[str, ...]:
     """A flag where the grains are of another size than those the model was trained on.
 
+    The median grain is compared with the medians of the training pictures, which may come from
+    several magnifications; where the card does not state their range, with the median of all.
+
     Args:
         counted: The frame.
         card: The model's card.
@@ -110,8 +113,9 @@ def scale_flags(counted: CountedFrame, card: ModelCard, ratio: float) -> tuple[s
     """
     if card.grain_diameter_px is None or len(counted.grains) < SCALE_GRAINS:
         return ()
-    factor = float(np.median(counted.grains.diameters_px)) * ratio / card.grain_diameter_px
-    return () if 1 / SCALE_FACTOR <= factor <= SCALE_FACTOR else (SCALE_FLAG,)
+    low, high = card.grain_diameter_range_px or (card.grain_diameter_px,) * 2
+    median = float(np.median(counted.grains.diameters_px)) * ratio
+    return () if low / SCALE_FACTOR <= median <= high * SCALE_FACTOR else (SCALE_FLAG,)
 
 
 def grain_rows(

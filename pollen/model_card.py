@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 CARD_NAME = "model.json"
 
@@ -34,6 +34,10 @@ class ModelCard(BaseModel):
     working_scale: float = Field(1.0, gt=0, le=4)
     grain_diameter_px: float | None = Field(
         None, gt=0, description="Median diameter in the training pictures."
+    )
+    grain_diameter_range_px: tuple[PositiveFloat, PositiveFloat] | None = Field(
+        None,
+        description="Least and largest median diameter of a training picture's grains (5 % to 95 % of the pictures).",
     )
     max_grain_px: float = Field(
         160, gt=0, description="Diameter of the largest expected grain, in training pictures."

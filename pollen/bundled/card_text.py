@@ -18,7 +18,7 @@ from pictures of one laboratory; with other stains, plants or microscopes check 
 * {pictures} labelled pictures (640 x 640 px) of {plants} plants from the public repository
   [Pollination-Ecology-Group/Pollen_viability](https://github.com/Pollination-Ecology-Group/Pollen_viability), whose
   README states the MIT licence: {viable} viable and {non_viable} non-viable grains; {without_grains} pictures
-  without any.
+  without any (debris on a plain canvas).
 * {rendered_frames} rendered micrographs (`pollen.synth`), and collages of the pictures' own grains and debris
   (`pollen.collage`).
 * Judged on the `val` split of the same repository: other plants, never trained on.
@@ -28,7 +28,8 @@ from pictures of one laboratory; with other stains, plants or microscopes check 
 From scratch, on a CPU, in the stages listed in `model.json`; the confidence ({confidence}) and how much likelier than
 non-viable a viable grain must be ({viable_odds}) were chosen by count and viability error. It works at
 {working_scale} of the pictures' resolution, in tiles of {tile_px} px; its grains measured {grain_diameter_px} px in the
-median (in picture pixels, two magnifications together), at most {max_grain_px:.0f} px.
+median (in picture pixels, two magnifications together: medians of pictures from {smallest:.0f} to {largest:.0f} px), at
+most {max_grain_px:.0f} px.
 
 To make it again: `make model DATA=folder`, then `python -m pollen.bundled.publish`; `python -m pollen.bundled.evaluate
 DATA` measures it.
@@ -79,6 +80,8 @@ def card_text(card: dict[str, Any]) -> str:
         **{name: card[name] for name in ("working_scale", "tile_px", "grain_diameter_px")},
         **card["training"]["data"],
         **{name: overall[name] for name in names},
+        smallest=card["grain_diameter_range_px"][0],
+        largest=card["grain_diameter_range_px"][1],
         max_grain_px=card["max_grain_px"],
         count=overall["count_error"],
         count_error=overall["count_error_percent"],

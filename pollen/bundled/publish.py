@@ -37,6 +37,8 @@ WEIGHTS_NAME = "best.pt"
 TEXT_NAME = "MODEL_CARD.md"
 LARGEST_GRAIN_PX = 140.0
 """Diameter of the largest grain to expect, picture pixels; the largest labelled ones have 125."""
+GRAINS_FOR_MEDIAN = 3
+"""Pictures with fewer grains say little about their magnification."""
 
 
 def average_weights(paths: Sequence[Path]) -> dict[str, "torch.Tensor"]:
@@ -89,6 +91,17 @@ def grain_diameter(pictures: Sequence[LabelledPicture]) -> float:
     return float(np.median([outline.diameter_px for outline in outlines]))
 
 
+def grain_diameter_range(pictures: Sequence[LabelledPicture]) -> tuple[float, float]:
+    """5 % to 95 % of the pictures' own median diameters, pixels: the magnifications a card states."""
+    medians = [
+        float(np.median([outline.diameter_px for outline in picture.outlines]))
+        for picture in pictures
+        if len(picture.outlines) >= GRAINS_FOR_MEDIAN
+    ]
+    low, high = np.percentile(medians, [5, 95])
+    return round(float(low), 1), round(float(high), 1)
+
+
 def training_facts(
     stages: Sequence[Stage], pictures: Sequence[LabelledPicture], checkpoints: Sequence[Path]
 ) -> dict[str, Any]:
@@ -108,7 +121,8 @@ def training_facts(
             "source": "Pollination-Ecology-Group/Pollen_viability (MIT), train split",
             "pictures": len(pictures),
             "without_grains": sum(not picture.outlines for picture in pictures),
-            "plants": len({picture.plant for picture in pictures}),
+            # The rest is debris on a plain canvas, which is named after plants too.
+            "plants": len({picture.plant for picture in pictures if picture.outlines}),
             **{item.label: classes.count(int(item)) for item in GrainClass},
             "rendered_frames": RENDERED_FRAMES,
             "rendered_seed": RENDERED_SEED,
@@ -173,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "tile_px": chosen.tile,
             "working_scale": chosen.scale,
             "grain_diameter_px": round(grain_diameter(pictures), 1),
+            "grain_diameter_range_px": grain_diameter_range(pictures),
             "confidence": chosen.confidence,
             "merge_iou": chosen.merge_iou,
             "viable_odds": chosen.viable_odds,

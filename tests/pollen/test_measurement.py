@@ -115,6 +115,18 @@ def test_grains_of_another_size_are_flagged(diameter: float, ratio: float, flagg
     )
 
 
+@pytest.mark.parametrize(
+    ("diameter", "ratio", "flagged"),
+    [(26, 1, True), (28, 1, False), (75, 1, False), (90, 1, False), (90, 2, True)],
+)
+def test_a_model_of_several_magnifications_knows_all_their_sizes(
+    diameter: float, ratio: float, flagged: bool
+) -> None:
+    card = CARD.model_copy(update={"grain_diameter_range_px": (40.0, 100.0)})
+    centres = [(100.0 * (n % 4) + 50, 100.0 * (n // 4) + 50) for n in range(SCALE_GRAINS + 2)]
+    assert bool(scale_flags(counted(centres, diameter), card, ratio)) is flagged
+
+
 def test_few_grains_say_nothing_of_the_scale() -> None:
     assert scale_flags(counted([(100, 100)], 200), CARD, 1) == ()
 

@@ -6,11 +6,20 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from pollen.bundled.network import new_network
-from pollen.bundled.publish import average_weights, write_card, write_weights
+from pollen.bundled.pictures import LabelledPicture, plant_of
+from pollen.bundled.publish import (
+    average_weights,
+    grain_diameter_range,
+    training_facts,
+    write_card,
+    write_weights,
+)
+from pollen.collage import Outline
 from pollen.model_card import check_weights
 
 LOAD = """
@@ -65,6 +74,31 @@ def test_averaging_takes_the_mean_of_averages_and_plain_states(tmp_path: Path) -
     mean = average_weights([tmp_path / "a.pt", tmp_path / "b.pt"])
     assert mean["w"].item() == 2
     assert mean["n"].item() == 3
+
+
+def labelled(name: str, *diameters: float) -> LabelledPicture:
+    """A picture of which only the grains matter."""
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * np.sqrt(np.pi) / 4  # area of a disc
+    outlines = tuple(Outline(0, (corners * d).astype(np.float32)) for d in diameters)
+    return LabelledPicture(name, plant_of(name), np.zeros((1, 1, 3), np.uint8), outlines)
+
+
+def test_a_card_states_the_sizes_of_all_magnifications_and_not_of_single_slivers() -> None:
+    low = [labelled(f"{n}.png", 5, 40, 41) for n in range(10)]
+    high = [labelled(f"{n}.png", 98, 100, 200) for n in range(10, 20)]
+    assert grain_diameter_range([*low, *high, labelled("x.png", 3)]) == (40.0, 100.0)
+
+
+def test_plants_are_those_whose_grains_were_seen(tmp_path: Path) -> None:
+    """Debris on a plain canvas is named after plants, too."""
+    pictures = [
+        labelled("1-3-F_S4x_B_1.png", 40),
+        labelled("1-3-F_S4x_B_2.png"),
+        labelled("neg_syn_8-6-I_4x_A_1.jpg"),
+    ]
+    torch.save({"seconds": 1}, tmp_path / "a.pt")
+    data = training_facts([], pictures, [tmp_path / "a.pt"])["data"]
+    assert (data["pictures"], data["without_grains"], data["plants"]) == (3, 2, 1)
 
 
 def test_the_card_speaks_of_its_weights(weights: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import pollen.bundled
+from pollen.bundled.card_text import card_text
 from pollen.bundled.evaluate import Evaluation, evaluate
 from pollen.bundled.rendered import render_split
 from pollen.model_card import ModelCard, check_weights
@@ -33,6 +34,7 @@ def test_the_card_belongs_to_the_weights(card: ModelCard) -> None:
 
 def test_both_cards_tell_the_same_and_name_the_source(card: ModelCard) -> None:
     text = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert text == card_text(json.loads((FOLDER / "model.json").read_text(encoding="utf-8")))
     assert "Pollination-Ecology-Group/Pollen_viability" in text
     assert card.sha256[:12] in text
     facts = json.loads((FOLDER / "model.json").read_text(encoding="utf-8"))
