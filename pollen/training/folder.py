@@ -1,0 +1,161 @@
+"""The folder Ultralytics trains from: every picture cut into pieces at the working scale."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from pollen.classes import GrainClass
+from pollen.collage import Outline
+from pollen.frames import open_frames
+from pollen.labels import LABEL_NAMES, LabelledGrain, read_labels
+from pollen.tiling import TileGrid
+from pollen.training.pieces import Piece, Task, cover, cut, ellipse_in
+from pollen.training.run import TrainingError
+
+#: Room for grains a little larger than the largest labelled one.
+LARGEST_MARGIN = 1.15
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """A picture on this machine and its label.
+
+    Attributes:
+        name: File name in the dataset; its stem names the pieces.
+        picture: The picture's file.
+        label: The label's text, with class numbers as in :data:`pollen.labels.LABEL_NAMES`.
+    """
+
+    name: str
+    picture: Path
+    label: str
+
+    @property
+    def grains(self) -> tuple[LabelledGrain, ...]:
+        """The labelled grains.
+
+        Raises:
+            TrainingError: The label is not as the manifest's makers wrote it.
+        """
+        labels = read_labels(self.label, dict(enumerate(LABEL_NAMES)), self.name)
+        faults = [found for found in labels.findings if found.severity == "error"]
+        if faults:
+            raise TrainingError(f"a label of the dataset can't be used: {faults[0]}")
+        return labels.grains
+
+    def pixels(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        """``(H, W, 3)`` uint8 RGB of the first page, as detection reads it.
+
+        Raises:
+            FrameError: The picture can't be read.
+        """
+        with open_frames(self.picture, self.name) as file:
+            frame = file.frames[0]
+            return frame.read((0, 0, frame.width_px, frame.height_px))
+
+
+@dataclass(frozen=True)
+class GrainSizes:
+    """How large labelled grains are, in picture pixels: what a model card says of its scale.
+
+    Attributes:
+        median_px: Median diameter.
+        low_px: Diameter below which 5 % lie.
+        high_px: Diameter above which 5 % lie.
+        largest_px: Largest side of a box.
+    """
+
+    median_px: float
+    low_px: float
+    high_px: float
+    largest_px: float
+
+    @classmethod
+    def of(cls, outlines: Sequence[Outline]) -> "GrainSizes":
+        """Measure outlines in picture pixels.
+
+        Raises:
+            TrainingError: There is none.
+        """
+        if not outlines:
+            raise TrainingError(
+                "the train split has no labelled grain: label pictures and stage them, then train again"
+            )
+        diameters = np.array([outline.diameter_px for outline in outlines])
+        sides = [max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (outline.box for outline in outlines)]
+        low, median, high = np.percentile(diameters, [5, 50, 95])
+        return cls(float(median), float(low), float(high), max(sides))
+
+    def grid(self, tile_px: int, scale: float) -> TileGrid:
+        """How pictures are cut, now and in detection.
+
+        Raises:
+            ScaleError: The largest grain does not fit the model's window.
+        """
+        return TileGrid(tile_px, scale, LARGEST_MARGIN * self.largest_px)
+
+
+def outlines_of(
+    grains: Iterable[LabelledGrain], width_px: int, height_px: int
+) -> tuple[list[Outline], list[Outline]]:
+    """Outlines in pixels: those of a class, and those that people were unsure of."""
+    size = np.array([width_px, height_px], np.float64)
+    known: list[Outline] = []
+    unsure: list[Outline] = []
+    for grain in grains:
+        points = grain.points * size
+        number = grain.number if grain.grain_class is None else int(grain.grain_class)
+        outline = Outline(number, points.astype(np.float32))
+        if grain.is_box:
+            outline = ellipse_in(outline.box, number)
+        (unsure if grain.grain_class is None else known).append(outline)
+    return known, unsure
+
+
+def write_split(
+    files: Iterable[LabelledFile],
+    split: Literal["train", "val"],
+    folder: Path,
+    grid: TileGrid,
+    task: Task,
+) -> int:
+    """Write the pieces of some pictures; returns how many.
+
+    Raises:
+        FrameError: A picture can't be read.
+        TrainingError: A label can't be used.
+        OSError: The disk is full.
+    """
+    images, labels = folder / "images" / split, folder / "labels" / split
+    for place in (images, labels):
+        place.mkdir(parents=True, exist_ok=True)
+    written = 0
+    for file in files:
+        for number, piece in enumerate(_pieces(file, grid)):
+            stem = f"{Path(file.name).stem}@{number:03d}"
+            # Level 1: three times faster, a tenth larger, and read once.
+            Image.fromarray(piece.pixels).save(images / f"{stem}.png", compress_level=1)
+            (labels / f"{stem}.txt").write_text(piece.label_text(task), encoding="utf-8")
+            written += 1
+    return written
+
+
+def _pieces(file: LabelledFile, grid: TileGrid) -> Iterator[Piece]:
+    pixels = file.pixels()
+    height, width = pixels.shape[:2]
+    known, unsure = outlines_of(file.grains, width, height)
+    yield from cut(cover(pixels, unsure, known), known, grid)
+
+
+def write_description(folder: Path) -> Path:
+    """Write ``data.yaml``, which tells Ultralytics where pieces are and what classes mean."""
+    path = folder / "data.yaml"
+    names = {int(item): item.label for item in GrainClass}
+    said = {"path": str(folder), "train": "images/train", "val": "images/val", "names": names}
+    path.write_text(yaml.safe_dump(said), encoding="utf-8")
+    return path

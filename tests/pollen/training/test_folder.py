@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from pollen.classes import GrainClass
+from pollen.labels import LabelledGrain, write_labels
+from pollen.synth import FrameSpec, render
+from pollen.tiling import TileGrid
+from pollen.training.folder import (
+    GrainSizes,
+    LabelledFile,
+    outlines_of,
+    write_description,
+    write_split,
+)
+from pollen.training.run import TrainingError
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> LabelledFile:
+    spec = FrameSpec(width_px=300, height_px=200, n_grains=5, touching_fraction=0)
+    frame = render(spec, 1)
+    path = tmp_path / "a b.png"
+    assert cv2.imwrite(str(path), frame.pixels[..., ::-1])
+    return LabelledFile(path.name, path, frame.yolo_labels())
+
+
+def square(grain_class: GrainClass | None, *, is_box: bool) -> LabelledGrain:
+    corners = np.array([[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75]])
+    return LabelledGrain(grain_class, corners, is_box)
+
+
+def test_a_picture_larger_than_the_input_becomes_pieces_with_their_labels(
+    labelled: LabelledFile, tmp_path: Path
+) -> None:
+    written = write_split([labelled], "train", tmp_path / "out", TileGrid(128, 1.0, 60), "segment")
+
+    images = sorted((tmp_path / "out/images/train").iterdir())
+    assert written == len(images) > 4
+    assert [path.stem for path in images] == sorted(
+        path.stem for path in (tmp_path / "out/labels/train").iterdir()
+    )
+    assert {np.shape(cv2.imread(str(path))) for path in images} == {(128, 128, 3)}
+    lines = sum(
+        len(path.read_text().splitlines()) for path in (tmp_path / "out/labels/train").iterdir()
+    )
+    assert lines >= 5
+
+
+def test_a_grain_people_were_unsure_of_is_covered_not_labelled(
+    labelled: LabelledFile, tmp_path: Path
+) -> None:
+    first, *others = labelled.grains
+    doubtful = LabelledGrain(None, first.points)
+    file = LabelledFile(labelled.name, labelled.picture, write_labels([doubtful, *others]))
+
+    write_split([file], "val", tmp_path / "out", TileGrid(320, 1.0, 60), "segment")
+
+    (label,) = (tmp_path / "out/labels/val").iterdir()
+    assert len(label.read_text().splitlines()) == 4
+    (image,) = (tmp_path / "out/images/val").iterdir()
+    painted = cv2.imread(str(image), cv2.IMREAD_COLOR_RGB)
+    assert painted is not None
+    x, y = (first.points.mean(axis=0) * [300, 200]).astype(int)
+    before = labelled.pixels()
+    background = np.median(before.reshape(-1, 3), axis=0)
+    assert np.abs(painted[y, x] - background).max() < 25 < np.abs(before[y, x] - background).max()
+
+
+def test_of_a_box_the_ellipse_inside_is_taken() -> None:
+    (known,), none = outlines_of([square(GrainClass.NON_VIABLE, is_box=True)], 100, 60)
+
+    assert not none
+    assert known.grain_class == 1
+    np.testing.assert_allclose(known.box, (25, 15, 75, 45), atol=1e-3)
+    assert known.area_px == pytest.approx(np.pi / 4 * 50 * 30, rel=0.02)
+
+
+def test_sizes_describe_the_grains(labelled: LabelledFile) -> None:
+    known, _ = outlines_of(labelled.grains, 300, 200)
+
+    sizes = GrainSizes.of(known)
+
+    assert sizes.low_px <= sizes.median_px <= sizes.high_px <= sizes.largest_px
+    assert sizes.grid(640, 1.0).largest_grain_px > sizes.largest_px
+
+
+def test_a_train_split_without_grains_is_refused() -> None:
+    with pytest.raises(TrainingError, match="no labelled grain"):
+        GrainSizes.of([])
+
+
+def test_a_broken_label_names_its_line(labelled: LabelledFile, tmp_path: Path) -> None:
+    file = LabelledFile(labelled.name, labelled.picture, "0 0.1 0.1\n")
+
+    with pytest.raises(TrainingError, match=r"a b\.png, line 1"):
+        write_split([file], "train", tmp_path / "out", TileGrid(128, 1.0, 60), "detect")
+
+
+def test_the_description_names_the_classes_in_order(tmp_path: Path) -> None:
+    said = yaml.safe_load(write_description(tmp_path).read_text())
+
+    assert said["names"] == {0: "viable", 1: "non_viable"}
+    assert said["path"] == str(tmp_path)
