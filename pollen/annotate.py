@@ -157,11 +157,11 @@ def _draw_marks(picture: RgbArray, counted: CountedFrame, line: int, scale: floa
     """Mark excluded grains with the letter of the reason, overlapping counted ones with a dot."""
     height, width = picture.shape[:2]
     grains = counted.grains
-    for centre, box, reason, measured in zip(
+    for centre, box, reason, overlaps in zip(
         grains.centres * scale,
         grains.boxes * scale,
         counted.exclusions,
-        counted.measured,
+        counted.overlapping,
         strict=True,
     ):
         room = float(min(box[2:] - box[:2]))
@@ -170,7 +170,7 @@ def _draw_marks(picture: RgbArray, counted: CountedFrame, line: int, scale: floa
             x = int(np.clip(centre[0], tall, max(tall, width - tall)))
             y = int(np.clip(centre[1], tall, max(tall, height - tall)))
             _letter(picture, EXCLUSION_MARKS[reason], (x, y), tall)
-        elif not measured:
+        elif overlaps:
             at = _fixed_point(centre)
             for radius, colour in ((1.6 * line, HALO), (1.1 * line, INK)):
                 fixed = max(1, round(radius * 2**_SHIFT))

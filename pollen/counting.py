@@ -29,12 +29,19 @@ class CountedFrame:
     Attributes:
         grains: All grains after merging, in reading order.
         exclusions: One per grain; ``Exclusion.NONE`` where it counts.
-        measured: ``(N,)`` mask; overlapping grains have no sizes.
+        overlapping: ``(N,)`` mask of the grains that lie over or under another one.
+        cut: ``(N,)`` mask of the grains that touch a side of the frame, whatever the edge rule.
     """
 
     grains: Grains
     exclusions: tuple[Exclusion, ...]
-    measured: BoolArray
+    overlapping: BoolArray
+    cut: BoolArray
+
+    @property
+    def measured(self) -> BoolArray:
+        """``(N,)`` mask of the grains that have sizes: those that are seen whole."""
+        return np.asarray(~(self.overlapping | self.cut), np.bool_)
 
     @property
     def counted(self) -> BoolArray:
@@ -87,11 +94,12 @@ def count_frame(
 ) -> CountedFrame:
     """Apply the rules to the grains of one frame of ``size_px`` (width, height)."""
     ordered = grains.in_reading_order()
-    by_edge = excluded_by_edge(touched_sides(ordered.boxes, *size_px), edge_rule)
+    sides = touched_sides(ordered.boxes, *size_px)
+    by_edge = excluded_by_edge(sides, edge_rule)
     hidden = overlapping(ordered, overlap_fraction)
     by_overlap = hidden if overlap_rule is OverlapRule.EXCLUDE else np.zeros_like(hidden)
     exclusions = tuple(
         Exclusion.EDGE if edge else Exclusion.OVERLAP if overlap else Exclusion.NONE
         for edge, overlap in zip(by_edge, by_overlap, strict=True)
     )
-    return CountedFrame(ordered, exclusions, ~hidden)
+    return CountedFrame(ordered, exclusions, hidden, np.asarray(sides.any(axis=1), np.bool_))

@@ -22,7 +22,7 @@ from pollen.settings import DetectSettings
 from pollen.tiling import Pixels, Tile, TileGrid, join_tiles
 
 #: Raised by hand whenever a change of the code changes counts or measurements.
-COUNTING_VERSION = 1
+COUNTING_VERSION = 2
 
 
 class DeviceError(RuntimeError):

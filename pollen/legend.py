@@ -188,7 +188,7 @@ def _count_entries(font: Font, counted: CountedFrame) -> list[_Entry]:
         entries.append(
             _swatch(font, QUIET, f"not counted {total} ({', '.join(reasons)})", dashed=True)
         )
-    covered = int(np.count_nonzero(counted.counted & ~counted.measured))
+    covered = int(np.count_nonzero(counted.counted & counted.overlapping))
     if covered:
         entries.append(_dot(font, f"overlapping, not measured {covered}"))
     return entries

@@ -96,7 +96,10 @@ def counted_row(
         row[f"excluded_{grain_class.label}"] = counted.count(grain_class, counted=False)
     if len(grains):
         row["mean_confidence"] = round(float(grains.confidence.mean()), 4)
-        row["median_diameter_px"] = round(float(np.median(grains.diameters_px)), 2)
+    if counted.measured.any():
+        row["median_diameter_px"] = round(
+            float(np.median(grains.diameters_px[counted.measured])), 2
+        )
     return row
 
 
@@ -105,6 +108,8 @@ def scale_flags(counted: CountedFrame, card: ModelCard, ratio: float) -> tuple[s
 
     The median grain is compared with the medians of the training pictures, which may come from
     several magnifications; where the card does not state their range, with the median of all.
+    Grains cut or covered count here too: in a dense picture hardly any other is left, and what they
+    lack is little beside the factor that is asked for.
 
     Args:
         counted: The frame.
@@ -123,14 +128,14 @@ def grain_rows(
 ) -> pl.DataFrame:
     """The records of a frame's grains, numbered from 1 in reading order.
 
-    Overlapping grains have no sizes: what is hidden can't be measured. Numbers are rounded, so
-    that the last bits of floating point do not show.
+    Grains that overlap or are cut by a side of the frame have no sizes: what is not seen can't be
+    measured. Numbers are rounded, so that the last bits of floating point do not show.
     """
     grains = counted.grains
     number = len(grains)
-    hidden = ~counted.measured
+    partial = ~counted.measured
     areas, diameters = grains.areas_px.astype(float), grains.diameters_px.astype(float)
-    areas[hidden], diameters[hidden] = np.nan, np.nan
+    areas[partial], diameters[partial] = np.nan, np.nan
     size_um = pixel_size_um if pixel_size_um is not None else np.nan
     x, y = grains.centres.T.astype(float)
     rows = pl.DataFrame(

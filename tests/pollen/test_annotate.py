@@ -113,6 +113,12 @@ def test_overlapping_grains_that_count_keep_their_line_and_get_a_dot() -> None:
     assert share_near(on_outline(left_out, discs[0]), CLASS_COLOURS[VIABLE]) == 0
 
 
+def test_a_counted_grain_that_the_frame_cuts_gets_no_dot() -> None:
+    disc = (39.0, 150.0, 40.0, VIABLE)
+    _, picture = drawn([disc], rule=EdgeRule.FRAME)
+    assert tuple(picture[150, 39]) == MAGENTA
+
+
 def test_line_has_a_dark_halo_on_both_sides() -> None:
     _, picture = drawn([(200.0, 150.0, 40.0, NON_VIABLE)])
     ray = picture[150, 232:250].astype(int).sum(axis=-1)

@@ -187,7 +187,22 @@ def test_every_grain_is_counted_or_left_out(
     if edge_rule is EdgeRule.ALL and overlap_rule is OverlapRule.COUNT:
         assert counted.counted.all()
     if overlap_rule is OverlapRule.EXCLUDE:
-        assert not (counted.counted & ~counted.measured).any()
+        assert not (counted.counted & counted.overlapping).any()
+    assert not (counted.measured & (counted.overlapping | counted.cut)).any()
+
+
+@pytest.mark.parametrize("rule", EdgeRule)
+@pytest.mark.parametrize("side", SIDES)
+def test_a_grain_cut_by_any_side_is_not_measured(side: str, rule: EdgeRule) -> None:
+    """Also where it counts: a part of a grain has no size of its own."""
+    axis, far = SIDES.index(side) % 2, SIDES.index(side) >= 2
+    centre = [200.0, 200.0]
+    centre[axis] = SIZE[axis] - 20.5 if far else 20.5
+    counted = count_frame(
+        discs([tuple(centre), (300, 300)], 40), SIZE, rule, OverlapRule.COUNT, 0.1
+    )
+    assert sorted(counted.measured.tolist()) == [False, True]
+    assert not counted.overlapping.any()
 
 
 def test_an_empty_frame_counts_nothing() -> None:

@@ -28,7 +28,7 @@ ORIGIN = Origin(Item("a.jpg", "etag", 9), "f" * 64, "batch", PROFILE)
 SIZE = (400, 300)
 
 
-def counted(centres: list[tuple[float, float]], diameter: float = 40) -> CountedFrame:
+def counted(centres: list[tuple[float, float]], diameter: float | list[float] = 40) -> CountedFrame:
     classes = [number % 2 for number in range(len(centres))]
     grains = discs(centres, diameter, classes=classes)
     return count_frame(grains, SIZE, EdgeRule.FRAME, OverlapRule.COUNT, 0.1)
@@ -63,6 +63,17 @@ def test_a_failed_frame_has_no_counts() -> None:
     assert (found["status"], found["reason"]) == ("failed", "two lines")
     assert found["viable"] is found["total_detected"] is None
     assert found["transient"] is True
+
+
+def test_grains_cut_by_the_frame_are_in_no_size() -> None:
+    """The left one counts under the rule ``frame``; a part of a grain is not a small grain."""
+    frame = counted([(10, 100), (100, 100), (200, 100), (395, 100)], [20, 40, 40, 20])
+    assert (row(frame)["viable"], row(frame)["non_viable"]) == (2, 1)
+    assert row(frame)["median_diameter_px"] == 40.0
+    rows = grain_rows(ORIGIN, "a.jpg", frame, 0.5)
+    for column in ("area_px", "diameter_px", "area_um2", "diameter_um"):
+        assert [value is None for value in rows[column]] == [True, False, False, True]
+    assert row(counted([(10, 100)]))["median_diameter_px"] is None
 
 
 def test_grains_are_numbered_and_rounded() -> None:
