@@ -199,7 +199,7 @@ def test_a_grain_cut_by_any_side_is_not_measured(side: str, rule: EdgeRule) -> N
     centre = [200.0, 200.0]
     centre[axis] = SIZE[axis] - 20.5 if far else 20.5
     counted = count_frame(
-        discs([tuple(centre), (300, 300)], 40), SIZE, rule, OverlapRule.COUNT, 0.1
+        discs([(centre[0], centre[1]), (300, 300)], 40), SIZE, rule, OverlapRule.COUNT, 0.1
     )
     assert sorted(counted.measured.tolist()) == [False, True]
     assert not counted.overlapping.any()
