@@ -108,6 +108,17 @@ class ProgressView:
                     f"counted {self._done} of {self._total} {shown}".rstrip(), highlight=False
                 )
 
+    def reached(self, done: int, total: int, text: str) -> None:
+        """See :class:`tasks.progress.Progress`."""
+        with self._lock:
+            if not ERR.is_terminal:
+                ERR.print(text, highlight=False, markup=False, soft_wrap=True)
+                return
+            if self._task is None or self._total != total:
+                self._total = total
+                self._task = self._bar.add_task(text, total=total, failed="")
+            self._bar.update(self._task, completed=done, total=total, description=text)
+
 
 def show_summary(summary: Summary) -> None:
     """The table at the end of a run, the failed pictures, and where everything is."""

@@ -4,7 +4,6 @@ A checkpoint is three files, stored by their hash, and a record that names them 
 Whatever a killed run leaves half written has no record and is never looked at.
 """
 
-import json
 import re
 import shutil
 import time
@@ -24,7 +23,6 @@ from tasks.storage import Store
 
 #: Checkpoints kept: the newest, and the one before, should the newest be damaged.
 KEPT: Final = 2
-FINISHED: Final = "finished.json"
 _RECORD = re.compile(r"epoch-(\d{6})\.json")
 
 
@@ -61,25 +59,9 @@ class Checkpoints:
         self._pool = Pool(1, thread_name_prefix="checkpoint")
         self._under_way: Future[None] | None = None
 
-    def finished(self) -> str | None:
-        """The version this training was published as, ``None`` while it was not."""
-        try:
-            said = json.loads(self._store.read(self._folder + FINISHED))
-            return str(said["version"])
-        except NotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
-            logger().warning("%s%s can't be read and is ignored", self._folder, FINISHED)
-            return None
-
-    def finish(self, version: str) -> None:
-        """Remember that the training is published; its checkpoints are no longer needed."""
-        self._store.write(
-            self._folder + FINISHED,
-            json.dumps({"version": version}).encode(),
-            "application/json",
-        )
-        self._forget(e.key for e in self._store.list(self._folder) if not e.key.endswith(FINISHED))
+    def clear(self) -> None:
+        """Delete them all: the training is published."""
+        self._forget([entry.key for entry in self._store.list(self._folder)])
 
     def newest(self) -> Checkpoint | None:
         """The newest whole checkpoint, brought to this machine; ``None`` where there is none."""

@@ -30,6 +30,9 @@ class Progress(Protocol):
     def counted(self, filename: str, *, failed: bool) -> None:
         """A picture is done."""
 
+    def reached(self, done: int, total: int, text: str) -> None:
+        """Another part of long work is done, such as an epoch; ``text`` says what came of it."""
+
 
 class Silent:
     """Nobody watches."""
@@ -41,6 +44,9 @@ class Silent:
         """See :class:`Progress`."""
 
     def counted(self, filename: str, *, failed: bool) -> None:
+        """See :class:`Progress`."""
+
+    def reached(self, done: int, total: int, text: str) -> None:
         """See :class:`Progress`."""
 
 
@@ -73,12 +79,7 @@ class Published:
         self._total = waiting
         if waiting:
             text = f"{waiting} of {inputs} pictures to count"
-            with best_effort("progress"):
-                # Outside of async code it is no coroutine.
-                self._artifact = cast(
-                    "UUID",
-                    create_progress_artifact(0.0, key="detection-progress", description=text),
-                )
+            self._show("detection-progress", 0.0, text)
 
     def counted(self, filename: str, *, failed: bool) -> None:
         """See :class:`Progress`. The server is told at most every few seconds, and of the last picture."""
@@ -92,9 +93,22 @@ class Published:
             self._updated = now
             percent = min(100.0, 100.0 * self._done / max(self._total, 1))
             text = f"{self._done} of {self._total} pictures counted, {self._failed} failed"
-            if self._artifact is not None:
-                with best_effort("progress"):
-                    update_progress_artifact(self._artifact, progress=percent, description=text)
+            self._show("detection-progress", percent, text)
+
+    def reached(self, done: int, total: int, text: str) -> None:
+        """See :class:`Progress`."""
+        self._other.reached(done, total, text)
+        self._show("training-progress", 100.0 * done / max(total, 1), text)
+
+    def _show(self, key: str, percent: float, text: str) -> None:
+        """Put the artifact where it is: made by the first call."""
+        with best_effort("progress"):
+            if self._artifact is None:
+                # Outside of async code it is no coroutine.
+                made = create_progress_artifact(percent, key=key, description=text)
+                self._artifact = cast("UUID", made)
+            else:
+                update_progress_artifact(self._artifact, progress=percent, description=text)
 
 
 _watcher: ContextVar[Progress] = ContextVar("watcher", default=Silent())  # noqa: B039  (has no state)

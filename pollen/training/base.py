@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pollen.backends import quiet_ultralytics
 from pollen.training.pieces import Task
@@ -42,10 +42,11 @@ def from_weights(weights: Path, sha256: str, scratch: Path) -> Base:
         ValueError: They are no Ultralytics model, or one of another kind.
     """
     quiet_ultralytics(scratch)
-    from ultralytics.nn.tasks import load_checkpoint
+    from ultralytics.nn import tasks
 
+    load: Any = tasks.load_checkpoint
     try:
-        task = str(getattr(load_checkpoint(weights)[0], "task", ""))
+        task = str(getattr(load(weights)[0], "task", ""))
     except Exception as error:
         raise ValueError(
             f"{weights} is no Ultralytics model ({type(error).__name__}: {error}): expected a .pt file of YOLOv8, "

@@ -29,11 +29,13 @@ class LabelledFile:
         name: File name in the dataset; its stem names the pieces.
         picture: The picture's file.
         label: The label's text, with class numbers as in :data:`pollen.labels.LABEL_NAMES`.
+        size_px: Width and height.
     """
 
     name: str
     picture: Path
     label: str
+    size_px: tuple[int, int]
 
     @property
     def grains(self) -> tuple[LabelledGrain, ...]:
@@ -101,10 +103,10 @@ class GrainSizes:
 
 
 def outlines_of(
-    grains: Iterable[LabelledGrain], width_px: int, height_px: int
+    grains: Iterable[LabelledGrain], size_px: tuple[int, int]
 ) -> tuple[list[Outline], list[Outline]]:
     """Outlines in pixels: those of a class, and those that people were unsure of."""
-    size = np.array([width_px, height_px], np.float64)
+    size = np.array(size_px, np.float64)
     known: list[Outline] = []
     unsure: list[Outline] = []
     for grain in grains:
@@ -147,8 +149,7 @@ def write_split(
 
 def _pieces(file: LabelledFile, grid: TileGrid) -> Iterator[Piece]:
     pixels = file.pixels()
-    height, width = pixels.shape[:2]
-    known, unsure = outlines_of(file.grains, width, height)
+    known, unsure = outlines_of(file.grains, file.size_px)
     yield from cut(cover(pixels, unsure, known), known, grid)
 
 

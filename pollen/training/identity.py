@@ -18,6 +18,7 @@ class TrainingIdentity(BaseModel):
         manifest: Content id of the dataset's manifest.
         base: What training starts from: the SHA-256 of weights, or the name of an untrained architecture.
         settings: Those settings that change what is learnt.
+        attempt: From 1; a person who wants the same training once more gets the next.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -25,12 +26,17 @@ class TrainingIdentity(BaseModel):
     manifest: str
     base: str
     settings: dict[str, int | float | str]
+    attempt: int = 1
     training_version: int = TRAINING_VERSION
 
     @classmethod
     def of(cls, manifest: str, base: str, settings: TrainSettings) -> "TrainingIdentity":
         """The identity of a training."""
         return cls(manifest=manifest, base=base, settings=settings.learnt_from())
+
+    def again(self) -> "TrainingIdentity":
+        """The same training once more."""
+        return self.model_copy(update={"attempt": self.attempt + 1})
 
     @property
     def id(self) -> str:

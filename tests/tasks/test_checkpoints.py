@@ -151,17 +151,12 @@ def test_a_record_of_which_nothing_can_be_read_is_passed_over(store: Store, tmp_
     assert found.epoch == 1
 
 
-def test_a_finished_training_is_remembered_and_its_checkpoints_are_gone(
-    store: Store, tmp_path: Path
-) -> None:
+def test_nothing_stays_of_a_training_that_is_published(store: Store, tmp_path: Path) -> None:
     written(store, tmp_path, 1, 2)
-    keeper = Checkpoints(store, ID, tmp_path / "w", 0)
-    assert keeper.finished() is None
 
-    keeper.finish("pollen-1")
+    Checkpoints(store, ID, tmp_path / "w", 0).clear()
 
-    assert keeper.finished() == "pollen-1"
-    assert [entry.key for entry in store.list(FOLDER)] == [f"{FOLDER}finished.json"]
+    assert not list(store.list(FOLDER))
 
 
 def test_epochs_in_quick_succession_are_not_all_kept_where_time_is_asked_for(

@@ -26,7 +26,7 @@ def labelled(tmp_path: Path) -> LabelledFile:
     frame = render(spec, 1)
     path = tmp_path / "a b.png"
     assert cv2.imwrite(str(path), frame.pixels[..., ::-1])
-    return LabelledFile(path.name, path, frame.yolo_labels())
+    return LabelledFile(path.name, path, frame.yolo_labels(), (300, 200))
 
 
 def square(grain_class: GrainClass | None, *, is_box: bool) -> LabelledGrain:
@@ -56,7 +56,9 @@ def test_a_grain_people_were_unsure_of_is_covered_not_labelled(
 ) -> None:
     first, *others = labelled.grains
     doubtful = LabelledGrain(None, first.points)
-    file = LabelledFile(labelled.name, labelled.picture, write_labels([doubtful, *others]))
+    file = LabelledFile(
+        labelled.name, labelled.picture, write_labels([doubtful, *others]), (300, 200)
+    )
 
     write_split([file], "val", tmp_path / "out", TileGrid(320, 1.0, 60), "segment")
 
@@ -72,7 +74,7 @@ def test_a_grain_people_were_unsure_of_is_covered_not_labelled(
 
 
 def test_of_a_box_the_ellipse_inside_is_taken() -> None:
-    (known,), none = outlines_of([square(GrainClass.NON_VIABLE, is_box=True)], 100, 60)
+    (known,), none = outlines_of([square(GrainClass.NON_VIABLE, is_box=True)], (100, 60))
 
     assert not none
     assert known.grain_class == 1
@@ -81,7 +83,7 @@ def test_of_a_box_the_ellipse_inside_is_taken() -> None:
 
 
 def test_sizes_describe_the_grains(labelled: LabelledFile) -> None:
-    known, _ = outlines_of(labelled.grains, 300, 200)
+    known, _ = outlines_of(labelled.grains, labelled.size_px)
 
     sizes = GrainSizes.of(known)
 
@@ -95,7 +97,7 @@ def test_a_train_split_without_grains_is_refused() -> None:
 
 
 def test_a_broken_label_names_its_line(labelled: LabelledFile, tmp_path: Path) -> None:
-    file = LabelledFile(labelled.name, labelled.picture, "0 0.1 0.1\n")
+    file = LabelledFile(labelled.name, labelled.picture, "0 0.1 0.1\n", (300, 200))
 
     with pytest.raises(TrainingError, match=r"a b\.png, line 1"):
         write_split([file], "train", tmp_path / "out", TileGrid(128, 1.0, 60), "detect")

@@ -1,0 +1,196 @@
+"""The stage that trains, and what comes right before and behind it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pollen.dataset.manifest import Manifest
+from pollen.frames import FrameError
+from pollen.model_card import ModelError
+from pollen.tiling import ScaleError, TileGrid
+from pollen.training.base import Base, from_weights, untrained
+from pollen.training.folder import (
+    GrainSizes,
+    LabelledFile,
+    outlines_of,
+    write_description,
+    write_split,
+)
+from pollen.training.identity import TrainingIdentity
+from pollen.training.run import Checkpoint, Epoch, TrainingError, strip, train
+from pollen.training.settings import TrainSettings
+from tasks.checkpoints import Checkpoints
+from tasks.faults import PollenError
+from tasks.progress import Progress
+from tasks.registry import cache_folder, resolve_model
+from tasks.stage import logger, stage
+from tasks.storage import Location, open_store
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A training: what it learns from, and with which settings.
+
+    Attributes:
+        identity: What makes it the same training as another.
+        base: What it starts from.
+        settings: How it trains.
+        output: The root below which checkpoints go.
+    """
+
+    identity: TrainingIdentity
+    base: Base
+    settings: TrainSettings
+    output: Location
+
+    @property
+    def id(self) -> str:
+        """Short name."""
+        return self.identity.id
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """A training's pictures as the model sees them.
+
+    Attributes:
+        description: ``data.yaml``.
+        sizes: Of the labelled grains of the train split.
+        grid: How pictures were cut.
+    """
+
+    description: Path
+    sizes: GrainSizes
+    grid: TileGrid
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves: weights alone, the table of epochs, and how many there were."""
+
+    weights: Path
+    results: Path
+    epochs: int
+
+
+@stage("find base {name}")
+def resolve_base(name: str, output: Location) -> Base:
+    """Find what a training starts from.
+
+    Args:
+        name: An architecture (``yolov8n-seg.yaml``: random weights), ``bundled``, ``production``, a published
+            version, or the path of a ``.pt`` file.
+        output: The place whose registry is asked.
+
+    Raises:
+        PollenError: There is no such thing, or it can't be trained.
+    """
+    architecture = untrained(name)
+    if architecture is not None:
+        return architecture
+    if name.endswith(".pt") and not Path(name).is_file():
+        raise PollenError(
+            f"there is no file {name} to start from. Nothing is downloaded by name: give the path of a .pt file, "
+            f"'bundled', or an architecture such as {name.removesuffix('.pt')}.yaml to start from random weights"
+        )
+    model = resolve_model.function(name, output)
+    try:
+        return from_weights(model.weights, model.card.sha256, cache_folder())
+    except ValueError as error:
+        raise PollenError(str(error)) from error
+
+
+def plan_training(
+    manifest: Manifest, base: Base, settings: TrainSettings, output: Location
+) -> TrainingPlan:
+    """A training's identity and everything it needs to know."""
+    identity = TrainingIdentity.of(manifest.content_id, base.identity, settings)
+    return TrainingPlan(identity, base, settings, output)
+
+
+@stage("lay out pictures")
+def lay_out(
+    training: Sequence[LabelledFile],
+    negatives: Sequence[LabelledFile],
+    validation: Sequence[LabelledFile],
+    plan: TrainingPlan,
+    folder: Path,
+) -> LaidOut:
+    """Cut all pictures into the pieces the model sees.
+
+    Raises:
+        PollenError: A picture or label can't be used, there are none, or the grains do not fit the input.
+    """
+    if not validation:
+        raise PollenError(
+            "the dataset has no picture in its val split, by which the best epoch is chosen: stage labelled "
+            "pictures of further plants, or move a plant's pictures there"
+        )
+    settings = plan.settings
+    try:
+        outlines = [
+            outline for file in training for outline in outlines_of(file.grains, file.size_px)[0]
+        ]
+        sizes = GrainSizes.of(outlines)
+        grid = sizes.grid(settings.image_px, settings.working_scale)
+        pieces = write_split([*training, *negatives], "train", folder, grid, plan.base.task)
+        write_split(validation, "val", folder, grid, plan.base.task)
+    except (TrainingError, FrameError, ScaleError) as error:
+        raise PollenError(str(error)) from error
+    except OSError as error:
+        raise PollenError(
+            f"the training pictures can't be written to {folder} ({error}): make room on this disk, or set TMPDIR"
+        ) from error
+    logger().info("%d pieces of %d pictures to train on", pieces, len(training) + len(negatives))
+    return LaidOut(write_description(folder), sizes, grid)
+
+
+@stage("train {plan.id}")
+def train_model(plan: TrainingPlan, laid_out: LaidOut, folder: Path, progress: Progress) -> Trained:
+    """Train, or go on with the same training from its newest checkpoint.
+
+    Raises:
+        PollenError: The training can't go on; the message holds the remedy.
+    """
+    settings = plan.settings
+    keeper = Checkpoints(
+        open_store(plan.output), plan.id, folder / "checkpoints", settings.checkpoint_minutes
+    )
+    try:
+        newest = keeper.newest()
+        if newest is not None:
+            logger().info("training %s goes on behind epoch %d", plan.id, newest.epoch)
+        last = train(
+            plan.base.source,
+            plan.base.task,
+            laid_out.description,
+            folder / "training",
+            settings,
+            _Watch(keeper, progress),
+            newest,
+        )
+        keeper.wait()
+        weights = folder / "best.pt"
+        strip(last.best, weights)
+        return Trained(weights, last.results, last.epoch)
+    except (TrainingError, ModelError) as error:
+        raise PollenError(str(error)) from error
+    finally:
+        keeper.close()
+
+
+class _Watch:
+    """Keeps checkpoints and tells of epochs."""
+
+    def __init__(self, keeper: Checkpoints, progress: Progress) -> None:
+        self._keeper = keeper
+        self._progress = progress
+
+    def epoch_done(self, epoch: Epoch) -> None:
+        """See :class:`pollen.training.run.Watcher`."""
+        logger().info("%s", epoch.sentence)
+        self._progress.reached(epoch.number, epoch.of, epoch.sentence)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """See :class:`pollen.training.run.Watcher`."""
+        self._keeper.keep(checkpoint)
