@@ -18,13 +18,16 @@ import numpy as np
 
 from pollen import __version__
 from pollen.bundled.card_text import card_text
-from pollen.bundled.evaluate import evaluate, report
+from pollen.bundled.evaluate import report
 from pollen.bundled.fitting import Stage
 from pollen.bundled.network import ARCHITECTURE, new_network
 from pollen.bundled.pictures import LabelledPicture, read_split
 from pollen.bundled.train import RENDERED_FRAMES, RENDERED_SEED, STAGES
 from pollen.bundled.ultralytics_home import settle_ultralytics
 from pollen.classes import GrainClass
+from pollen.evaluation.evaluate import evaluate
+from pollen.evaluation.metrics import as_metrics
+from pollen.evaluation.pictures import read_pictures
 from pollen.model_card import CARD_NAME, ModelCard, sha256_of
 
 if TYPE_CHECKING:
@@ -193,9 +196,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "viable_odds": chosen.viable_odds,
         }
         card = write_card(weights, facts)
-        evaluation = evaluate(chosen.data / "val", weights, card, Path(scratch) / "cache")
+        judges = read_pictures(chosen.data / "val")
+        evaluation = evaluate(judges, weights, card, Path(scratch) / "cache")
         training = training_facts(STAGES, pictures, chosen.checkpoints)
-        measured = {"metrics": {"val": evaluation.as_metrics()}, "training": training}
+        measured = {"metrics": {"val": as_metrics(evaluation)}, "training": training}
         write_card(weights, {**facts, **measured})
         told = json.loads(weights.with_name(CARD_NAME).read_text(encoding="utf-8"))
         weights.with_name(TEXT_NAME).write_text(card_text(told), encoding="utf-8")

@@ -1,0 +1,183 @@
+"""Choose what a card leaves open, confidence and viable odds, by counts and viability.
+
+mAP does not depend on either, and the best F1 is not the best count: a threshold is right where
+surplus and lack cancel picture by picture, and the class rule where viability is right plant by
+plant.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pollen.evaluation.evaluate import find_grains
+from pollen.evaluation.figures import viability_percent
+from pollen.evaluation.matching import by_class, to_judge
+from pollen.evaluation.pictures import LabelledPicture
+from pollen.model_card import ModelCard
+from pollen.settings import DetectSettings, EdgeRule
+
+CONFIDENCES: Final = tuple(round(0.1 + 0.05 * step, 2) for step in range(15))
+ODDS: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+"""Viable odds that are tried: from the likelier class to caution about calling a grain viable."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Errors on one set of pictures at every pair of thresholds.
+
+    Attributes:
+        name: Of the set.
+        count_error_percent: ``(confidences, odds)`` sum over pictures of the absolute count error,
+            per 100 labelled grains.
+        viability_error: ``(confidences, odds)`` mean over groups, weighted by their labelled
+            grains, of the absolute viability error, percentage points.
+    """
+
+    name: str
+    count_error_percent: NDArray[np.float64]
+    viability_error: NDArray[np.float64]
+
+    @property
+    def cost(self) -> NDArray[np.float64]:
+        """What is to be small: the sum of the two."""
+        return self.count_error_percent + self.viability_error
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The chosen pair and what it costs on the sets it was chosen by (means over them)."""
+
+    confidence: float
+    viable_odds: float
+    count_error_percent: float
+    viability_error: float
+
+    def on(self, card: ModelCard) -> ModelCard:
+        """A card with these thresholds."""
+        return card.model_copy(
+            update={"confidence": self.confidence, "viable_odds": self.viable_odds}
+        )
+
+
+def choose_thresholds(sweeps: Sequence[Sweep]) -> Thresholds:
+    """The pair with the smallest mean cost over the sets and over its neighbours.
+
+    The neighbours count because few pictures make a ragged surface: the middle of a good region
+    holds on other plants, a lucky point does not.
+    """
+    cost = np.mean([sweep.cost for sweep in sweeps], axis=0)
+    row, column = np.unravel_index(int(np.argmin(_smoothed(cost))), cost.shape)
+    return Thresholds(
+        confidence=CONFIDENCES[row],
+        viable_odds=ODDS[column],
+        count_error_percent=float(np.mean([s.count_error_percent[row, column] for s in sweeps])),
+        viability_error=float(np.mean([s.viability_error[row, column] for s in sweeps])),
+    )
+
+
+def _smoothed(cost: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``(R, C)`` mean of each value and its neighbours, the value itself counting four times."""
+    near = np.pad(cost, 1, mode="edge")
+    around = [
+        near[i : i + cost.shape[0], j : j + cost.shape[1]] for i in range(3) for j in range(3)
+    ]
+    return np.asarray((sum(around) + 3 * cost) / 12)
+
+
+def sweep(
+    name: str,
+    pictures: Sequence[LabelledPicture],
+    weights: Path,
+    card: ModelCard,
+    cache: Path,
+    settings: DetectSettings | None = None,
+) -> Sweep:
+    """Errors at every pair of thresholds.
+
+    The model runs once for each of :data:`ODDS`: the class is decided where raw scores are decoded.
+    All confidences come from one run. (Where tiles meet, a weak detection may stand for a stronger
+    one, so that counts of pictures of many tiles can differ by a grain from a run at that
+    confidence. The evaluation counts at the chosen one.)
+
+    Args:
+        name: What to call these pictures.
+        pictures: With at least one labelled grain among them.
+        weights: The ``.pt`` file.
+        card: Its card; its thresholds are not used.
+        cache: Folder for the prepared model.
+        settings: Of detection, such as the device.
+
+    Raises:
+        ValueError: No grain is labelled.
+    """
+    labelled = sum(len(picture.truth) for picture in pictures)
+    if not labelled:
+        raise ValueError(
+            f"{name}: no labelled grain among {len(pictures)} pictures, so no threshold can be chosen by it"
+        )
+    wanted = settings or DetectSettings.model_validate({})
+    counting = wanted.model_copy(update={"edge_rule": EdgeRule.ALL, "confidence": CONFIDENCES[0]})
+    true = np.array([by_class(picture.truth.classes) for picture in pictures], np.int64)
+    groups = [picture.group for picture in pictures]
+    count_error, viability_error = np.zeros((2, len(CONFIDENCES), len(ODDS)))
+    for column, odds in enumerate(ODDS):
+        trial = card.model_copy(update={"viable_odds": odds})
+        found = _counts(pictures, weights, trial, cache, counting)
+        for row in range(len(CONFIDENCES)):
+            difference = np.abs(found[row].sum(axis=1) - true.sum(axis=1))
+            count_error[row, column] = 100 * difference.sum() / labelled
+            viability_error[row, column] = mean_viability_error(true, found[row], groups)
+    return Sweep(name, count_error, viability_error)
+
+
+def _counts(
+    pictures: Sequence[LabelledPicture],
+    weights: Path,
+    card: ModelCard,
+    cache: Path,
+    settings: DetectSettings,
+) -> NDArray[np.int64]:
+    """``(confidences, pictures, 2)`` grains found by class at each confidence."""
+    counts = np.zeros((len(CONFIDENCES), len(pictures), 2), np.int64)
+    found = find_grains(pictures, weights, card, cache, settings)
+    for place, (picture, grains) in enumerate(found):
+        judged = to_judge(picture, grains)
+        for row, confidence in enumerate(CONFIDENCES):
+            counts[row, place] = by_class(judged.classes[judged.confidence >= confidence])
+    return counts
+
+
+def mean_viability_error(
+    true: NDArray[np.int64], found: NDArray[np.int64], groups: Sequence[str]
+) -> float:
+    """Mean absolute viability error over groups, weighted by their labelled grains.
+
+    A group of which no grain is found counts with 100 points: lower confidence can only help it.
+
+    Args:
+        true: ``(pictures, 2)`` labelled grains, viable and non-viable.
+        found: ``(pictures, 2)`` the same for found grains.
+        groups: Of each picture.
+
+    Returns:
+        Percentage points.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for place, group in enumerate(groups):
+        members[group].append(place)
+    weighted = 0.0
+    for places in members.values():
+        labelled = true[places].sum(axis=0)
+        expected, reached = (
+            viability_percent(labelled),
+            viability_percent(found[places].sum(axis=0)),
+        )
+        if expected is not None:
+            error = 100.0 if reached is None else abs(reached - expected)
+            weighted += error * float(labelled.sum())
+    return weighted / max(float(true.sum()), 1)

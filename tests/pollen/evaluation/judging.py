@@ -1,0 +1,52 @@
+"""What tests of the evaluation make detections and evaluations with."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pollen.evaluation.evaluate import Evaluation
+from pollen.evaluation.matching import score_picture
+from pollen.evaluation.pictures import LabelledPicture, Origin
+from pollen.evaluation.precision import PrecisionMeter
+from pollen.grains import Grains
+from pollen.model_card import ModelCard
+
+CARD = ModelCard.model_validate({"version": "model-1", "sha256": "0" * 64})
+
+
+def perfect(picture: LabelledPicture, confidence: float = 0.9) -> Grains:
+    """What an all-knowing detector would report."""
+    number = len(picture.truth)
+    return replace(picture.truth, confidence=np.full(number, confidence, np.float32))
+
+
+def far_away(grains: Grains, confidence: float = 0.9) -> Grains:
+    """The first of the grains where none is."""
+    moved = grains.take(np.array([0])).placed(1.0, (1000.0, 0.0))
+    return replace(moved, confidence=np.array([confidence], np.float32))
+
+
+def other_class(grains: Grains) -> Grains:
+    """The same grains, viable ones called non-viable and the reverse."""
+    return replace(grains, classes=1 - grains.classes)
+
+
+def picture_of(
+    truth: Grains, name: str = "a.png", group: str = "plant", slide: str = "slide"
+) -> LabelledPicture:
+    """A picture that needs no pixels."""
+    unsure = np.zeros((0, 4), np.float32)
+    return LabelledPicture(name, Path(name), Origin(group, slide), (2000, 2000), truth, unsure)
+
+
+def judged(
+    pictures: Sequence[LabelledPicture], found: Sequence[Grains], card: ModelCard = CARD
+) -> Evaluation:
+    """The evaluation of a model that found this."""
+    meter = PrecisionMeter()
+    for picture, grains in zip(pictures, found, strict=True):
+        meter.add(picture, grains)
+    scores = tuple(score_picture(p, grains) for p, grains in zip(pictures, found, strict=True))
+    return Evaluation(card, scores, meter.result())

@@ -1,0 +1,103 @@
+"""A real model on labelled pictures, through the same code as detection."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pollen.classes import GrainClass
+from pollen.evaluation.evaluate import Evaluation, evaluate, find_grains
+from pollen.evaluation.metrics import as_metrics
+from pollen.evaluation.pictures import LabelledPicture, read_pictures
+from pollen.frames import FrameError
+from pollen.settings import DetectSettings, EdgeRule
+from tests.pollen.conftest import Prepared
+
+ON_CPU = DetectSettings.model_validate({"device": "cpu"})
+
+
+@pytest.fixture(scope="module")
+def reached(pictures: list[LabelledPicture], bundled: Prepared) -> Evaluation:
+    return evaluate(pictures, bundled.weights, bundled.card, bundled.cache, ON_CPU)
+
+
+def test_the_bundled_model_counts_rendered_pictures(reached: Evaluation) -> None:
+    assert (reached.overall.pictures, reached.overall.grains) == (4, 24)
+    assert reached.overall.count_error <= 2
+    assert (reached.map50["viable"] or 0) > 0.9
+    assert (reached.map50_95 or 0) > 0.5
+    assert set(reached.groups) == {"1-1-A_2x", "2-5-C_4x"}
+
+
+def test_counts_are_those_of_detection(
+    reached: Evaluation, pictures: list[LabelledPicture], bundled: Prepared
+) -> None:
+    settings = ON_CPU.model_copy(update={"edge_rule": EdgeRule.ALL})
+    found = find_grains(pictures, bundled.weights, bundled.card, bundled.cache, settings)
+    assert [len(grains) for _, grains in found] == [len(score.found) for score in reached.scores]
+
+
+def test_figures_are_plain_numbers_and_equal_each_time(
+    reached: Evaluation, pictures: list[LabelledPicture], bundled: Prepared
+) -> None:
+    again = evaluate(pictures, bundled.weights, bundled.card, bundled.cache, ON_CPU)
+    text = json.dumps(as_metrics(reached), allow_nan=False)
+    assert text == json.dumps(as_metrics(again), allow_nan=False)
+    figures = json.loads(text)
+    assert figures["overall"]["grains"] == 24
+    assert figures["model"]["sha256"] == bundled.card.sha256
+    assert figures["confusion"]["viable"]["viable"] == reached.confusion[0, 0]
+    assert figures["groups"]["2-5-C_4x"]["pictures"] == 2
+
+
+def test_a_picture_larger_than_a_tile_is_counted_once(
+    pictures: list[LabelledPicture], tmp_path: Path, bundled: Prepared
+) -> None:
+    # Four copies of a picture side by side: as many grains four times, across the seams of tiles.
+    single = cv2.imread(str(pictures[0].path))
+    assert single is not None
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "four.png"), np.tile(single, (2, 2, 1)))
+    lines = [
+        f"{grain_class} {(x0 + x1) / 4 / 320 + dx} {(y0 + y1) / 4 / 320 + dy} "
+        f"{(x1 - x0) / 640} {(y1 - y0) / 640}\n"
+        for dx in (0, 0.5)
+        for dy in (0, 0.5)
+        for (x0, y0, x1, y1), grain_class in zip(
+            pictures[0].truth.boxes, pictures[0].truth.classes, strict=True
+        )
+    ]
+    (tmp_path / "labels" / "four.txt").write_text("".join(lines))
+    reached = evaluate(
+        read_pictures(tmp_path), bundled.weights, bundled.card, bundled.cache, ON_CPU
+    )
+    assert reached.overall.grains == 4 * len(pictures[0].truth)
+    assert reached.overall.missed <= 1
+    assert reached.overall.false <= 4  # cut grains at the inner borders may look like two
+
+
+def test_a_damaged_picture_stops_the_evaluation(
+    pictures: list[LabelledPicture], tmp_path: Path, bundled: Prepared
+) -> None:
+    (tmp_path / "images").mkdir()
+    broken = tmp_path / "images" / "broken.png"
+    broken.write_bytes(pictures[0].path.read_bytes())
+    (picture,) = read_pictures(tmp_path)
+    broken.write_bytes(pictures[0].path.read_bytes()[:20_000])
+    with pytest.raises(FrameError, match="broken"):
+        evaluate([picture], bundled.weights, bundled.card, bundled.cache, ON_CPU)
+
+
+def test_classes_with_no_label_are_told_as_unknown(
+    pictures: list[LabelledPicture], bundled: Prepared
+) -> None:
+    empty = [picture for picture in pictures if not len(picture.truth)]
+    reached = evaluate(empty, bundled.weights, bundled.card, bundled.cache, ON_CPU)
+    assert reached.map50 == {item.label: None for item in GrainClass}
+    figures = json.loads(json.dumps(as_metrics(reached), allow_nan=False))
+    assert figures["overall"]["viability_true"] is None
+    assert figures["called_wrong"]["viable"]["fraction"] is None
+    assert figures["recall_by_size"] == []
