@@ -101,10 +101,10 @@ def resolve_base(name: str, output: Location) -> Base:
 
 
 def plan_training(
-    manifest: Manifest, base: Base, settings: TrainSettings, output: Location
+    manifest: Manifest, base: Base, debris: str, settings: TrainSettings, output: Location
 ) -> TrainingPlan:
     """A training's identity and everything it needs to know."""
-    identity = TrainingIdentity.of(manifest.content_id, base.identity, settings)
+    identity = TrainingIdentity.of(manifest.content_id, base.identity, debris, settings)
     return TrainingPlan(identity, base, settings, output)
 
 
@@ -121,10 +121,10 @@ def lay_out(
     Raises:
         PollenError: A picture or label can't be used, there are none, or the grains do not fit the input.
     """
-    if not validation:
+    if not any(file.grains for file in validation):
         raise PollenError(
-            "the dataset has no picture in its val split, by which the best epoch is chosen: stage labelled "
-            "pictures of further plants, or move a plant's pictures there"
+            "the dataset has no labelled grain in its val split, by which the best epoch is chosen: stage labelled "
+            "pictures of further plants, and train again"
         )
     settings = plan.settings
     try:

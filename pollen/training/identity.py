@@ -17,6 +17,7 @@ class TrainingIdentity(BaseModel):
     Attributes:
         manifest: Content id of the dataset's manifest.
         base: What training starts from: the SHA-256 of weights, or the name of an untrained architecture.
+        debris: Hash of the pictures of debris that negatives are made of.
         settings: Those settings that change what is learnt.
         attempt: From 1; a person who wants the same training once more gets the next.
     """
@@ -25,14 +26,18 @@ class TrainingIdentity(BaseModel):
 
     manifest: str
     base: str
+    debris: str
     settings: dict[str, int | float | str]
     attempt: int = 1
     training_version: int = TRAINING_VERSION
 
     @classmethod
-    def of(cls, manifest: str, base: str, settings: TrainSettings) -> "TrainingIdentity":
-        """The identity of a training."""
-        return cls(manifest=manifest, base=base, settings=settings.learnt_from())
+    def of(
+        cls, manifest: str, base: str, debris: str, settings: TrainSettings
+    ) -> "TrainingIdentity":
+        """The identity of a training; without negatives it does not matter what they would show."""
+        told = debris if settings.negatives else ""
+        return cls(manifest=manifest, base=base, debris=told, settings=settings.learnt_from())
 
     def again(self) -> "TrainingIdentity":
         """The same training once more."""

@@ -1,0 +1,101 @@
+"""Stages behind a training: thresholds, the card, figures of the new model and of the one in production."""
+
+from collections.abc import Sequence
+
+from pollen.classes import GrainClass
+from pollen.dataset.manifest import ManifestImage
+from pollen.detector import DeviceError
+from pollen.evaluation.evaluate import Evaluation, evaluate
+from pollen.evaluation.pictures import LabelledPicture, Origin, as_grains, origin_by_name
+from pollen.evaluation.thresholds import choose_thresholds, sweep
+from pollen.frames import FrameError
+from pollen.model_card import ModelCard, ModelError, sha256_of
+from pollen.settings import DetectSettings
+from pollen.training.folder import LARGEST_MARGIN, LabelledFile
+from pollen.training.settings import TrainSettings
+from tasks.faults import PollenError
+from tasks.registry import Model, cache_folder
+from tasks.stage import logger, stage
+from tasks.training import LaidOut, Trained, TrainingPlan
+
+
+def labelled_pictures(
+    images: Sequence[ManifestImage], files: Sequence[LabelledFile]
+) -> list[LabelledPicture]:
+    """What the evaluation needs of pictures that were fetched."""
+    return [
+        LabelledPicture(
+            name=file.name,
+            path=file.picture,
+            origin=Origin(image.group, origin_by_name(file.name).slide),
+            size_px=file.size_px,
+            truth=as_grains([g for g in file.grains if g.grain_class is not None], file.size_px),
+            unsure=as_grains([g for g in file.grains if g.grain_class is None], file.size_px).boxes,
+        )
+        for image, file in zip(images, files, strict=True)
+    ]
+
+
+def detection_settings(settings: TrainSettings) -> DetectSettings:
+    """How the evaluation runs models: on the training's device, otherwise as detection does."""
+    return DetectSettings(device=settings.device)
+
+
+@stage("choose thresholds of {version}")
+def choose_card(
+    version: str,
+    plan: TrainingPlan,
+    trained: Trained,
+    laid_out: LaidOut,
+    validation: Sequence[LabelledPicture],
+) -> ModelCard:
+    """Choose confidence and viable odds on the val split, and write down what detection needs.
+
+    Raises:
+        PollenError: The model or a picture can't be used.
+    """
+    sizes, settings = laid_out.sizes, plan.settings
+    card = ModelCard(
+        version=version,
+        sha256=sha256_of(trained.weights),
+        task=plan.base.task,
+        classes=tuple(item.label for item in GrainClass),
+        tile_px=settings.image_px,
+        working_scale=settings.working_scale,
+        grain_diameter_px=round(sizes.median_px, 1),
+        grain_diameter_range_px=(round(sizes.low_px, 1), round(sizes.high_px, 1)),
+        max_grain_px=round(LARGEST_MARGIN * sizes.largest_px, 1),
+        merge_iou=0.5,
+    )
+    try:
+        swept = sweep(
+            "val", validation, trained.weights, card, cache_folder(), detection_settings(settings)
+        )
+    except (ModelError, FrameError, DeviceError, ValueError) as error:
+        raise PollenError(str(error)) from error
+    chosen = choose_thresholds([swept])
+    logger().info(
+        "confidence %.2f and viable odds %.1f: count error %.2f %%, viability error %.2f points on val",
+        chosen.confidence,
+        chosen.viable_odds,
+        chosen.count_error_percent,
+        chosen.viability_error,
+    )
+    return chosen.on(card)
+
+
+@stage("evaluate {model.card.version}")
+def evaluate_model(
+    model: Model, pictures: Sequence[LabelledPicture], settings: TrainSettings
+) -> Evaluation:
+    """Measure a model through the same counting as detection.
+
+    Raises:
+        PollenError: The model or a picture can't be used.
+    """
+    try:
+        return evaluate(
+            pictures, model.weights, model.card, cache_folder(), detection_settings(settings)
+        )
+    except (ModelError, FrameError, DeviceError) as error:
+        raise PollenError(str(error)) from error

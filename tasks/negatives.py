@@ -1,0 +1,107 @@
+"""Pictures without grains for the train split: debris from the bucket on the dataset's own backgrounds."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from pollen.collage import Outline, Pixels
+from pollen.dataset.findings import Finding
+from pollen.frames import is_image
+from pollen.model_card import sha256_of
+from pollen.negatives import (
+    Background,
+    DebrisPicture,
+    gather_debris,
+    make_negatives,
+    read_debris,
+)
+from pollen.training.folder import LabelledFile, outlines_of
+from pollen.training.settings import TrainSettings
+from tasks.stage import logger, stage
+from tasks.storage import Location, open_store
+
+
+@dataclass(frozen=True)
+class Smudge:
+    """A picture of debris on this machine."""
+
+    name: str
+    path: Path
+    sha256: str
+
+
+@stage("fetch pictures of debris")
+def fetch_smudges(smudges: Location | None, folder: Path) -> list[Smudge]:
+    """Bring the pictures of debris here, by name.
+
+    Raises:
+        PollenError: The store fails.
+    """
+    if smudges is None:
+        return []
+    store = open_store(smudges)
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = sorted(entry.key for entry in store.list() if is_image(entry.key))
+    found = []
+    for key in keys:
+        path = store.fetch(key, folder)
+        found.append(Smudge(key, path, sha256_of(path)))
+    return found
+
+
+def digest(smudges: Sequence[Smudge]) -> str:
+    """What tells one set of pictures from another, whatever their names."""
+    return hashlib.sha256("".join(sorted({one.sha256 for one in smudges})).encode()).hexdigest()
+
+
+@stage("make negatives")
+def make_negative_files(
+    smudges: Sequence[Smudge],
+    training: Sequence[LabelledFile],
+    settings: TrainSettings,
+    folder: Path,
+) -> list[LabelledFile]:
+    """Make pictures of debris without any grain; as many as the settings ask for.
+
+    Raises:
+        FrameError: A training picture can't be read.
+        OSError: The disk is full.
+    """
+    count = round(settings.negatives * len(training))
+    if not count:
+        return []
+    backgrounds = [
+        Background(file.name, _fingerprint(file), partial(_loaded, file)) for file in training
+    ]
+    findings: list[Finding] = []
+    stock = gather_debris(_pictures(smudges, findings), backgrounds, "the pictures of debris")
+    for found in (*findings, *stock.findings):
+        logger().warning("%s", found)
+    folder.mkdir(parents=True, exist_ok=True)
+    side_px = round(settings.image_px / settings.working_scale)
+    files = []
+    for negative in make_negatives(stock, backgrounds, count, seed=settings.seed, side_px=side_px):
+        path = folder / negative.name
+        Image.fromarray(negative.pixels).save(path, compress_level=1)
+        files.append(LabelledFile(negative.name, path, "", (side_px, side_px)))
+    return files
+
+
+def _pictures(smudges: Sequence[Smudge], findings: list[Finding]) -> Iterator[DebrisPicture]:
+    for smudge in smudges:
+        pictures, faults = read_debris(smudge.path, smudge.name)
+        findings += faults
+        yield from pictures
+
+
+def _fingerprint(file: LabelledFile) -> str:
+    return hashlib.sha256(f"{sha256_of(file.picture)} {file.label}".encode()).hexdigest()
+
+
+def _loaded(file: LabelledFile) -> tuple[Pixels, Sequence[Outline]]:
+    known, unsure = outlines_of(file.grains, file.size_px)
+    return file.pixels(), [*known, *unsure]
