@@ -85,7 +85,7 @@ class ManifestImage(_Record):
     sha256: str = Field(pattern=_SHA256, description="Of the picture file.")
     label_sha256: str = Field(pattern=_SHA256, description="Of the label file.")
     pixels_sha256: str = Field(pattern=_SHA256, description="Of size and decoded pixels.")
-    look: str = Field(pattern=r"^[0-9a-f]{16}$", description="Perceptual hash, see duplicates.py.")
+    look: str = Field(pattern=_SHA256, description="Perceptual hash, see duplicates.py.")
     width_px: int = Field(ge=1)
     height_px: int = Field(ge=1)
     group: str = Field(description="Plant and ploidy, or the family where the name says nothing.")

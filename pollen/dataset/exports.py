@@ -1,0 +1,211 @@
+"""Reading an export whole: every picture and label checked, nothing kept of the pixels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from pollen.dataset.findings import Finding, has_error, in_order
+from pollen.dataset.layouts import Pair, find_layout
+from pollen.dataset.manifest import GrainCounts, Split
+from pollen.dataset.pictures import PictureFacts, examine
+from pollen.dataset.settings import DatasetSettings, MissingLabels, Unsure
+from pollen.dataset.trees import Tree, TreeError
+from pollen.frames import FrameError
+from pollen.labels import Labels, read_labels, write_labels
+
+
+@dataclass(frozen=True)
+class ExportImage:
+    """A labelled picture of an export.
+
+    Attributes:
+        entry: Name in the export.
+        split: The split its folder names, which only a curated dataset means.
+        facts: About the picture.
+        label_text: Its label as this project writes it.
+        grains: Labelled grains by class.
+        boxes_only: Whether there are grains and all are boxes.
+    """
+
+    entry: str
+    split: Split | None
+    facts: PictureFacts
+    label_text: str
+    grains: GrainCounts
+    boxes_only: bool = False
+
+    @property
+    def label_sha256(self) -> str:
+        """Of the label as this project writes it."""
+        return sha256(self.label_text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A picture of an export that can't be used, and why."""
+
+    entry: str
+    sha256: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Export:
+    """A folder or zip that was read whole.
+
+    Attributes:
+        tree: Where its files are.
+        form: The labelling tool's form, in words.
+        images: The pictures without fault, by entry.
+        rejected: The others.
+        findings: Everything that was noticed, the gravest first.
+    """
+
+    tree: Tree
+    form: str
+    images: tuple[ExportImage, ...]
+    rejected: tuple[Rejected, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def name(self) -> str:
+        """What findings call it."""
+        return self.tree.name
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it may be merged: an export with an error is refused whole."""
+        return not has_error(self.findings)
+
+
+def read_export(
+    tree: Tree,
+    settings: DatasetSettings,
+    *,
+    known: Mapping[str, PictureFacts] | None = None,
+    default_names: Mapping[int, str] | None = None,
+) -> Export:
+    """Read and check every picture and label of an export; faults become findings.
+
+    Pictures are decoded one at a time, and only facts are kept.
+
+    Args:
+        tree: The open folder or zip.
+        settings: How to take unsure grains and missing labels; limits.
+        known: Facts about pictures by the SHA-256 of their file: these are not decoded again.
+        default_names: Class names where no file gives them.
+    """
+    if has_error(tree.findings):
+        return Export(tree, "unknown", (), (), in_order(tree.findings))
+    layout = find_layout(tree, default_names)
+    reading = _Reading(tree, settings, layout.names, known or {})
+    images, rejected = [], []
+    if layout.names:
+        for pair in layout.pairs:
+            taken = reading.take(pair)
+            if isinstance(taken, ExportImage):
+                images.append(taken)
+            else:
+                rejected.append(taken)
+    findings = in_order([*tree.findings, *layout.findings, *reading.findings])
+    return Export(tree, layout.form, tuple(images), tuple(rejected), findings)
+
+
+def read_picture(tree: Tree, entry: str, sha256_expected: str, settings: DatasetSettings) -> bytes:
+    """The bytes of a picture that was read before.
+
+    Raises:
+        TreeError: It can't be read, or it changed since.
+    """
+    data = tree.read(entry, _picture_bytes(settings))
+    if sha256(data).hexdigest() != sha256_expected:
+        raise TreeError(f"{tree.name}/{entry} changed while it was merged: start the merge again")
+    return data
+
+
+@dataclass
+class _Reading:
+    """An export under way."""
+
+    tree: Tree
+    settings: DatasetSettings
+    names: Mapping[int, str]
+    known: Mapping[str, PictureFacts]
+    findings: list[Finding] = field(default_factory=list)
+
+    def take(self, pair: Pair) -> ExportImage | Rejected:
+        """Read one picture and its label; all its faults are noted, not only the first."""
+        labels, fault = self._labels(pair)
+        file = f"{self.tree.name}/{pair.image}"
+        digest = ""
+        try:
+            data = self.tree.read(pair.image, _picture_bytes(self.settings))
+            digest = sha256(data).hexdigest()
+            facts = self.known.get(digest) or self._examine(data, pair.image)
+        except (TreeError, FrameError) as error:
+            self.findings.append(Finding.error(file, str(error)))
+            return Rejected(pair.image, digest, str(error))
+        if fault:
+            return Rejected(pair.image, digest, fault)
+        grains = GrainCounts.of(labels.grains)
+        boxes_only = bool(labels.grains) and all(grain.is_box for grain in labels.grains)
+        text = write_labels(labels.grains)
+        return ExportImage(pair.image, pair.split, facts, text, grains, boxes_only)
+
+    def _examine(self, data: bytes, name: str) -> PictureFacts:
+        return examine(data, name, round(self.settings.limits.picture_megapixels * 1e6))
+
+    def _labels(self, pair: Pair) -> tuple[Labels, str]:
+        """The picture's labels, and why they can't be used (empty: they can)."""
+        if pair.label is None:
+            return Labels(), self._missing(pair.image)
+        file = f"{self.tree.name}/{pair.label}"
+        try:
+            limit = round(self.settings.limits.label_megabytes * 1e6)
+            text = self.tree.read(pair.label, limit).decode("utf-8-sig")
+        except (TreeError, UnicodeDecodeError) as error:
+            reason = str(error)
+            if isinstance(error, UnicodeDecodeError):
+                reason = f"expected text in UTF-8 ({error}): export again"
+            self.findings.append(Finding.error(file, reason))
+            return Labels(), f"its label can't be read: {reason}"
+        labels = read_labels(text, self.names, file)
+        self.findings += labels.findings
+        faulty = [found for found in labels.findings if has_error([found])]
+        if faulty:
+            return labels, f"line {faulty[0].line} of its label: {faulty[0].message}"
+        return labels, self._unsure(labels, file)
+
+    def _missing(self, image: str) -> str:
+        """Why a picture without label file can't be used, as set."""
+        file = f"{self.tree.name}/{image}"
+        if self.settings.missing_labels is MissingLabels.EMPTY:
+            self.findings.append(Finding.note(file, "has no label file: taken as without grains"))
+            return ""
+        reason = "has no label file"
+        message = (
+            f"{reason} and is left out. If it shows no grain, give it an empty label file (in Roboflow "
+            "'mark null'), or set missing_labels to 'empty'"
+        )
+        self.findings.append(Finding.warning(file, message))
+        return reason
+
+    def _unsure(self, labels: Labels, file: str) -> str:
+        """Why a picture with unsure grains can't be used, as set."""
+        lines = [
+            line
+            for line, grain in zip(labels.lines, labels.grains, strict=True)
+            if grain.grain_class is None
+        ]
+        if not lines or self.settings.unsure is Unsure.COVER:
+            return ""
+        reason = f"{len(lines)} of its grains are labelled 'unsure'"
+        message = (
+            f"{reason}, and the picture is left out. Decide their class, or set unsure to 'cover'"
+        )
+        self.findings.append(Finding.warning(file, message, lines[0]))
+        return reason
+
+
+def _picture_bytes(settings: DatasetSettings) -> int:
+    return round(settings.limits.picture_megabytes * 1e6)

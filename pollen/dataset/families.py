@@ -1,0 +1,63 @@
+"""Which pictures belong together, from their names: copies of one picture, pictures of one plant."""
+
+import re
+from pathlib import PurePosixPath
+from typing import Final
+
+from pollen.samples import sample_of
+
+#: Label Studio puts eight hexadecimal digits before an uploaded name; a date is none of its prefixes.
+_UPLOAD_PREFIX: Final = re.compile(r"^(?!(?:19|20)\d{6}-)[0-9a-f]{8}-(?=.)")
+
+#: What tools add to the name of a picture, taken off until nothing is left to take.
+_ADDED: Final = (
+    re.compile(r"\.(?:jpe?g|png|tiff?|bmp|czi)$"),
+    re.compile(r"\.rf\.[0-9a-z]+$"),  # Roboflow's hash of a version
+    re.compile(r"(?<=.)_(?:jpe?g|png|tiff?|bmp)$"),  # the first suffix, as Roboflow writes it
+    re.compile(r"(?<=.)_(?:aug|pad)_.*$"),  # augmented copies; crops on a canvas
+    re.compile(r"^neg_syn_(?=.)"),  # debris cut out of the picture
+    _UPLOAD_PREFIX,
+)
+
+
+def without_upload_prefix(name: str) -> str:
+    """A name without the eight digits that Label Studio puts before it."""
+    return _UPLOAD_PREFIX.sub("", name)
+
+
+def family_of(name: str) -> str:
+    """The stem that all copies of one picture share, whatever tools made of its name.
+
+    Lower case, and one ``-`` for whatever is neither letter, digit nor ``_``: Roboflow writes
+    ``10(1)`` as ``10-1-``.
+
+    Args:
+        name: File name, with or without folders.
+    """
+    stem = PurePosixPath(name).name.casefold()
+    before = ""
+    while stem != before:
+        before = stem
+        for added in _ADDED:
+            stem = added.sub("", stem)
+    return re.sub(r"[^\w]+", "-", stem).strip("-") or PurePosixPath(name).name.casefold()
+
+
+def group_of(name: str, pattern: str) -> str:
+    """What must stay in one split: the plant with its ploidy, or the family where the name says nothing.
+
+    Replicates (slides) of a plant share a group. Ploidies are written one way, so ``s2x`` and
+    ``S2x`` are the same group.
+
+    Args:
+        name: File name, with or without folders.
+        pattern: See :func:`pollen.samples.sample_of`.
+
+    Raises:
+        ValueError: The pattern is not usable.
+    """
+    sample = sample_of(PurePosixPath(name).name, pattern)
+    parts = [part for part in (sample.plant, sample.ploidy) if part]
+    if not sample.plant:
+        parts.append(sample.replicate)
+    return "_".join(filter(None, parts)) or family_of(name)

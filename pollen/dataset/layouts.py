@@ -1,0 +1,306 @@
+"""What an export is made of: its class names, and which label belongs to which picture.
+
+Known forms: Roboflow (``data.yaml`` with a list of names, train/valid/test), CVAT "Ultralytics YOLO"
+(``data.yaml`` with numbered names), CVAT "YOLO 1.1" (``obj.names``, labels beside the pictures) and
+Label Studio YOLO (``classes.txt`` or ``notes.json``). A curated dataset has the form of the first.
+"""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+import yaml
+
+from pollen.dataset.families import without_upload_prefix
+from pollen.dataset.findings import Finding
+from pollen.dataset.manifest import Split
+from pollen.dataset.trees import Tree, TreeError
+from pollen.frames import is_image
+from pollen.labels import LABEL_NAMES, parse_label_class
+
+#: A file of class names holds a few names; a larger one is something else.
+_NAMES_FILE_BYTES: Final = 1 << 18
+_MOST_CLASSES: Final = 1000
+#: Pictures that can't be read; named here so that they are reported, not passed over.
+_OTHER_PICTURES: Final = frozenset(
+    {".bmp", ".webp", ".gif", ".jfif", ".heic", ".heif", ".avif", ".jp2", ".dng"}
+)
+_SPLIT_NAMES: Final = {
+    "train": Split.TRAIN,
+    "training": Split.TRAIN,
+    "val": Split.VAL,
+    "valid": Split.VAL,
+    "validation": Split.VAL,
+    "test": Split.TEST,
+}
+_BESIDE: Final = re.compile(r"obj_(\w+)_data", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture of an export and its label.
+
+    Attributes:
+        image: Name of the picture in the export.
+        label: Name of the label file; None where there is none.
+        split: The split its folder names, if any.
+    """
+
+    image: str
+    label: str | None
+    split: Split | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What an export is made of.
+
+    Attributes:
+        form: The labelling tool's form, in words.
+        names: Class names by number; empty where the export names none.
+        pairs: Pictures with their labels, by name.
+        findings: What does not fit together.
+    """
+
+    form: str
+    names: Mapping[int, str]
+    pairs: tuple[Pair, ...]
+    findings: tuple[Finding, ...]
+
+
+def find_layout(tree: Tree, default_names: Mapping[int, str] | None = None) -> Layout:
+    """Find class names and pairs.
+
+    Args:
+        tree: The export.
+        default_names: Class names where the export has no file that gives them.
+    """
+    findings: list[Finding] = []
+    form, names = "unknown", dict(default_names or {})
+    sources = _names_files(tree.names)
+    if not sources and default_names is None:
+        findings.append(Finding.error(tree.name, _NO_NAMES))
+    for source in reversed(sources):  # the first one counts
+        file = f"{tree.name}/{source}"
+        try:
+            others, (form, names) = names, _read_names(tree, source)
+        except TreeError as error:
+            findings.append(Finding.error(file, str(error)))
+            continue
+        if source is not sources[-1] and names != others:
+            findings.append(Finding.error(file, f"{_TWO_EXPORTS} {tree.name}/{sources[-1]}"))
+        findings += _about_names(names, file)
+    root = PurePosixPath(sources[0]).parent.as_posix() if sources else "."
+    pairs, faults = _pair(tree, "" if root == "." else f"{root}/")
+    return Layout(form, names, pairs, (*findings, *faults))
+
+
+_NO_NAMES: Final = (
+    "has no class names: expected data.yaml (Roboflow, Ultralytics), obj.names (CVAT YOLO 1.1), or "
+    "classes.txt or notes.json (Label Studio). Zip the whole export, not only its pictures"
+)
+
+
+_TWO_EXPORTS: Final = (
+    "two exports with different class names can't be told apart: stage each as a zip of its own. The "
+    "other names are in"
+)
+
+
+def _names_files(names: Iterable[str]) -> list[str]:
+    """The files with class names, of the most reliable kind there is; the least deep first."""
+    ranks = {name: rank for rank, name in enumerate(_READERS)}
+    found = [
+        (ranks[path.name.lower()], len(path.parts), name)
+        for name in names
+        if (path := PurePosixPath(name)).name.lower() in ranks
+    ]
+    best = min(found)[0] if found else None
+    return [name for rank, _, name in sorted(found) if rank == best]
+
+
+def _read_names(tree: Tree, source: str) -> tuple[str, dict[int, str]]:
+    """Form of the export and class names by number.
+
+    Raises:
+        TreeError: The file does not give names.
+    """
+    data = tree.read(source, _NAMES_FILE_BYTES)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TreeError(f"expected text in UTF-8 ({error}): export again") from error
+    form, names = _READERS[PurePosixPath(source).name.lower()](text)
+    if not names or len(names) > _MOST_CLASSES:
+        raise TreeError(
+            f"gives {len(names)} class names, expected {', '.join(LABEL_NAMES[:2])} and perhaps "
+            f"{LABEL_NAMES[2]}: export again"
+        )
+    return form, names
+
+
+def _from_yaml(text: str) -> tuple[str, dict[int, str]]:
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        detail = " ".join(str(error).split())[:200]
+        raise TreeError(f"is not readable as YAML ({detail}): export again") from error
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not all(
+        isinstance(number, int) and not isinstance(number, bool) and isinstance(name, str)
+        for number, name in names.items()
+    ):
+        raise TreeError(
+            "expected 'names:' with a list of class names or with numbers and names, got "
+            f"{str(names)[:60]!r}: export again"
+        )
+    form = "Roboflow" if "roboflow" in content else "Ultralytics YOLO"
+    return form, names
+
+
+def _from_json(text: str) -> tuple[str, dict[int, str]]:
+    try:
+        categories = json.loads(text)["categories"]
+        return "Label Studio YOLO", {int(one["id"]): str(one["name"]) for one in categories}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise TreeError(
+            f"expected 'categories' with id and name ({error!r}): export again"
+        ) from error
+
+
+def _from_lines(form: str) -> Callable[[str], tuple[str, dict[int, str]]]:
+    def read(text: str) -> tuple[str, dict[int, str]]:
+        lines = enumerate(text.rstrip().splitlines())
+        return form, {number: line.strip() for number, line in lines if line.strip()}
+
+    return read
+
+
+#: Files that give class names, the most reliable first.
+_READERS: Final[dict[str, Callable[[str], tuple[str, dict[int, str]]]]] = {
+    "data.yaml": _from_yaml,
+    "data.yml": _from_yaml,
+    "obj.names": _from_lines("CVAT YOLO 1.1"),
+    "classes.txt": _from_lines("Label Studio YOLO"),
+    "notes.json": _from_json,
+}
+
+
+def _about_names(names: Mapping[int, str], file: str) -> list[Finding]:
+    """What a person should know of the class names."""
+    findings = []
+    known = {}
+    for number, name in sorted(names.items()):
+        try:
+            known[number] = parse_label_class(name)
+        except ValueError as error:
+            message = f"{error}; nothing is lost as long as no label uses it"
+            findings.append(Finding.note(file, message))
+    usual = {n: parse_label_class(name) for n, name in enumerate(LABEL_NAMES)}
+    if any(usual.get(number, "none") != found for number, found in known.items()):
+        given = ", ".join(f"{number} {names[number]}" for number in sorted(names))
+        message = f"numbers its classes in another order ({given}): they are taken by name"
+        findings.append(Finding.note(file, message))
+    return findings
+
+
+def _pair(tree: Tree, root: str) -> tuple[tuple[Pair, ...], list[Finding]]:
+    """Pictures with their labels, and what has no partner."""
+    images = [name for name in tree.names if _is_picture(name)]
+    present = set(tree.names)
+    labels = {image: _label_of(image, present) for image in images}
+    labels |= _by_upload_prefix(
+        [image for image, label in labels.items() if label is None],
+        present - set(filter(None, labels.values())),
+    )
+    used = Counter(filter(None, labels.values()))
+    findings = [
+        Finding.error(
+            f"{tree.name}/{image}",
+            f"shares its label {label} with another picture: give every picture a name of its own "
+            "(not only another suffix)",
+        )
+        for image, label in labels.items()
+        if label and used[label] > 1
+    ]
+    findings += [
+        Finding.warning(
+            f"{tree.name}/{name}",
+            "a label without a picture: it is ignored. Export again with pictures, or delete it",
+        )
+        for name in sorted(present - set(used))
+        if _is_label(name)
+    ]
+    if not images:
+        findings.append(Finding.error(tree.name, _NO_PICTURES))
+    pairs = tuple(Pair(image, label, _split_of(image, root)) for image, label in labels.items())
+    return pairs, findings
+
+
+_NO_PICTURES: Final = (
+    "holds no pictures: expected .jpg, .png or .tif beside the labels. Export with pictures (CVAT: "
+    "'Save images'; Label Studio: 'YOLO with images')"
+)
+
+
+def _is_picture(name: str) -> bool:
+    return is_image(name) or PurePosixPath(name).suffix.lower() in _OTHER_PICTURES
+
+
+def _is_label(name: str) -> bool:
+    """Whether a file lies where labels lie."""
+    *folders, file = PurePosixPath(name).parts
+    in_place = "labels" in folders or any(_BESIDE.fullmatch(folder) for folder in folders)
+    return in_place and file.endswith(".txt") and file not in _READERS
+
+
+def _label_of(image: str, present: set[str]) -> str | None:
+    """The label of a picture: in ``labels/`` where it lies in ``images/``, else beside it."""
+    path = PurePosixPath(image).with_suffix(".txt")
+    candidates = [path.as_posix()]
+    mirrored = _mirrored(path)
+    if mirrored:
+        candidates.insert(0, mirrored)
+    return next((name for name in candidates if name in present), None)
+
+
+def _mirrored(path: PurePosixPath) -> str | None:
+    """The path with its last folder ``images`` called ``labels``."""
+    parts = list(path.parts)
+    places = [at for at, part in enumerate(parts[:-1]) if part == "images"]
+    if not places:
+        return None
+    parts[places[-1]] = "labels"
+    return "/".join(parts)
+
+
+def _by_upload_prefix(images: list[str], spare: set[str]) -> dict[str, str | None]:
+    """Pair what differs only in the 8 digits that Label Studio puts before a name, where it is unique."""
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for name in spare:
+        path = PurePosixPath(name)
+        if path.suffix == ".txt":
+            by_name[(path.parent / without_upload_prefix(path.name)).as_posix()].append(name)
+    found = {}
+    for image in images:
+        path = PurePosixPath(image).with_suffix(".txt")
+        plain = path.with_name(without_upload_prefix(path.name))
+        matches = by_name.get(_mirrored(plain) or plain.as_posix(), [])
+        found[image] = matches[0] if len(matches) == 1 else None
+    return found
+
+
+def _split_of(image: str, root: str) -> Split | None:
+    """The split that a folder of the picture names, the outermost one below the export's root."""
+    for folder in PurePosixPath(image.removeprefix(root)).parts[:-1]:
+        beside = _BESIDE.fullmatch(folder)
+        name = (beside[1] if beside else folder).lower()
+        if name in _SPLIT_NAMES:
+            return _SPLIT_NAMES[name]
+    return None

@@ -1,0 +1,124 @@
+"""Where exports are read from: a folder or a zip, behind one small protocol."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Final, Protocol
+
+from pollen.dataset.findings import Finding
+from pollen.dataset.settings import Limits
+
+_JUNK_NAMES: Final = frozenset({"thumbs.db", "desktop.ini", ".ds_store"})
+_JUNK_FOLDERS: Final = frozenset({"__macosx", ".git", ".ipynb_checkpoints"})
+
+
+class TreeError(ValueError):
+    """A file of an export that can't be read; the message says why and what to do."""
+
+
+class Tree(Protocol):
+    """Files by name, ``/`` between folders."""
+
+    @property
+    def name(self) -> str:
+        """What findings call it: the name of the zip or folder."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Of the zip; empty for a folder."""
+        ...
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was noticed on opening; after an error there are no names."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files, sorted; what operating systems leave about is not among them."""
+        ...
+
+    def read(self, name: str, limit_bytes: int) -> bytes:
+        """A file's bytes.
+
+        Raises:
+            TreeError: The file is larger than the limit, or damaged.
+        """
+        ...
+
+
+class FolderTree:
+    """A folder of this machine, whose owner is trusted; links are followed."""
+
+    findings: tuple[Finding, ...] = ()
+    sha256 = ""
+
+    def __init__(self, folder: Path, name: str | None = None) -> None:
+        """List the folder once; ``name`` is what findings call it, by default the folder's name."""
+        self.name = name or folder.resolve().name
+        self._folder = folder
+        self.names = tuple(sorted(found for found in _walk(folder) if not is_junk(found)))
+
+    def read(self, name: str, limit_bytes: int) -> bytes:
+        """See :meth:`Tree.read`."""
+        with (self._folder / name).open("rb") as file:
+            data = file.read(limit_bytes + 1)
+        if len(data) > limit_bytes:
+            raise TreeError(too_large(limit_bytes))
+        return data
+
+
+@contextmanager
+def open_tree(path: Path, limits: Limits, name: str | None = None) -> Iterator[Tree]:
+    """Open a folder or a zip.
+
+    Args:
+        path: The folder or zip.
+        limits: What it may hold.
+        name: What findings call it; by default its file name.
+
+    Raises:
+        TreeError: There is nothing at the path.
+    """
+    from pollen.dataset.zips import ZipTree
+
+    if path.is_dir():
+        yield FolderTree(path, name)
+        return
+    if not path.is_file():
+        raise TreeError(f"there is neither a folder nor a zip at {path}: check the path")
+    with ZipTree(path, limits, name) as tree:
+        yield tree
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file is one that operating systems leave about."""
+    *folders, file = PurePosixPath(name.lower()).parts or ("",)
+    return (
+        file in _JUNK_NAMES
+        or file.startswith("._")
+        or any(folder in _JUNK_FOLDERS for folder in folders)
+    )
+
+
+def too_large(limit_bytes: int) -> str:
+    """The reason for a file above its limit."""
+    return (
+        f"larger than {limit_bytes / 1e6:.0f} MB unpacked, which no file of this kind is: export again, "
+        "or raise the limit in the settings"
+    )
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Names of the files below a folder; a link that leads back into a folder above ends there."""
+    seen = set()
+    for where, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        below = Path(where).relative_to(folder)
+        yield from ((below / file).as_posix() for file in files)
