@@ -104,7 +104,7 @@ def test_scale_bars_are_no_pieces() -> None:
     assert find_pieces("bar", pixels) == []
 
 
-@pytest.mark.parametrize(("turn", "side"), enumerate([(0, -1), (-1, 0), (0, 1), (1, 0)]))
+@pytest.mark.parametrize(("turn", "side"), list(enumerate([(0, -1), (-1, 0), (0, 1), (1, 0)])))
 def test_what_the_border_cuts_knows_its_side(turn: int, side: tuple[int, int]) -> None:
     pixels = plain(Patch(0, 0, np.ones((120, 160, 3), np.float32)))
     cv2.line(pixels, (60, 20), (100, 120), (150, 40, 110), 7)
