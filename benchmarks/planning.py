@@ -8,6 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
+from pollen.layout import annotated_key
+from pollen.settings import DetectSettings
 from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
 from tasks.folders import FolderStore
 from tasks.planning import plan
@@ -30,7 +32,7 @@ def run() -> None:
         _make(Path(scratch), records)
         before = _peak_mb()
         start = time.perf_counter()
-        todo = plan(source, output, records, 64)
+        todo = plan(source, output, records, DetectSettings())
         seconds = time.perf_counter() - start
         assert todo.waiting == PICTURES - DONE
         print(
@@ -45,6 +47,9 @@ def _make(scratch: Path, records: str) -> None:
     keys = [f"plant-{number % 100:02d}/picture-{number:06d}.jpg" for number in range(PICTURES)]
     for key in keys:
         (scratch / "in" / key).touch()
+        drawn = scratch / "out" / annotated_key(key)
+        drawn.parent.mkdir(parents=True, exist_ok=True)
+        drawn.touch()
     versions = {entry.key: entry.version for entry in FolderStore(scratch / "in").list()}
     store = FolderStore(scratch / "out")
     for start in range(0, DONE, PER_FILE):

@@ -43,7 +43,7 @@ def count_pictures(
     except DeviceError as error:
         raise PollenError(str(error)) from error
     records = records_folder(profile.model_version, profile.fingerprint)
-    todo = plan(source, output, records, settings.batch_images)
+    todo = plan(source, output, records, settings)
     progress.planned(todo.waiting, todo.inputs.height)
     work = Work(source, output, chosen, profile, settings, records)
     failures: list[Exception] = []

@@ -4,11 +4,14 @@ Records are append-only and may hold a picture twice (two writers, a retried bat
 version of the picture): the rules that choose among them are here.
 """
 
+import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
 
+from pollen.layout import annotated_key
 from pollen.stats import viability_interval
 from pollen.tables import COUNT_COLUMNS, IMAGE_RECORD, MEASUREMENT_COLUMNS, Status
 
@@ -35,6 +38,33 @@ def waiting_inputs(inputs: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
     whole = ~pl.col("transient").any().over("key", "version", "batch", "committed_ms")
     done = records.filter(whole).select("key", "version").unique()
     return inputs.join(done, on=["key", "version"], how="anti").sort("key")
+
+
+def undrawn_inputs(
+    inputs: pl.DataFrame, records: pl.DataFrame, drawn: Iterable[str]
+) -> pl.DataFrame:
+    """The inputs that were counted and of which an annotated picture is missing, sorted by key.
+
+    Args:
+        inputs: Columns of :data:`INPUTS`.
+        records: Image records of the run's model and settings.
+        drawn: Keys of the annotated pictures that are there.
+    """
+    there = {_one_spelling(key) for key in drawn}
+    rows = speaking_records(inputs, records).filter(
+        "input_present", pl.col("status") != str(Status.FAILED)
+    )
+    missing = {
+        key
+        for key, filename in rows.select("key", "filename").iter_rows()
+        if _one_spelling(annotated_key(filename)) not in there
+    }
+    return inputs.filter(pl.col("key").is_in(missing)).sort("key")
+
+
+def _one_spelling(key: str) -> str:
+    """A key as file systems compare names that keep neither case nor the composition of letters."""
+    return unicodedata.normalize("NFC", key).casefold()
 
 
 def speaking_records(inputs: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:

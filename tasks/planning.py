@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from pollen.frames import is_image
-from pollen.layout import WRITTEN
+from pollen.layout import ANNOTATED, WRITTEN
 from pollen.planning import Batch, cut_batches, is_hidden
-from pollen.results import INPUTS, waiting_inputs
+from pollen.results import INPUTS, undrawn_inputs, waiting_inputs
+from pollen.settings import DetectSettings
 from tasks.entries import joined
 from tasks.faults import PollenError
 from tasks.records import compact, read_image_records
@@ -41,11 +42,22 @@ def check_access(source: Location, output: Location) -> None:
 
 
 @stage("plan")
-def plan(source: Location, output: Location, records: str, batch_images: int) -> Plan:
-    """Find the inputs that have no record yet for this model and these settings."""
-    inputs = list_inputs(source, output)
-    waiting = waiting_inputs(inputs, read_image_records(open_store(output), records))
-    batches = tuple(cut_batches(waiting, batch_images))
+def plan(source: Location, output: Location, records: str, settings: DetectSettings) -> Plan:
+    """Find the inputs that have no record yet for this model and these settings.
+
+    Where pictures are to be annotated, those whose annotated picture is missing wait too: drawing
+    needs the outlines that only the model knows.
+    """
+    store = open_store(output)
+    inputs, known = list_inputs(source, output), read_image_records(store, records)
+    waiting = waiting_inputs(inputs, known)
+    if settings.annotate:
+        drawn = (entry.key for entry in store.list(ANNOTATED))
+        undrawn = undrawn_inputs(inputs, known, drawn).join(waiting, on="key", how="anti")
+        if undrawn.height:
+            logger().info("%d pictures are counted again, to be drawn", undrawn.height)
+        waiting = pl.concat([waiting, undrawn])
+    batches = tuple(cut_batches(waiting, settings.batch_images))
     logger().info(
         "%d pictures, %d to count in %d batches", inputs.height, waiting.height, len(batches)
     )

@@ -132,6 +132,29 @@ def test_a_setting_that_changes_no_result_recounts_nothing(
     assert files(output) == before
 
 
+def test_pictures_that_were_not_drawn_are_drawn_when_asked(source: Path, output: Path) -> None:
+    (source / "bad.png").write_bytes(b"")
+    count(source, output, annotate=False)
+    before = tables(output)
+    assert not (output / "detected_images").exists()
+    with tiles_counted() as tiles:
+        count(source, output, annotate=False)
+    assert tiles() == 0
+
+    with tiles_counted() as tiles:
+        count(source, output)
+    assert tiles() == 3
+    assert all((output / annotated_key(name)).is_file() for name in ("a.png", "b.jpg"))
+    assert tables(output) == before
+
+    (output / annotated_key("a.png")).unlink()
+    with tiles_counted() as tiles:
+        count(source, output)
+    assert tiles() == 1
+    assert (output / annotated_key("a.png")).is_file()
+    assert tables(output) == before
+
+
 def test_threads_batches_and_memory_do_not_show_in_the_tables(source: Path, tmp_path: Path) -> None:
     put(source, *(f"more/{number}.png" for number in range(4)), first_seed=10)
     count(source, tmp_path / "one")
@@ -165,6 +188,25 @@ def test_a_deleted_picture_keeps_its_row_and_comes_back(source: Path, output: Pa
         count(source, output)
     assert tiles() == 0
     assert rows(output) == before
+
+
+def test_an_older_version_that_comes_back_speaks_again(source: Path, output: Path) -> None:
+    count(source, output)
+    before = rows(output)
+    shutil.copy2(source / "a.png", source.parent / "older")  # keeps the time of change
+    put(source, "a.png", first_seed=60)
+    count(source, output)
+    assert rows(output)["a.png"]["image_sha256"] != before["a.png"]["image_sha256"]
+    (source / "a.png").unlink()
+    count(source, output)
+
+    shutil.copy2(source.parent / "older", source / "a.png")
+    with tiles_counted() as tiles:
+        count(source, output)
+    assert tiles() == 0
+    assert rows(output) == before
+    numbers = [name for name, _ in grain_ids((output / GRAINS).read_bytes()) if name == "a.png"]
+    assert len(numbers) == int(before["a.png"]["total_detected"])
 
 
 def test_a_deleted_picture_that_is_uploaded_anew_is_counted_anew(

@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from pollen.results import (
     counts_csv,
     csv_text,
     speaking_records,
+    undrawn_inputs,
     waiting_inputs,
     write_measurements,
 )
@@ -139,6 +141,33 @@ def test_a_file_with_one_page_to_try_again_waits_as_a_whole() -> None:
     assert [row["viable"] for row in chosen(present, good, bad, *whole)] == [8, 9]
 
 
+def test_only_counted_present_pictures_want_a_drawing() -> None:
+    present = inputs(("b", "1"), ("a", "2"), ("c", "1"), ("new", "1"), ("t.tif", "1"))
+    history = records(
+        record("a"),
+        record("a", version="2", batch="y"),
+        record("b"),
+        failed("c", transient=False),
+        record("gone"),
+        record("t.tif", batch="t", filename="t.tif#page=1"),
+        record("t.tif", batch="t", filename="t.tif#page=2"),
+    )
+
+    def undrawn(*drawn: str) -> list[str]:
+        keys = (f"detected_images/{name}.jpg" for name in drawn)
+        return undrawn_inputs(present, history, keys)["key"].to_list()
+
+    assert undrawn() == ["a", "b", "t.tif"]
+    assert undrawn("a", "b", "t.tif#page=1") == ["t.tif"]
+    assert undrawn("a", "b", "t.tif#page=1", "t.tif#page=2") == []
+
+
+@pytest.mark.parametrize("listed", ["ŽLUŤ.png", "z\u030clut\u030c.png"])
+def test_names_that_a_file_system_spells_otherwise_are_no_reason_to_draw_again(listed: str) -> None:
+    present, name = inputs(("žluť.png", "1")), f"detected_images/{listed}.jpg"
+    assert undrawn_inputs(present, records(record("žluť.png")), [name]).is_empty()
+
+
 def test_the_first_of_two_writers_counts() -> None:
     rows = chosen(inputs(("a", "1")), record("a", batch="x", viable=1), record("a", batch="y"))
     assert [row["viable"] for row in rows] == [1]
@@ -149,6 +178,14 @@ def test_a_deleted_input_keeps_its_last_version() -> None:
     (row,) = chosen(inputs(), new, old)
     assert (row["viable"], row["input_present"]) == (7, False)
     assert chosen(inputs(), failed("a")) == []
+
+
+def test_the_version_that_is_there_speaks_though_a_newer_one_was_recorded() -> None:
+    old, new = record("a"), record("a", version="2", batch="y", viable=7, committed_ms=2)
+    for history in ([old, new], [new, old]):
+        (row,) = chosen(inputs(("a", "1")), *history)
+        assert (row["viable"], row["input_present"]) == (3, True)
+        assert waiting_inputs(inputs(("a", "1")), records(*history)).is_empty()
 
 
 def test_failed_rows_are_empty_and_missing_ones_say_why() -> None:

@@ -100,7 +100,7 @@ def published_model(server: EmbeddedS3, prefix: str) -> tuple[Any, ...]:
 
 def two_pictures(server: EmbeddedS3, prefix: str) -> tuple[Any, ...]:
     upload(server, f"{prefix}/in", {"a.png": picture(0), "b.png": picture(1)})
-    return *nothing_to_say(server, prefix), "records/", 64
+    return *nothing_to_say(server, prefix), "records/", settings()
 
 
 def a_batch(server: EmbeddedS3, prefix: str) -> tuple[Any, ...]:
