@@ -3,17 +3,16 @@
 Both are made of the tables alone, without clock time, so equal tables give equal bytes.
 """
 
-import base64
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
-from pathlib import Path
 from urllib.parse import quote
 
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from pollen import layout
+from pollen.pages import environment, printable
 from pollen.samples import FLAG_SEPARATOR, overall_viability
 from pollen.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.stats import ASSUMED_CORRELATION, ASSUMED_WEIGHT, Interval, percent
@@ -225,22 +224,8 @@ def _flags(present: pl.DataFrame) -> list[Flag]:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    """Templates; everything that is filled in is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
-        "number": lambda value: f"{value:,}",
-        "name": _printable,
-        "annotated": annotated_link,
-        "data_url": lambda jpeg: "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii"),
-    }
-    return environment
+    """Templates, with what only this page needs."""
+    return environment({"annotated": annotated_link})
 
 
 def _one_line(text: str) -> str:
@@ -248,17 +233,10 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _printable(text: str) -> str:
-    """File names may hold line breaks, control characters or ones that turn the text around."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
-
-
 def _markdown(text: str) -> str:
     """Text that Markdown shows as it is, in a table cell too."""
     return "".join(
-        f"\\{letter}" if letter in "\\`*_[]<>|~&#$!" else letter for letter in _printable(text)
+        f"\\{letter}" if letter in "\\`*_[]<>|~&#$!" else letter for letter in printable(text)
     )
 
 
