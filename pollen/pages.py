@@ -15,7 +15,8 @@ def environment(filters: Mapping[str, Callable[..., Any]]) -> Environment:
 
     Args:
         filters: Filters of one page, beside those that all pages have: ``percent`` (of a fraction),
-            ``number`` (with thousands marked), ``name`` (of a file) and ``data_url`` (of a picture; argument ``png`` for one).
+            ``number`` (with thousands marked), ``name`` (of a file) and ``data_url`` (of a picture; of a
+            PNG with the argument ``png``).
     """
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
