@@ -19,7 +19,7 @@ from tasks.faults import PollenError, StorageError
 from tasks.planning import check_access, compact_records, plan
 from tasks.progress import Published, watched_by, watcher
 from tasks.registry import PRODUCTION, resolve_model
-from tasks.reporting import Summary, summarise
+from tasks.reporting import Summary, begin_results, summarise
 from tasks.stage import BATCHES_AT_ONCE, logger
 from tasks.storage import Location
 from tasks.work import Work
@@ -50,6 +50,7 @@ def count_pictures(
     if todo.batches:
         progress.say("preparing the model")
         load_model(chosen, profile)
+        begin_results(output)
         failures = _count_batches(todo.batches, work)
         progress.say("writing tables")
     summary = summarise(work, todo.inputs, todo.waiting)

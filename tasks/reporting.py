@@ -37,7 +37,7 @@ from tasks.planning import list_inputs
 from tasks.progress import best_effort
 from tasks.records import read_image_records, write_grain_table
 from tasks.stage import logger, stage
-from tasks.storage import Store, open_store
+from tasks.storage import Location, Store, open_store
 from tasks.work import Work
 
 #: Annotated pictures shown in the report, and their longer side.
@@ -45,6 +45,8 @@ THUMBNAILS = 6
 THUMBNAIL_PX = 480
 #: Rows of the table of failed images in the Prefect UI.
 ARTIFACT_ROWS = 200
+#: What the marker says while tables may be behind the records.
+PENDING = b"a run is counting or writing the tables, or was killed doing so"
 POSTPONED = (
     "not written by this run: {grains} grains are more than grain_table_rows ({limit}); "
     "the nightly run writes it, or a run with refresh_grain_table"
@@ -135,6 +137,15 @@ class Summary:
         return f"{images}, {self.grains} grains, {viability}"
 
 
+@stage("begin results")
+def begin_results(output: Location) -> None:
+    """Mark the tables as pending, because records are about to run ahead of them.
+
+    Written before anything is counted, so that an output that can't be written ends the run here.
+    """
+    open_store(output).write(TABLES_PENDING, PENDING, "text/plain")
+
+
 @stage("summarise")
 def summarise(work: Work, planned: pl.DataFrame, counted_now: int) -> Summary:
     """Write the tables and the report from the records; unchanged ones are left alone.
@@ -208,9 +219,7 @@ def _write_tables(store: Store, records: str, chosen: pl.DataFrame, data: Report
         and (postponed or store.exists(GRAINS_TABLE))
     ):
         return
-    store.write(
-        TABLES_PENDING, b"a run is writing the tables, or was killed doing so", "text/plain"
-    )
+    store.write(TABLES_PENDING, PENDING, "text/plain")
     if postponed:
         logger().warning("%s: %s", GRAINS_TABLE, data.grains_as_of)
     else:

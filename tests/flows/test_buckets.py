@@ -156,6 +156,21 @@ def test_an_output_that_refuses_pictures_fails_the_run_and_leaves_no_records(
     assert counts_of(server, "refusing/out")["a.png"]["reason"].startswith("not counted yet")
 
 
+def test_an_output_that_can_not_be_written_ends_the_run_before_the_model(
+    server: EmbeddedS3, wire: Wire
+) -> None:
+    upload(server, "closed/in", {"a.png": picture(0)})
+    wire.fail("PutObject", 403)
+    with (
+        tiles_counted() as tiles,
+        pytest.raises(PollenError, match="^the S3 server refused access to s3://pollen/closed/out"),
+    ):
+        count(bucket_folder("closed/in"), bucket_folder("closed/out"))
+    assert tiles() == 0
+    assert wire.seen["PutObject"] == 1
+    assert not objects(server, "closed/out")
+
+
 def test_one_failed_batch_does_not_stop_the_others(server: EmbeddedS3, wire: Wire) -> None:
     names = [f"{number}.png" for number in range(4)]
     upload(server, "batches/in", {name: picture(seed) for seed, name in enumerate(names)})

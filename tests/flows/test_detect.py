@@ -431,6 +431,21 @@ def test_a_grain_table_that_was_postponed_is_written_when_the_limit_allows(
     assert "more.png" in dict(grain_ids((output / GRAINS).read_bytes()))
 
 
+def test_an_output_that_can_not_be_written_ends_the_run_before_the_model(
+    source: Path, output: Path
+) -> None:
+    output.mkdir(mode=0o555)
+    if os.access(output, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with (
+        tiles_counted() as tiles,
+        pytest.raises(StorageError, match=r"can't be written \(Permission denied\): .* its rights"),
+    ):
+        count(source, output)
+    assert tiles() == 0
+    assert not list(output.iterdir())
+
+
 def test_an_output_that_is_a_file_is_refused(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(PollenError, match="is a file: name a folder"):

@@ -37,7 +37,7 @@ from tasks.planning import check_access, compact_records, plan
 from tasks.progress import Silent
 from tasks.records import MERGE_FROM_FILES, write_records
 from tasks.registry import Model, cache_folder, resolve_model
-from tasks.reporting import summarise
+from tasks.reporting import begin_results, summarise
 from tasks.stage import RETRIES, Stage
 from tasks.storage import open_store
 from tasks.work import Work
@@ -158,6 +158,13 @@ CASES = {
         as_task=False,
     ),
     "plan": Case(plan, "ListObjectsV2", "", two_pictures, lambda todo: todo.waiting == 2),
+    "begin results": Case(
+        begin_results,
+        "PutObject",
+        "tables.pending",
+        lambda _, prefix: (bucket_folder(f"{prefix}/out"),),
+        lambda result: result is None,
+    ),
     "count": Case(
         detect_batch, "PutObject", "/images/", a_batch, lambda done: done == BatchResult(2, 0)
     ),
