@@ -56,6 +56,24 @@ def content_of(pixels: Pixels, grains: Sequence[Outline]) -> tuple[Pixels, tuple
     return np.ascontiguousarray(pixels[y0:y1, x0:x1]), tuple(g.moved(shift) for g in grains)
 
 
+def window_of(
+    pixels: Pixels, grains: Sequence[Outline], side_px: int, rng: np.random.Generator
+) -> tuple[Pixels, list[Outline]]:
+    """A random part of a frame, at most ``side_px`` wide and high, with the grains that show in it.
+
+    A whole slide always has something somewhere that makes it no background.
+    """
+    height, width = pixels.shape[:2]
+    x, y = (int(rng.integers(max(extent - side_px, 0) + 1)) for extent in (width, height))
+    shift = np.array([[1, 0, -x], [0, 1, -y]], np.float64)
+    shown = []
+    for grain in grains:
+        x0, y0, x1, y1 = grain.box
+        if x0 < x + side_px and y0 < y + side_px and x1 > x and y1 > y:
+            shown.append(grain.moved(shift))
+    return pixels[y : y + side_px, x : x + side_px], shown
+
+
 def empty_frame(pixels: Pixels, grains: Sequence[Outline], least_px: int) -> Pixels | None:
     """A frame with its grains covered by its own light and noise.
 
@@ -96,11 +114,13 @@ def debris_of(name: str, pixels: Pixels, grains: Sequence[Outline]) -> list[Piec
 def _around(outlines: Sequence[Outline], pixels: Pixels) -> Pixels:
     """Mask of grains with the halo around each, which is wider around a larger grain."""
     mask: Pixels = np.zeros(pixels.shape[:2], np.uint8)
-    for outline in outlines:
+    halo_px = [max(6, round(0.18 * outline.diameter_px)) for outline in outlines]
+    for halo in sorted(set(halo_px)):
         own = np.zeros_like(mask)
-        draw_outline(own, outline, 1)
-        side = 2 * max(6, round(0.18 * outline.diameter_px)) + 1
-        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+        for outline, wanted in zip(outlines, halo_px, strict=True):
+            if wanted == halo:
+                draw_outline(own, outline, 1)
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * halo + 1, 2 * halo + 1))
         mask |= np.asarray(cv2.dilate(own, disc), np.uint8)
     return mask
 
@@ -112,11 +132,10 @@ def _hidden(pixels: Pixels, light: Floats, grains: Sequence[Outline]) -> Pixels 
     at the border, of which nobody knows what they are.
     """
     hidden = _around(grains, pixels)
-    touched = cv2.dilate(hidden, np.ones((5, 5), np.uint8))
+    touched = np.asarray(cv2.dilate(hidden, np.ones((5, 5), np.uint8)), np.uint8)
     doubtful = []
     for thing in outline_objects(pixels, light, hidden):
-        own = fill_outlines((pixels.shape[0], pixels.shape[1]), [thing]) > 0
-        if touched[own].any():
+        if _meets(thing, touched):
             if thing.area_px > MOST_TOUCHING_PX:
                 return None
             doubtful.append(thing)
@@ -124,6 +143,15 @@ def _hidden(pixels: Pixels, light: Floats, grains: Sequence[Outline]) -> Pixels 
             doubtful.append(thing)
     hidden |= _around(doubtful, pixels)
     return None if hidden.mean() > MOST_COVERED else hidden
+
+
+def _meets(thing: Outline, mask: Pixels) -> bool:
+    """Whether an object covers any of a mask; only its own surroundings are looked at."""
+    left, top = (int(side) for side in thing.box[:2])
+    right, bottom = (int(side) + 1 for side in thing.box[2:])
+    shift = np.array([[1, 0, -left], [0, 1, -top]], np.float64)
+    own = fill_outlines((bottom - top, right - left), [thing.moved(shift)])
+    return bool(mask[top:bottom, left:right][own > 0].any())
 
 
 def _is_doubtful(thing: Outline, pixels: Pixels, light: Floats) -> bool:

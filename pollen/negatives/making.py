@@ -20,12 +20,14 @@ from pollen.collage import Floats, Outline, Pixels, fill_outlines, paste, placem
 from pollen.dataset.findings import Finding
 from pollen.frames import FrameError, open_frames
 from pollen.frames.limits import check_whole_size
-from pollen.negatives.backgrounds import debris_of, empty_frame
+from pollen.negatives.backgrounds import debris_of, empty_frame, window_of
 from pollen.negatives.pieces import Piece, find_pieces
 
 SCALES: Final = (0.6, 1.5)
 """Smallest and largest enlargement of a piece; both magnifications of the microscope lie within."""
 MOST_PIECES: Final = 5
+WINDOWS: Final = 4
+"""Parts of a large frame that may be a background."""
 MOST_PIXELS: Final = 50_000_000
 """Largest picture of debris, pixels."""
 MOST_FRAMES: Final = 20
@@ -183,7 +185,7 @@ class _Maker:
     side_px: int
     _start: int = field(init=False)
     _weights: NDArray[np.float64] = field(init=False)
-    _emptied: Callable[[int], Pixels | None] = field(init=False)
+    _emptied: Callable[[int, int], Pixels | None] = field(init=False)
 
     def __post_init__(self) -> None:
         # Specks are many and teach little: the chance of a piece grows with its size.
@@ -195,8 +197,7 @@ class _Maker:
         for piece in self.pieces:
             digest.update(_hash(piece.cutout.transmittance, piece.cutout.alpha).encode())
         object.__setattr__(self, "_start", int.from_bytes(digest.digest()[:8], "big"))
-        # A frame may be of 13 megapixels: few are kept.
-        object.__setattr__(self, "_emptied", lru_cache(maxsize=8)(self._empty))
+        object.__setattr__(self, "_emptied", lru_cache(maxsize=16)(self._empty))
 
     @property
     def _least_px(self) -> int:
@@ -221,14 +222,20 @@ class _Maker:
         pixels = np.clip(np.round(canvas), 0, 255).astype(np.uint8)
         return Negative(f"neg_syn_{self.seed}_{number:05d}.png", pixels, tuple(sources))
 
-    def _empty(self, index: int) -> Pixels | None:
+    def _empty(self, index: int, window: int) -> Pixels | None:
+        """One of a few windows of a background without its grains; ``None`` where it is not fit."""
         pixels, grains = self.backgrounds[index].load()
-        return empty_frame(pixels, grains, self._least_px)
+        side_px = 2 * self.side_px
+        if window and max(pixels.shape[:2]) <= side_px:
+            return None  # the frame has one window only
+        rng = np.random.default_rng([self.seed, index, window])
+        return empty_frame(*window_of(pixels, grains, side_px, rng), self._least_px)
 
     def _background(self, rng: np.random.Generator) -> tuple[str, Floats]:
         """A piece of a frame without grains, turned by quarters and mirrored; which keeps noise."""
-        for index in rng.permutation(len(self.backgrounds)):
-            frame = self._emptied(int(index))
+        for place in rng.permutation(len(self.backgrounds) * WINDOWS):
+            index, window = divmod(int(place), WINDOWS)
+            frame = self._emptied(index, window)
             if frame is not None:
                 canvas = np.rot90(self._cropped(frame, rng), int(rng.integers(4)))
                 canvas = canvas[:, ::-1] if rng.random() < 0.5 else canvas

@@ -144,6 +144,18 @@ def test_without_a_usable_frame_the_reason_and_the_remedy_are_said() -> None:
     assert list(make_negatives(DebrisStock(()), [], 0, seed=0, side_px=320)) == []
 
 
+def test_of_a_large_frame_the_parts_that_are_fit_are_taken() -> None:
+    def half_covered() -> tuple[Pixels, Sequence[Outline]]:
+        pixels = np.full((400, 2000, 3), 205, np.uint8)
+        pixels[:, :300] = (160, 90, 130)  # tissue, under a grain
+        square = np.array([[100, 100], [180, 100], [180, 180], [100, 180]], np.float32)
+        return pixels, [Outline(0, square)]
+
+    frames = [Background("slide.png", "s", half_covered)]
+    for negative in make_negatives(DebrisStock(()), frames, 6, seed=1, side_px=160):
+        assert (negative.pixels == 205).all()
+
+
 def test_files_of_debris_are_read_and_broken_ones_are_findings(tmp_path: Path) -> None:
     flake = tmp_path / "a.png"
     cv2.imwrite(str(flake), smudges(1)[0].pixels[..., ::-1])
