@@ -163,7 +163,7 @@ def test_an_output_that_can_not_be_written_ends_the_run_before_the_model(
     wire.fail("PutObject", 403)
     with (
         tiles_counted() as tiles,
-        pytest.raises(PollenError, match="^the S3 server refused access to s3://pollen/closed/out"),
+        pytest.raises(PollenError, match=r"^the S3 server refused access to s3://pollen/closed"),
     ):
         count(bucket_folder("closed/in"), bucket_folder("closed/out"))
     assert tiles() == 0
