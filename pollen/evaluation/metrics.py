@@ -1,11 +1,13 @@
-"""An evaluation as plain, rounded numbers: what ``metrics.json`` holds."""
+"""An evaluation as plain numbers: what ``metrics.json`` holds, and what the gate looks at."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pollen.classes import GrainClass
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.figures import Agreement, Rate, Summary
 from pollen.evaluation.matching import BACKGROUND
+from pollen.gate import EvaluationFigures, GroupFigures
+from pollen.gate import Rate as GateRate
 
 
 def as_metrics(evaluation: Evaluation) -> dict[str, Any]:
@@ -49,6 +51,37 @@ def as_metrics(evaluation: Evaluation) -> dict[str, Any]:
             "median_absolute": _rounded(diameters[1] if diameters else None, 2),
         },
     }
+
+
+def gate_figures(evaluation: Evaluation, split: Literal["test", "val"]) -> EvaluationFigures:
+    """What the gate looks at, not rounded.
+
+    Args:
+        evaluation: Of one model.
+        split: On which split of the dataset.
+    """
+    overall = evaluation.overall
+    interval = evaluation.called_wrong[GrainClass.VIABLE].interval
+    return EvaluationFigures(
+        split=split,
+        pictures=overall.pictures,
+        grains=overall.grains,
+        map50=evaluation.map50,
+        map50_95=evaluation.map50_95,
+        count_error_percent=overall.count_error_percent,
+        viability_error_points=overall.viability_error,
+        p_nonviable_given_viable=GateRate(
+            value=interval.estimate if interval else None,
+            low=interval.low if interval else None,
+            high=interval.high if interval else None,
+        ),
+        groups=tuple(
+            GroupFigures(
+                group=name, grains=item.grains, viability_error_points=item.viability_error
+            )
+            for name, item in evaluation.groups.items()
+        ),
+    )
 
 
 def summary_figures(summary: Summary) -> dict[str, int | float | None]:

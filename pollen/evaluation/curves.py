@@ -1,0 +1,66 @@
+"""The course of a training as a chart, from the table that Ultralytics writes."""
+
+from pathlib import Path
+
+import polars as pl
+
+from pollen.evaluation.drawing import (
+    LABEL_COLOUR,
+    NEW_COLOUR,
+    PRODUCTION_COLOUR,
+    chart_style,
+    panels,
+    to_png,
+)
+
+#: Names of the losses and their colours, in the order drawn.
+_LOSSES = {
+    "box_loss": ("boxes", NEW_COLOUR),
+    "seg_loss": ("masks", "#009e73"),
+    "cls_loss": ("classes", PRODUCTION_COLOUR),
+    "dfl_loss": ("box edges", "#cc79a7"),
+}
+_MAPS = {
+    "metrics/mAP50(B)": ("mAP50", NEW_COLOUR, "-"),
+    "metrics/mAP50-95(B)": ("mAP50-95", LABEL_COLOUR, "--"),
+}
+
+
+def draw_training(results_csv: Path) -> bytes | None:
+    """Losses and mAP by epoch.
+
+    Args:
+        results_csv: ``results.csv`` of an Ultralytics run.
+
+    Returns:
+        A PNG, or ``None`` where there is no table or no epoch in it.
+    """
+    if not results_csv.is_file() or not results_csv.read_text(encoding="utf-8").strip():
+        return None
+    table = pl.read_csv(results_csv, infer_schema_length=None)
+    table = table.rename({name: name.strip() for name in table.columns})
+    if not table.height or "epoch" not in table.columns:
+        return None
+    # Numbers of a training that went wrong may be "inf" or "nan"; those points are not drawn.
+    table = table.select(pl.all().cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False))
+    with chart_style():
+        return _draw(table)
+
+
+def _draw(table: pl.DataFrame) -> bytes:
+    epochs = table["epoch"].to_list()
+    figure, (losses, maps) = panels(11.6, 5.0, 2)
+    for part, line in (("train", "-"), ("val", ":")):
+        for name, (label, colour) in _LOSSES.items():
+            if f"{part}/{name}" in table.columns:
+                values = table[f"{part}/{name}"].to_list()
+                losses.plot(epochs, values, line, color=colour, label=f"{label}, {part}")
+    for name, (label, colour, line) in _MAPS.items():
+        if name in table.columns:
+            maps.plot(epochs, table[name].to_list(), line, color=colour, linewidth=2, label=label)
+    losses.set(title="Losses", xlabel="epoch", ylabel="loss")
+    maps.set(title="Precision of boxes on val", xlabel="epoch", ylabel="mAP", ylim=(0, 1.02))
+    losses.legend(ncols=2, fontsize=11)
+    maps.legend(loc="lower right")
+    figure.suptitle(f"Training (n = {table.height} epochs)")
+    return to_png(figure)
