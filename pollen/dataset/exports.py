@@ -25,6 +25,8 @@ class ExportImage:
         label_text: Its label as this project writes it.
         grains: Labelled grains by class.
         boxes_only: Whether there are grains and all are boxes.
+        label_entry: Name of the label file in the export; empty where there is none.
+        label_file_sha256: Of that file as it came; empty where there is none.
     """
 
     entry: str
@@ -33,6 +35,8 @@ class ExportImage:
     label_text: str
     grains: GrainCounts
     boxes_only: bool = False
+    label_entry: str = ""
+    label_file_sha256: str = ""
 
     @property
     def label_sha256(self) -> str:
@@ -58,6 +62,7 @@ class Export:
         form: The labelling tool's form, in words.
         images: The pictures without fault, by entry.
         rejected: The others.
+        names: Class names by number, as the export gives them.
         findings: Everything that was noticed, the gravest first.
     """
 
@@ -65,6 +70,7 @@ class Export:
     form: str
     images: tuple[ExportImage, ...]
     rejected: tuple[Rejected, ...]
+    names: Mapping[int, str]
     findings: tuple[Finding, ...]
 
     @property
@@ -96,7 +102,7 @@ def read_export(
         default_names: Class names where no file gives them.
     """
     if has_error(tree.findings):
-        return Export(tree, "unknown", (), (), in_order(tree.findings))
+        return Export(tree, "unknown", (), (), {}, in_order(tree.findings))
     layout = find_layout(tree, default_names)
     reading = _Reading(tree, settings, layout.names, known or {})
     images, rejected = [], []
@@ -108,7 +114,7 @@ def read_export(
             else:
                 rejected.append(taken)
     findings = in_order([*tree.findings, *layout.findings, *reading.findings])
-    return Export(tree, layout.form, tuple(images), tuple(rejected), findings)
+    return Export(tree, layout.form, tuple(images), tuple(rejected), layout.names, findings)
 
 
 def read_picture(tree: Tree, entry: str, sha256_expected: str, settings: DatasetSettings) -> bytes:
@@ -135,7 +141,8 @@ class _Reading:
 
     def take(self, pair: Pair) -> ExportImage | Rejected:
         """Read one picture and its label; all its faults are noted, not only the first."""
-        labels, fault = self._labels(pair)
+        labels, fault, label_sha256 = self._labels(pair)
+        fault = pair.fault or fault
         file = f"{self.tree.name}/{pair.image}"
         digest = ""
         try:
@@ -147,34 +154,42 @@ class _Reading:
             return Rejected(pair.image, digest, str(error))
         if fault:
             return Rejected(pair.image, digest, fault)
-        grains = GrainCounts.of(labels.grains)
-        boxes_only = bool(labels.grains) and all(grain.is_box for grain in labels.grains)
-        text = write_labels(labels.grains)
-        return ExportImage(pair.image, pair.split, facts, text, grains, boxes_only)
+        return ExportImage(
+            entry=pair.image,
+            split=pair.split,
+            facts=facts,
+            label_text=write_labels(labels.grains),
+            grains=GrainCounts.of(labels.grains),
+            boxes_only=bool(labels.grains) and all(grain.is_box for grain in labels.grains),
+            label_entry=pair.label or "",
+            label_file_sha256=label_sha256,
+        )
 
     def _examine(self, data: bytes, name: str) -> PictureFacts:
         return examine(data, name, round(self.settings.limits.picture_megapixels * 1e6))
 
-    def _labels(self, pair: Pair) -> tuple[Labels, str]:
-        """The picture's labels, and why they can't be used (empty: they can)."""
+    def _labels(self, pair: Pair) -> tuple[Labels, str, str]:
+        """The picture's labels, why they can't be used (empty: they can), and the file's SHA-256."""
         if pair.label is None:
-            return Labels(), self._missing(pair.image)
+            return Labels(), self._missing(pair.image), ""
         file = f"{self.tree.name}/{pair.label}"
         try:
             limit = round(self.settings.limits.label_megabytes * 1e6)
-            text = self.tree.read(pair.label, limit).decode("utf-8-sig")
+            data = self.tree.read(pair.label, limit)
+            text = data.decode("utf-8-sig")
         except (TreeError, UnicodeDecodeError) as error:
             reason = str(error)
             if isinstance(error, UnicodeDecodeError):
                 reason = f"expected text in UTF-8 ({error}): export again"
             self.findings.append(Finding.error(file, reason))
-            return Labels(), f"its label can't be read: {reason}"
+            return Labels(), f"its label can't be read: {reason}", ""
         labels = read_labels(text, self.names, file)
         self.findings += labels.findings
         faulty = [found for found in labels.findings if has_error([found])]
+        fault = self._unsure(labels, file)
         if faulty:
-            return labels, f"line {faulty[0].line} of its label: {faulty[0].message}"
-        return labels, self._unsure(labels, file)
+            fault = f"line {faulty[0].line} of its label: {faulty[0].message}"
+        return labels, fault, sha256(data).hexdigest()
 
     def _missing(self, image: str) -> str:
         """Why a picture without label file can't be used, as set."""

@@ -48,11 +48,13 @@ class Pair:
         image: Name of the picture in the export.
         label: Name of the label file; None where there is none.
         split: The split its folder names, if any.
+        fault: Why the pair can't be used; a finding says so too.
     """
 
     image: str
     label: str | None
     split: Split | None
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,15 +222,13 @@ def _pair(tree: Tree, root: str) -> tuple[tuple[Pair, ...], list[Finding]]:
         present - set(filter(None, labels.values())),
     )
     used = Counter(filter(None, labels.values()))
-    findings = [
-        Finding.error(
-            f"{tree.name}/{image}",
-            f"shares its label {label} with another picture: give every picture a name of its own "
-            "(not only another suffix)",
-        )
+    shared = {
+        image: f"shares its label {label} with another picture: give every picture a name of its own "
+        "(not only another suffix)"
         for image, label in labels.items()
         if label and used[label] > 1
-    ]
+    }
+    findings = [Finding.error(f"{tree.name}/{image}", fault) for image, fault in shared.items()]
     findings += [
         Finding.warning(
             f"{tree.name}/{name}",
@@ -239,8 +239,11 @@ def _pair(tree: Tree, root: str) -> tuple[tuple[Pair, ...], list[Finding]]:
     ]
     if not images:
         findings.append(Finding.error(tree.name, _NO_PICTURES))
-    pairs = tuple(Pair(image, label, _split_of(image, root)) for image, label in labels.items())
-    return pairs, findings
+    pairs = [
+        Pair(image, label, _split_of(image, root), shared.get(image, ""))
+        for image, label in labels.items()
+    ]
+    return tuple(pairs), findings
 
 
 _NO_PICTURES: Final = (

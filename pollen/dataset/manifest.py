@@ -115,9 +115,10 @@ class ManifestImage(_Record):
 class LeftOut(_Record):
     """A picture that is not in the dataset, and why."""
 
-    name: str = Field(description="The key in the dataset, or export.zip/path in the export.")
+    name: str = Field(description="The key in the dataset, or the path in the export.")
     sha256: str = Field(pattern=rf"^$|{_SHA256}", description="Of the picture; empty: unreadable.")
     reason: str
+    source: Source = Source()
 
 
 class Manifest(_Record):
@@ -143,7 +144,7 @@ class Manifest(_Record):
     @classmethod
     def _sorted_left_out(cls, left_out: tuple[LeftOut, ...]) -> tuple[LeftOut, ...]:
         """Sort, each once."""
-        return tuple(sorted(set(left_out), key=lambda one: (one.name, one.sha256, one.reason)))
+        return tuple(sorted(set(left_out), key=lambda one: one.model_dump_json()))
 
     @classmethod
     def read(cls, data: bytes, name: str) -> Self:

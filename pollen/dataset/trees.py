@@ -70,6 +70,19 @@ class FolderTree:
         return data
 
 
+class NoTree:
+    """A dataset that is not there yet: no files."""
+
+    name = "dataset"
+    sha256 = ""
+    findings: tuple[Finding, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def read(self, name: str, limit_bytes: int) -> bytes:  # noqa: ARG002 - as the protocol has it
+        """See :meth:`Tree.read`; there is nothing to read."""
+        raise TreeError(f"there is no file {name}")
+
+
 @contextmanager
 def open_tree(path: Path, limits: Limits, name: str | None = None) -> Iterator[Tree]:
     """Open a folder or a zip.

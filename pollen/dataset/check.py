@@ -1,0 +1,83 @@
+"""What `pollen dataset check` finds: an export or dataset read as a merge would read it, and nothing written."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pollen.dataset.curated import CuratedError, is_curated, read_curated
+from pollen.dataset.exports import Export, read_export
+from pollen.dataset.findings import Finding, has_error, in_order
+from pollen.dataset.manifest import GrainCounts, Split
+from pollen.dataset.merging import merge
+from pollen.dataset.settings import DatasetSettings
+from pollen.dataset.trees import NoTree, Tree, TreeError, open_tree
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was found.
+
+    Attributes:
+        name: Of the folder or zip.
+        form: The labelling tool's form, or ``dataset``.
+        pictures: Pictures that would be taken.
+        left_out: Pictures that would not.
+        grains: Labelled grains of the pictures that would be taken.
+        splits: Pictures by split; for an export, as a first merge would split them.
+        findings: The gravest first.
+    """
+
+    name: str
+    form: str
+    pictures: int
+    left_out: int
+    grains: GrainCounts
+    splits: dict[Split, int]
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can be merged, or trained on."""
+        return not has_error(self.findings)
+
+
+def check(path: Path, settings: DatasetSettings) -> CheckResult:
+    """Check a folder or zip; whatever is wrong becomes a finding.
+
+    Raises:
+        TreeError: There is nothing at the path.
+    """
+    with open_tree(path, settings.limits) as tree:
+        try:
+            return _check(tree, settings)
+        except (CuratedError, TreeError) as error:
+            return _result(tree.name, "dataset", [Finding.error(tree.name, str(error))])
+
+
+def _check(tree: Tree, settings: DatasetSettings) -> CheckResult:
+    nothing = Export(NoTree(), "dataset", (), (), {}, ())
+    if is_curated(tree):
+        curated = export = read_curated(tree, settings)
+        merged = merge(curated, [], settings)
+    else:
+        export = read_export(tree, settings)
+        if not export.is_usable:
+            return _result(export.name, export.form, export.findings, len(export.rejected))
+        merged = merge(nothing, [export], settings)
+    manifest = merged.manifest
+    return CheckResult(
+        name=export.name,
+        form=export.form,
+        pictures=len(manifest.images),
+        left_out=len(manifest.left_out),
+        grains=manifest.grains(),
+        splits={split: len(manifest.split(split)) for split in Split},
+        findings=in_order([*export.findings, *merged.findings]),
+    )
+
+
+def _result(name: str, form: str, findings: Iterable[Finding], left_out: int = 0) -> CheckResult:
+    """The result for what can't be used."""
+    return CheckResult(
+        name, form, 0, left_out, GrainCounts(), dict.fromkeys(Split, 0), in_order(findings)
+    )

@@ -1,0 +1,350 @@
+"""Merging exports into a dataset: a pure decision, written down as a manifest and a list of files to write.
+
+Nothing that exists is ever overwritten or moved. Merging again what was merged changes nothing.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import PurePosixPath
+from typing import Final
+
+from pollen.dataset.duplicates import Look, confirmed_pairs, near_pairs
+from pollen.dataset.exports import Export, ExportImage, read_picture
+from pollen.dataset.families import family_of, group_of
+from pollen.dataset.findings import Finding, in_order
+from pollen.dataset.manifest import (
+    CURATED,
+    Changes,
+    LeftOut,
+    Manifest,
+    ManifestImage,
+    Source,
+    Split,
+    compare,
+    image_key,
+    label_key,
+)
+from pollen.dataset.naming import Names
+from pollen.dataset.pictures import decode
+from pollen.dataset.settings import DatasetSettings
+from pollen.dataset.splitting import Placing, Tied, place
+
+_LOOKS_KEPT: Final = 256
+
+# Reasons stand in the manifest, and must be the same when the same export is merged again.
+_RELABELLED: Final = "the same picture was merged before, with other labels"
+_LEAK: Final = "pictures of its plant or copies of it are in several splits"
+
+
+@dataclass(frozen=True)
+class Write:
+    """A file to write below the dataset's folder.
+
+    Attributes:
+        key: Where to.
+        sha256: Of the bytes.
+        text: A label's text; None for a picture.
+        export: Name of the export a picture is read from.
+        entry: Its name there.
+    """
+
+    key: str
+    sha256: str
+    text: str | None = None
+    export: str = ""
+    entry: str = ""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What merging decided.
+
+    Attributes:
+        manifest: The dataset after it.
+        is_new: Whether that differs from the latest manifest; if not, there is nothing to publish.
+        writes: Files to write before the manifest is published, in this order: a label comes before
+            its picture, so that a merge that breaks off leaves no picture without label.
+        changes: Against the latest manifest.
+        findings: What was noticed while merging; what reading noticed stands in the exports.
+    """
+
+    manifest: Manifest
+    is_new: bool
+    writes: tuple[Write, ...]
+    changes: Changes
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A picture on its way into the manifest: ``key`` and ``split`` where it has them already."""
+
+    image: ExportImage
+    export: Export
+    source: Source
+    key: str = ""
+    split: Split | None = None
+
+    @property
+    def id(self) -> str:
+        """Unique; the hash first, so that an order by it says nothing about names."""
+        return f"{self.image.facts.sha256}:{self.key or self.image.entry}"
+
+    @property
+    def file(self) -> str:
+        """What findings call it."""
+        return f"{self.export.name}/{self.image.entry}"
+
+
+def merge(
+    curated: Export,
+    exports: Iterable[Export],
+    settings: DatasetSettings,
+    latest: Manifest | None = None,
+    number: int | None = None,
+) -> Merge:
+    """Decide what the dataset is after merging exports.
+
+    The trees of all of them must still be open: pictures that look alike are read again.
+
+    Args:
+        curated: The dataset as it is, see :func:`pollen.dataset.curated.read_curated`.
+        exports: Usable exports, in any order, each with its own name.
+        settings: Shares and rules.
+        latest: The latest manifest, whose pictures keep their split.
+        number: Its number.
+
+    Raises:
+        ValueError: An export has errors, or two have the same name.
+        TreeError: A picture changed while it was merged.
+    """
+    merging = _Merging(curated, _checked(exports), settings, latest)
+    merging.run()
+    included = {image.sha256 for image in merging.images}
+    left_out = [
+        one
+        for one in merging.left_out
+        if one.reason == _RELABELLED or one.sha256 not in included  # it came again, in order
+    ]
+    manifest = Manifest(
+        parent=number,
+        settings=settings.model_dump(mode="json", exclude={"limits"}),
+        images=tuple(merging.images),
+        left_out=tuple(left_out),
+    )
+    is_new = manifest.content_id != latest.content_id if latest else bool(manifest.images)
+    return Merge(
+        manifest=latest if latest and not is_new else manifest,
+        is_new=is_new,
+        writes=tuple(merging.writes),
+        changes=compare(latest, manifest),
+        findings=in_order(merging.findings),
+    )
+
+
+def _checked(exports: Iterable[Export]) -> list[Export]:
+    """The exports by name, which must be usable.
+
+    Raises:
+        ValueError: See :func:`merge`.
+    """
+    in_turn = sorted(exports, key=lambda export: export.name)
+    for name, times in Counter(export.name for export in in_turn).items():
+        if times > 1:
+            raise ValueError(f"two exports are called {name}: give each its own name")
+    for export in in_turn:
+        if not export.is_usable:
+            raise ValueError(f"{export.name} has errors and can't be merged: correct it first")
+    return in_turn
+
+
+class _Merging:
+    """One merge under way."""
+
+    def __init__(
+        self,
+        curated: Export,
+        exports: list[Export],
+        settings: DatasetSettings,
+        latest: Manifest | None,
+    ) -> None:
+        self.images: list[ManifestImage] = []
+        self.left_out: list[LeftOut] = []
+        self.writes: list[Write] = []
+        self.findings: list[Finding] = []
+        self._curated = curated
+        self._exports = exports
+        self._settings = settings
+        self._before = latest.by_key if latest else {}
+        earlier = latest.left_out if latest else ()
+        # Of the dataset's own pictures it is found anew each time; of exports it is a record.
+        self.left_out += [one for one in earlier if one.source.name != CURATED]
+
+    def run(self) -> None:
+        """Find what is there, what is new, where it belongs, and what it is called."""
+        old = self._old()
+        new = self._new(old)
+        candidates = [*old, *new]
+        placing = self._place(candidates)
+        names = Names(PurePosixPath(name).name for name in self._occupied())
+        for candidate in candidates:
+            split = placing.splits.get(candidate.id)
+            if split is None:
+                self._note_leak(candidate, placing.leaks[candidate.id])
+            else:
+                self._take(candidate, split, names)
+
+    def _old(self) -> list[_Candidate]:
+        """The pictures of the dataset; those the manifest named and that are gone are noted."""
+        self._leave_out_rejected(self._curated, Source())
+        old = []
+        for image in self._curated.images:
+            key = image.entry
+            if image.split is None:  # excluded by read_curated
+                raise ValueError(f"{key} lies in no split")
+            before = self._before.get(key)
+            source = before.source if before else Source()
+            old.append(_Candidate(image, self._curated, source, key, image.split))
+        for key in self._before.keys() - {one.key for one in old}:
+            message = "was in the dataset and is gone, or can't be used any more: no longer in it"
+            self.findings.append(Finding.warning(f"{self._curated.name}/{key}", message))
+        return old
+
+    def _new(self, old: list[_Candidate]) -> list[_Candidate]:
+        """The pictures of the exports that are not there yet."""
+        by_pixels = {one.image.facts.pixels_sha256: one for one in reversed(old)}
+        places = {one.id: place for place, one in enumerate(old)}
+        new = []
+        for export in self._exports:
+            source = Source(name=export.name, sha256=export.tree.sha256)
+            self._leave_out_rejected(export, source)
+            known = 0
+            for image in export.images:
+                candidate = _Candidate(image, export, source)
+                twin = by_pixels.setdefault(image.facts.pixels_sha256, candidate)
+                if twin is candidate:
+                    new.append(candidate)
+                elif twin.image.label_sha256 != image.label_sha256:
+                    self._note_relabelled(candidate, twin)
+                else:
+                    known += 1
+                    place = places.get(twin.id)
+                    if place is not None and self._is_left_over(old[place]):
+                        # Left by a merge that broke off: the export is where it came from.
+                        old[place] = replace(old[place], source=source)
+            if known:
+                message = (
+                    f"{known} of its pictures are in the dataset already, with the same labels"
+                )
+                self.findings.append(Finding.note(export.name, message))
+        return new
+
+    def _is_left_over(self, candidate: _Candidate) -> bool:
+        """Whether a picture of the dataset came by no export that is known, and by no manifest."""
+        return candidate.key not in self._before and candidate.source.name == CURATED
+
+    def _leave_out_rejected(self, export: Export, source: Source) -> None:
+        """Record the pictures that reading refused."""
+        for one in export.rejected:
+            self._leave_out(one.entry, one.sha256, one.reason, source)
+
+    def _leave_out(self, entry: str, digest: str, reason: str, source: Source) -> None:
+        self.left_out.append(
+            LeftOut(name=entry, sha256=digest, reason=reason, source=source),
+        )
+
+    def _note_relabelled(self, candidate: _Candidate, twin: _Candidate) -> None:
+        """Two people, or one person twice, labelled one picture in two ways."""
+        message = (
+            f"shows the same as {twin.file}, with other labels; that one stays. If the new labels are "
+            "the better ones, replace the label there"
+        )
+        self.findings.append(Finding.warning(candidate.file, message))
+        self._leave_out(
+            candidate.image.entry, candidate.image.facts.sha256, _RELABELLED, candidate.source
+        )
+
+    def _place(self, candidates: Sequence[_Candidate]) -> Placing:
+        """Tie what belongs together, and find each picture's split."""
+        ties = [self._ties_by_name(one) for one in candidates]
+        for one, other in self._copies(candidates):
+            tie = f"copy:{candidates[one].id}:{candidates[other].id}"
+            ties[one].append(tie)
+            ties[other].append(tie)
+        tied = [
+            Tied(one.id, tuple(of_it), one.split)
+            for one, of_it in zip(candidates, ties, strict=True)
+        ]
+        return place(tied, self._settings.shares)
+
+    def _ties_by_name(self, candidate: _Candidate) -> list[str]:
+        """What a picture shares with others by its name, and by equal pixels."""
+        entry = candidate.image.entry
+        return [
+            f"group:{group_of(entry, self._settings.sample_pattern)}",
+            f"family:{family_of(entry)}",
+            f"pixels:{candidate.image.facts.pixels_sha256}",
+        ]
+
+    def _copies(self, candidates: Sequence[_Candidate]) -> list[tuple[int, int]]:
+        """Pairs of near-duplicates, of which at least one is new to the manifest."""
+        order = sorted(
+            range(len(candidates)), key=lambda at: bool(candidates[at].image.facts.turned)
+        )
+        facts = [candidates[at].image.facts for at in order]
+        limit = round(self._settings.limits.picture_megapixels * 1e6)
+
+        @lru_cache(maxsize=_LOOKS_KEPT)
+        def look(place: int) -> Look:
+            one = candidates[order[place]]
+            digest = one.image.facts.sha256
+            data = read_picture(one.export.tree, one.image.entry, digest, self._settings)
+            return Look.of(decode(data, one.image.entry, limit))
+
+        near = near_pairs([one.look for one in facts], [one.turned for one in facts if one.turned])
+        return [(order[one], order[other]) for one, other in confirmed_pairs(near, look)]
+
+    def _occupied(self) -> list[str]:
+        """Every picture that lies in the dataset, used or not: its name is taken."""
+        return [name for name in self._curated.tree.names if "/images/" in name]
+
+    def _note_leak(self, candidate: _Candidate, splits: tuple[Split, ...]) -> None:
+        """Say why a picture is left out: it would carry knowledge from one split to another."""
+        message = (
+            f"is left out: {_LEAK} ({', '.join(splits)}). A model would be judged on what it was "
+            "trained on"
+        )
+        self.findings.append(Finding.warning(candidate.file, message))
+        self._leave_out(
+            candidate.image.entry, candidate.image.facts.sha256, _LEAK, candidate.source
+        )
+
+    def _take(self, candidate: _Candidate, split: Split, names: Names) -> None:
+        """Take a picture into the manifest, and note what must be written for it."""
+        image, facts = candidate.image, candidate.image.facts
+        key = candidate.key or image_key(split, names.new(image.entry, facts.sha256))
+        written = label_key(key), sha256(image.label_text.encode()).hexdigest()
+        if not image.label_file_sha256 or not candidate.key:
+            self.writes.append(Write(*written, text=image.label_text))
+        if not candidate.key:
+            self.writes.append(Write(key, facts.sha256, None, candidate.export.name, image.entry))
+        self.images.append(
+            ManifestImage(
+                key=key,
+                split=split,
+                sha256=facts.sha256,
+                label_sha256=(candidate.key and image.label_file_sha256) or written[1],
+                pixels_sha256=facts.pixels_sha256,
+                look=facts.look,
+                width_px=facts.width_px,
+                height_px=facts.height_px,
+                group=group_of(image.entry, self._settings.sample_pattern),
+                family=family_of(image.entry),
+                grains=image.grains,
+                boxes_only=image.boxes_only,
+                source=candidate.source,
+            )
+        )

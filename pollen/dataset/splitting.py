@@ -1,0 +1,138 @@
+"""Which split a picture goes to: what belongs together stays together, and old pictures never move.
+
+Pictures are tied by what they share (plant, family, a copy). Those that hang together, directly or
+over others, form a component, and a component has one split: the one its old pictures have, or else the
+one that is furthest below its share.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pollen.dataset.manifest import Split
+from pollen.dataset.settings import Shares
+
+#: Where old pictures contradict one another, train keeps its picture (a leak is a copy in train of
+#: what judges), and test before val, because test is what a model is judged on.
+_PRECEDENCE: Final = (Split.TRAIN, Split.TEST, Split.VAL)
+
+
+@dataclass(frozen=True)
+class Tied:
+    """A picture to be placed.
+
+    Attributes:
+        id: Unique, and independent of names and of the order of exports: its hash comes first.
+        ties: What it must share a split with: every picture with an equal tie.
+        split: Where it is already; None for a new one.
+    """
+
+    id: str
+    ties: tuple[str, ...]
+    split: Split | None = None
+
+
+@dataclass(frozen=True)
+class Placing:
+    """Where the pictures go.
+
+    Attributes:
+        splits: Split by id.
+        leaks: The others: pictures tied to several splits at once, with those splits.
+    """
+
+    splits: Mapping[str, Split]
+    leaks: Mapping[str, tuple[Split, ...]]
+
+
+def place(pictures: Iterable[Tied], shares: Shares) -> Placing:
+    """Place pictures, deterministically and whatever their order.
+
+    An old picture keeps its split or, where old pictures of two splits are tied, is left out. A new
+    picture that is tied to two splits is left out.
+    """
+    components = _Components()
+    leaks = {}
+    for picture in sorted(pictures, key=_turn):
+        wanted = components.splits_of(picture.ties) | ({picture.split} - {None})
+        if len(wanted) > 1:
+            leaks[picture.id] = tuple(split for split in Split if split in wanted)
+            continue
+        components.join(picture.ties, next(iter(wanted), None))
+        components.add(picture.id, picture.ties)
+    _share_out(components, shares)
+    placed = {
+        one: split
+        for root, members in components.members().items()
+        for one in members
+        if (split := components.split[root])
+    }
+    return Placing(placed, leaks)
+
+
+def _turn(picture: Tied) -> tuple[int, str]:
+    """Old pictures first, by precedence, then new ones by hash."""
+    if picture.split is None:
+        return len(_PRECEDENCE), picture.id
+    return _PRECEDENCE.index(picture.split), picture.id
+
+
+def _share_out(components: "_Components", shares: Shares) -> None:
+    """Give every component without split the one that is furthest below its share."""
+    sizes = Counter[Split]()
+    undecided = []
+    for root, members in components.members().items():
+        split = components.split[root]
+        if split is None:
+            undecided.append((min(members), root, len(members)))
+        else:
+            sizes[split] += len(members)
+    for _, root, size in sorted(undecided):
+        total = sizes.total() + size
+        missing = {split: getattr(shares, split) * total - sizes[split] for split in Split}
+        chosen = max(Split, key=lambda split: missing[split])
+        components.split[root] = chosen
+        sizes[chosen] += size
+
+
+class _Components:
+    """Union-find over ties; each component has at most one split."""
+
+    def __init__(self) -> None:
+        self.split: dict[str, Split | None] = {}
+        self._parent: dict[str, str] = {}
+        self._tie_of: dict[str, str] = {}
+
+    def splits_of(self, ties: Iterable[str]) -> set[Split]:
+        """The splits of the components that these ties reach."""
+        reached = {self.split.get(self._root(tie)) for tie in ties if tie in self._parent}
+        return {split for split in reached if split is not None}
+
+    def join(self, ties: Iterable[str], split: Split | None) -> None:
+        """Make one component of all that the ties reach."""
+        first, *others = sorted(ties)
+        root = self._root(self._parent.setdefault(first, first))
+        for tie in others:
+            other = self._root(self._parent.setdefault(tie, tie))
+            self._parent[other] = root
+            if other != root:
+                self.split.pop(other, None)
+        self.split[root] = split
+
+    def add(self, picture: str, ties: Iterable[str]) -> None:
+        """Count a picture to the component of its ties."""
+        self._tie_of[picture] = min(ties)
+
+    def members(self) -> dict[str, list[str]]:
+        """Pictures by component."""
+        members: dict[str, list[str]] = {}
+        for picture, tie in self._tie_of.items():
+            members.setdefault(self._root(tie), []).append(picture)
+        return members
+
+    def _root(self, tie: str) -> str:
+        while self._parent[tie] != tie:
+            self._parent[tie] = self._parent[self._parent[tie]]  # halve the path
+            tie = self._parent[tie]
+        return tie
