@@ -42,6 +42,13 @@ def printable(text: str) -> str:
     )
 
 
+def markdown(text: str) -> str:
+    """Text that Markdown shows as it is, in a table cell too."""
+    return "".join(
+        f"\\{letter}" if letter in "\\`*_[]<>|~&#$!" else letter for letter in printable(text)
+    )
+
+
 def data_url(picture: bytes, kind: str = "jpeg") -> str:
     """A picture (``jpeg`` or ``png``) as an address that holds all of it."""
     return f"data:image/{kind};base64," + base64.b64encode(picture).decode("ascii")

@@ -12,7 +12,7 @@ import polars as pl
 from jinja2 import Environment
 
 from pollen import layout
-from pollen.pages import environment, printable
+from pollen.pages import environment, markdown
 from pollen.samples import FLAG_SEPARATOR, overall_viability
 from pollen.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.stats import ASSUMED_CORRELATION, ASSUMED_WEIGHT, Interval, percent
@@ -233,13 +233,6 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in a table cell too."""
-    return "".join(
-        f"\\{letter}" if letter in "\\`*_[]<>|~&#$!" else letter for letter in printable(text)
-    )
-
-
 def _interval_words(low: float, high: float) -> str:
     """The bounds in words."""
     return f"{percent(low)} to {percent(high)}"
@@ -257,7 +250,7 @@ def _headline_lines(data: ReportData) -> list[str]:
         f"**{first.failed:,}** failed; **{first.counted:,}** grains counted of {first.detected:,} "
         f"found; {result}.",
         "",
-        f"Model {_markdown(data.model_version)}, settings `{data.settings_fingerprint}`, edge rule "
+        f"Model {markdown(data.model_version)}, settings `{data.settings_fingerprint}`, edge rule "
         f"`{data.settings.edge_rule}`, overlap rule `{data.settings.overlap_rule}`.",
     ]
 
@@ -274,7 +267,7 @@ def _failed_lines(counts: pl.DataFrame) -> list[str]:
         "| image | reason |",
         "|---|---|",
         *(
-            f"| {_markdown(filename)} | {_markdown(reason)} |"
+            f"| {markdown(filename)} | {markdown(reason)} |"
             for filename, reason in rows.head(MOST_IN_SUMMARY).iter_rows()
         ),
         *_rest(failed.height, layout.COUNTS_TABLE),
@@ -285,7 +278,7 @@ def _flag_lines(counts: pl.DataFrame) -> list[str]:
     """The flags with the number of images that have them."""
     flags = _flags(counts.filter(pl.col("input_present")))
     return [
-        f"* {len(flag.filenames):,} flagged: {_markdown(flag.text)}. {flag.meaning}".rstrip()
+        f"* {len(flag.filenames):,} flagged: {markdown(flag.text)}. {flag.meaning}".rstrip()
         for flag in flags
     ]
 
@@ -301,7 +294,7 @@ def _sample_lines(samples: pl.DataFrame) -> list[str]:
             viability = percent(row["viability"])
             bounds = _interval_words(row["viability_low"], row["viability_high"])
         rows.append(
-            f"| {_markdown(row['sample'])} | {row['images']:,} | {row['viable']:,} "
+            f"| {markdown(row['sample'])} | {row['images']:,} | {row['viable']:,} "
             f"| {row['non_viable']:,} | {viability} | {bounds} |"
         )
     return [
@@ -323,8 +316,8 @@ def _rest(total: int, table: str) -> list[str]:
 
 def _place_lines(data: ReportData) -> list[str]:
     """Where the files are."""
-    place = f" below {_markdown(data.destination)}" if data.destination else ""
-    grains = f" (as of {_markdown(data.grains_as_of)})" if data.grains_as_of else ""
+    place = f" below {markdown(data.destination)}" if data.destination else ""
+    grains = f" (as of {markdown(data.grains_as_of)})" if data.grains_as_of else ""
     return [
         f"Files{place}:",
         "",
