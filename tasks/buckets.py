@@ -11,6 +11,7 @@ from botocore.exceptions import ConnectTimeoutError
 
 from tasks.entries import Entry, joined
 from tasks.faults import NotFoundError, StorageError, UnreachableError, explained
+from tasks.leftovers import scratch_folder
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -64,7 +65,7 @@ class BucketStore:
 
     def read(self, key: str) -> bytes:
         """See :class:`Store`."""
-        with tempfile.TemporaryDirectory(prefix="pollen-") as scratch:
+        with scratch_folder("read") as scratch:
             return self.fetch(key, Path(scratch)).read_bytes()
 
     def fetch(self, key: str, scratch: Path) -> Path:

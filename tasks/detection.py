@@ -5,7 +5,6 @@ are drawn and written behind it, and the records come last. A batch that is kill
 no record, or all of them.
 """
 
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pollen.planning import Batch
 from pollen.tables import GRAIN_RECORD, IMAGE_RECORD, Status
 from tasks.faults import PollenError
 from tasks.finishing import Finisher, FrameResult
+from tasks.leftovers import scratch_folder
 from tasks.progress import Progress
 from tasks.reading import Budget, OpenFrame, Reader, read_ahead
 from tasks.records import write_records
@@ -105,7 +105,7 @@ def _count(
     budget = Budget(settings.memory_megapixels * 1e6 * BYTES_PER_PIXEL / BATCHES_AT_ONCE)
     detector = detector_for(work.model, work.profile)
     with (
-        tempfile.TemporaryDirectory(prefix="pollen-batch-") as scratch,
+        scratch_folder("batch") as scratch,
         Pool(settings.io_threads, thread_name_prefix="read") as readers,
         Pool(settings.io_threads, thread_name_prefix="write") as writers,
     ):

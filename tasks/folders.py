@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from tasks.entries import Entry
 from tasks.faults import NotFoundError, StorageError, UnusableNameError
+from tasks.leftovers import UNFINISHED, owned
 
 #: What a file system answers to names too long, with forbidden characters, or of a folder.
 _NAME_ERRORS = {
@@ -112,7 +113,7 @@ class _Unfinished:
     def __enter__(self) -> Path:
         try:
             self.final.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.final.parent, prefix=".unfinished-")
+            handle, name = tempfile.mkstemp(dir=self.final.parent, prefix=owned(UNFINISHED))
         except OSError as error:
             raise self._explained(error, "check the output folder and its rights") from error
         os.close(handle)

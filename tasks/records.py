@@ -6,7 +6,6 @@ Below the folder of one model and one set of settings lie ``grains/<name>.parque
 
 import hashlib
 import io
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +16,7 @@ from pollen.results import empty_records, write_measurements
 from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
 from tasks.entries import Entry
 from tasks.faults import NotFoundError, StorageError
+from tasks.leftovers import scratch_folder
 from tasks.stage import Pool
 from tasks.storage import Store
 
@@ -90,7 +90,7 @@ def with_records(store: Store, folder: str, use: Callable[[list[tuple[str, Path]
     """
     for _ in range(LISTING_TRIES):
         entries = sorted(_record_files(store, folder), key=lambda entry: entry.key)
-        with tempfile.TemporaryDirectory(prefix="pollen-records-") as scratch:
+        with scratch_folder("records") as scratch:
             try:
                 with Pool(READ_THREADS) as pool:
                     fetches = [
@@ -143,7 +143,7 @@ def _groups(entries: list[Entry]) -> list[list[Entry]]:
 
 def _merge(store: Store, folder: str, entries: list[Entry]) -> int:
     """Write one file with the rows of ``entries`` in their order, then delete those."""
-    with tempfile.TemporaryDirectory(prefix="pollen-merge-") as scratch:
+    with scratch_folder("merge") as scratch:
         try:
             paths = [store.fetch(entry.key, Path(scratch)) for entry in entries]
             parts = [_read(path, entry.key) for path, entry in zip(paths, entries, strict=True)]

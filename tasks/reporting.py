@@ -1,6 +1,5 @@
 """From records to what people read: tables, report, artifacts. Can be repeated at any time."""
 
-import tempfile
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +18,7 @@ from pollen.layout import (
     REPORT,
     SAMPLES_TABLE,
     TABLES_PENDING,
+    WRITTEN,
     annotated_key,
 )
 from pollen.measurement import SCALE_FLAG
@@ -33,6 +33,7 @@ from pollen.samples import summarise_samples
 from pollen.settings import DetectSettings
 from pollen.tables import Status
 from tasks.faults import NotFoundError, StorageError
+from tasks.leftovers import remove_dead, scratch_folder, scratch_folders, unfinished_files
 from tasks.planning import list_inputs
 from tasks.progress import best_effort
 from tasks.records import read_image_records, write_grain_table
@@ -142,7 +143,12 @@ def begin_results(output: Location) -> None:
     """Mark the tables as pending, because records are about to run ahead of them.
 
     Written before anything is counted, so that an output that can't be written ends the run here.
+    What killed runs left on this machine is taken away.
     """
+    remove_dead(scratch_folders())
+    if output.folder is not None:
+        for folder in WRITTEN:
+            remove_dead(unfinished_files(output.folder / folder))
     open_store(output).write(TABLES_PENDING, PENDING, "text/plain")
 
 
@@ -251,7 +257,7 @@ def _content(store: Store, key: str) -> bytes | None:
 
 
 def _write_grains(store: Store, records: str, chosen: pl.DataFrame) -> None:
-    with tempfile.TemporaryDirectory(prefix="pollen-table-") as scratch:
+    with scratch_folder("table") as scratch:
         table = Path(scratch) / "table.csv"
         write_grain_table(store, records, chosen, table)
         store.write_file(GRAINS_TABLE, table, "text/csv")
