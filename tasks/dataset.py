@@ -1,0 +1,256 @@
+"""From staged zips to a version of the dataset: read, merge, write, publish, archive, in this order.
+
+A zip is archived only behind the manifest that holds its pictures, and pictures only count from the
+moment a manifest names them: a merge that is killed anywhere is simply done again.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from pollen.dataset.curated import CuratedError, read_curated
+from pollen.dataset.exports import Export, read_export, read_picture
+from pollen.dataset.findings import Finding, in_order
+from pollen.dataset.manifest import Changes, Manifest, ManifestError, Split
+from pollen.dataset.merging import Merge, Write, merge
+from pollen.dataset.settings import DatasetSettings
+from pollen.dataset.trees import TreeError, open_tree
+from pollen.model_card import sha256_of
+from tasks.entries import Entry
+from tasks.faults import NotFoundError, PollenError, StorageError
+from tasks.objects import StoreTree, local_files
+from tasks.stage import Pool, healing, logger, stage
+from tasks.storage import Location, Store, open_store
+
+VERSIONS: Final = "versions/"
+ARCHIVE: Final = "archive/"
+_VERSION = re.compile(rf"{VERSIONS}(\d{{6}})\.json")
+#: Files of a dataset beside its pictures and labels that reading wants.
+_NAMES_FILES: Final = ("data.yaml", "data.yml", "classes.txt")
+_WRITERS: Final = 16
+#: Findings that are logged; all are in the report.
+FINDINGS_LOGGED: Final = 20
+
+
+@dataclass(frozen=True)
+class Staging:
+    """Where everything about a dataset is.
+
+    Attributes:
+        name: Of the dataset.
+        pictures: Its pictures and labels, in ``train/``, ``val/`` and ``test/``.
+        manifests: Where its versions are kept.
+        zips: Where newly labelled exports are staged; None: nowhere.
+    """
+
+    name: str
+    pictures: Location
+    manifests: Location
+    zips: Location | None
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """What the dataset is now.
+
+    Attributes:
+        number: Of the version, from 1.
+        manifest: Its content.
+        parent: The version before; None for the first.
+        changes: What the last merge changed; nothing where it changed nothing.
+        findings: What was noticed while reading and merging.
+        merged: Staged zips whose pictures are in the manifest: to be archived.
+    """
+
+    number: int
+    manifest: Manifest
+    parent: Manifest | None
+    changes: Changes
+    findings: tuple[Finding, ...]
+    merged: tuple[Entry, ...]
+
+
+@stage("merge into {staging.name}")
+def update_dataset(staging: Staging, settings: DatasetSettings) -> DatasetVersion:
+    """Read what is staged, merge it into the dataset, and publish the version that results.
+
+    Raises:
+        PollenError: The dataset can't be read, nothing is labelled, or another run published a
+            version meanwhile (which heals: the merge is done again on top of it).
+    """
+    manifests, pictures = open_store(staging.manifests), open_store(staging.pictures)
+    number, latest = latest_version(manifests)
+    with ExitStack() as opened:
+        try:
+            curated = read_curated(_dataset_tree(staging.name, pictures), settings, latest)
+            exports, refused, zips = _staged(staging.zips, settings, opened)
+            merged = merge(curated, exports, settings, latest, number)
+            _write(pictures, merged.writes, exports, settings)
+        except (CuratedError, TreeError) as error:
+            raise PollenError(str(error)) from error
+    findings = in_order(
+        [*curated.findings, *refused, *merged.findings]
+        + [found for export in exports for found in export.findings]
+    )
+    for found in findings[:FINDINGS_LOGGED]:
+        logger().warning("%s", found)
+    if len(findings) > FINDINGS_LOGGED:
+        logger().warning("... and %d findings more", len(findings) - FINDINGS_LOGGED)
+    if not merged.manifest.images:
+        raise PollenError(
+            f"the dataset '{staging.name}' has no labelled picture: put some into "
+            f"{pictures.address}/train/images and labels, or a labelled export (zip) into the staging area. "
+            + _first(findings)
+        )
+    if merged.is_new:
+        number = _publish(manifests, merged, (number or 0) + 1)
+    return DatasetVersion(
+        number=number or 1,
+        manifest=merged.manifest,
+        parent=latest,
+        changes=merged.changes,
+        findings=findings,
+        merged=tuple(zips[export.name] for export in exports),
+    )
+
+
+def _first(findings: Sequence[Finding]) -> str:
+    return f"First finding: {findings[0]}" if findings else ""
+
+
+def latest_version(manifests: Store) -> tuple[int | None, Manifest | None]:
+    """Number and content of the latest version, ``None`` where there is none.
+
+    Raises:
+        PollenError: It can't be read.
+    """
+    numbers = [
+        int(match[1])
+        for entry in manifests.list(VERSIONS)
+        if (match := _VERSION.fullmatch(entry.key))
+    ]
+    if not numbers:
+        return None, None
+    key = version_key(max(numbers))
+    try:
+        return max(numbers), Manifest.read(manifests.read(key), f"{manifests.address}/{key}")
+    except ManifestError as error:
+        raise PollenError(str(error)) from error
+
+
+def version_key(number: int) -> str:
+    """Where a version's manifest lies."""
+    return f"{VERSIONS}{number:06d}.json"
+
+
+def _dataset_tree(name: str, store: Store) -> StoreTree:
+    """The pictures and labels of the dataset; not its versions and reports."""
+    splits = tuple(f"{split}/" for split in Split)
+    entries = [
+        entry for entry in store.list() if entry.key.startswith(splits) or entry.key in _NAMES_FILES
+    ]
+    return StoreTree(name, store, entries)
+
+
+def _staged(
+    zips: Location | None, settings: DatasetSettings, opened: ExitStack
+) -> tuple[list[Export], list[Finding], dict[str, Entry]]:
+    """The usable exports, what speaks against the others, and the entries by export's name."""
+    if zips is None:
+        return [], [], {}
+    store = open_store(zips)
+    entries = {entry.key: entry for entry in staged_zips(store)}
+    exports: list[Export] = []
+    refused: list[Finding] = []
+    for entry, path in zip(
+        entries.values(), local_files(store, list(entries.values())), strict=True
+    ):
+        try:
+            tree = opened.enter_context(open_tree(path, settings.limits, entry.key))
+        except TreeError as error:
+            refused.append(Finding.error(entry.key, str(error)))
+            continue
+        export = read_export(tree, settings)
+        if export.is_usable:
+            exports.append(export)
+        else:
+            refused += [
+                *export.findings,
+                Finding.error(entry.key, "is not merged and stays where it is: see its errors"),
+            ]
+    return exports, refused, entries
+
+
+def staged_zips(store: Store) -> list[Entry]:
+    """The zips that wait, by name."""
+    waiting = [
+        entry
+        for entry in store.list()
+        if entry.key.lower().endswith(".zip") and not entry.key.startswith(ARCHIVE)
+    ]
+    return sorted(waiting, key=lambda entry: entry.key)
+
+
+def _write(
+    store: Store, writes: Iterable[Write], exports: Sequence[Export], settings: DatasetSettings
+) -> None:
+    """Write labels, then pictures: a merge that breaks off leaves no picture without its label."""
+    trees = {export.name: export.tree for export in exports}
+    put = healing(store.write)
+
+    def write(one: Write) -> None:
+        if one.text is not None:
+            put(one.key, one.text.encode(), "text/plain; charset=utf-8")
+        else:
+            put(one.key, read_picture(trees[one.export], one.entry, one.sha256, settings))
+
+    waiting = list(writes)
+    with Pool(_WRITERS, thread_name_prefix="write") as pool:
+        for labels in (True, False):
+            turn = [one for one in waiting if (one.text is not None) == labels]
+            for done in [pool.submit(write, one) for one in turn]:
+                done.result()
+
+
+def _publish(manifests: Store, merged: Merge, number: int) -> int:
+    """Publish a version under its number, which only one run can take."""
+    key = version_key(number)
+    if not manifests.create(key, merged.manifest.to_bytes(), "application/json"):
+        raise PollenError(
+            f"another run published {manifests.address}/{key} meanwhile: the merge is done again on top of it",
+            heals=True,
+        )
+    return number
+
+
+@stage("archive staged zips")
+def archive_zips(zips: Location | None, merged: Sequence[Entry]) -> None:
+    """Move merged zips out of the way, each whole before it is deleted.
+
+    Raises:
+        PollenError: The store fails.
+    """
+    if zips is None:
+        return
+    store = open_store(zips)
+    for entry in merged:
+        try:
+            (path,) = local_files(store, [entry])
+            store.write_file(_archived(entry.key, path), path, "application/zip")
+            if store.version(entry.key) == entry.version:  # a person may have put a newer one there
+                store.delete([entry.key])
+        except NotFoundError:  # archived by another run
+            continue
+        except StorageError as error:
+            if error.heals:
+                raise
+            logger().warning("%s was merged but can't be archived: %s", entry.key, error)
+
+
+def _archived(key: str, path: Path) -> str:
+    """Where a zip is archived: with its hash, so that a later one of its name does not replace it."""
+    name = PurePosixPath(key)
+    return f"{ARCHIVE}{name.with_name(f'{name.stem}-{sha256_of(path)[:8]}{name.suffix}')}"
