@@ -149,7 +149,7 @@ def _viability_by_group(both: Named) -> bytes:
     rows = np.arange(len(shown))
     labelled = np.array([groups[name].viability_true for name in shown], float)
     axes.plot(labelled, rows, "|", color=LABEL_COLOUR, markersize=27, markeredgewidth=2.5)
-    shifts = {_NEW: 0.14, _PRODUCTION: -0.14}
+    shifts = {_NEW: 0.14, _PRODUCTION: -0.14} if len(both) > 1 else {_NEW: 0.0}
     for name, evaluation in both:
         colour, mark, _ = _STYLES[name]
         pairs = [

@@ -9,7 +9,7 @@ import pytest
 
 from pollen.classes import GrainClass
 from pollen.evaluation.evaluate import Evaluation, evaluate, find_grains
-from pollen.evaluation.metrics import as_metrics
+from pollen.evaluation.metrics import as_metrics, gate_figures
 from pollen.evaluation.pictures import LabelledPicture, read_pictures
 from pollen.frames import FrameError
 from pollen.settings import DetectSettings, EdgeRule
@@ -50,6 +50,20 @@ def test_figures_are_plain_numbers_and_equal_each_time(
     assert figures["model"]["sha256"] == bundled.card.sha256
     assert figures["confusion"]["viable"]["viable"] == reached.confusion[0, 0]
     assert figures["groups"]["2-5-C_4x"]["pictures"] == 2
+
+
+def test_the_gate_gets_the_same_figures_unrounded(reached: Evaluation) -> None:
+    figures, metrics = gate_figures(reached, "test"), as_metrics(reached)
+    assert (figures.split, figures.pictures, figures.grains) == ("test", 4, 24)
+    assert figures.viability_error_points == pytest.approx(
+        metrics["overall"]["viability_error"], abs=0.005
+    )
+    assert figures.map50 == reached.map50
+    assert [group.group for group in figures.groups] == list(metrics["groups"])
+    rate = figures.p_nonviable_given_viable
+    assert rate.value == pytest.approx(metrics["called_wrong"]["viable"]["fraction"], abs=5e-5)
+    assert rate.high is not None
+    assert rate.high > (rate.value or 0)
 
 
 def test_a_picture_larger_than_a_tile_is_counted_once(

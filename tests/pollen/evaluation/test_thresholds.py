@@ -1,0 +1,84 @@
+"""Thresholds are chosen by counts and viability."""
+
+import numpy as np
+import pytest
+
+from pollen.evaluation.evaluate import evaluate
+from pollen.evaluation.pictures import LabelledPicture
+from pollen.evaluation.thresholds import (
+    CONFIDENCES,
+    ODDS,
+    Sweep,
+    choose_thresholds,
+    mean_viability_error,
+    sweep,
+)
+from pollen.grains import Grains
+from pollen.settings import DetectSettings
+from tests.pollen.conftest import Prepared
+from tests.pollen.evaluation.judging import CARD, picture_of
+
+ON_CPU = DetectSettings.model_validate({"device": "cpu"})
+SHAPE = len(CONFIDENCES), len(ODDS)
+
+
+def costing(counts: np.ndarray[tuple[int, int]], viability: float = 0.0) -> Sweep:
+    return Sweep("made", counts, np.full(SHAPE, viability))
+
+
+def test_the_middle_of_a_good_region_is_chosen_and_not_a_lucky_point() -> None:
+    cost = np.full(SHAPE, 10.0)
+    cost[1, 5] = 0.9  # alone among bad ones
+    cost[6:9, 1:4] = 1.0
+    chosen = choose_thresholds([costing(cost)])
+    assert (chosen.confidence, chosen.viable_odds) == (CONFIDENCES[7], ODDS[2])
+    assert chosen.count_error_percent == 1.0
+
+
+def test_all_sets_have_a_say() -> None:
+    first, second = np.full(SHAPE, 10.0), np.full(SHAPE, 10.0)
+    first[2:5], second[10:13] = 0.0, 0.0
+    first[7], second[7] = 4.0, 4.0
+    assert choose_thresholds([costing(first)]).confidence == CONFIDENCES[3]
+    assert choose_thresholds([costing(second)]).confidence == CONFIDENCES[11]
+    both = choose_thresholds([costing(first), costing(second, viability=3)])
+    assert both.viability_error == 1.5
+
+
+def test_a_card_takes_them() -> None:
+    card = choose_thresholds([costing(np.zeros(SHAPE))]).on(CARD)
+    assert (card.confidence in CONFIDENCES, card.viable_odds in ODDS) == (True, True)
+    assert card.version == CARD.version
+
+
+def test_viability_is_judged_group_by_group() -> None:
+    # 90 % labelled, 100 % and 80 % found: right on average, 10 points wrong in each group.
+    true = np.array([[9, 1], [9, 1]])
+    found = np.array([[10, 0], [8, 2]])
+    assert mean_viability_error(true, found, ["a", "b"]) == pytest.approx(10)
+    assert mean_viability_error(true, found, ["a", "a"]) == pytest.approx(0)
+
+
+def test_large_groups_weigh_more_and_empty_ones_nothing() -> None:
+    true, found = np.array([[30, 0], [10, 0], [0, 0]]), np.array([[30, 0], [5, 5], [1, 0]])
+    assert mean_viability_error(true, found, ["a", "b", "c"]) == pytest.approx(50 / 4)
+    lost = np.array([[30, 0], [0, 0], [1, 0]])
+    assert mean_viability_error(true, lost, ["a", "b", "c"]) == pytest.approx(100 / 4)
+
+
+def test_a_sweep_agrees_with_an_evaluation_at_the_same_thresholds(
+    pictures: list[LabelledPicture], bundled: Prepared
+) -> None:
+    model = bundled.weights, bundled.card, bundled.cache
+    swept = sweep("rendered", pictures, *model, ON_CPU)
+    reached = evaluate(pictures, *model, ON_CPU).overall
+    place = CONFIDENCES.index(bundled.card.confidence), ODDS.index(bundled.card.viable_odds)
+    assert swept.count_error_percent[place] == pytest.approx(reached.count_error_percent)
+    # A wild guess finds more than a sure one, and caution calls fewer grains viable.
+    assert swept.count_error_percent[0].max() >= swept.count_error_percent[place]
+    assert np.isfinite(swept.cost).all()
+
+
+def test_pictures_without_grains_alone_can_choose_nothing(bundled: Prepared) -> None:
+    with pytest.raises(ValueError, match="no labelled grain among 1 pictures"):
+        sweep("empty", [picture_of(Grains.none())], bundled.weights, bundled.card, bundled.cache)
