@@ -38,7 +38,10 @@ def export(
         archive.writestr("data.yaml", f"train: train/images\nnames: [{', '.join(classes)}]\n")
         for seed, name in enumerate(names, first_seed):
             picture, label = labelled(seed)
-            numbers = [classes.index(known) for known in CLASSES]
+            numbers = [
+                classes.index(known) if known in classes else number
+                for number, known in enumerate(CLASSES)
+            ]
             lines = [f"{numbers[int(line[0])]}{line[1:]}" for line in label.splitlines()]
             archive.writestr(f"train/images/{name}", picture)
             archive.writestr(f"train/labels/{name.rpartition('.')[0]}.txt", "\n".join(lines))
