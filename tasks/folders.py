@@ -5,12 +5,14 @@ import os
 import shutil
 import stat
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from tasks.entries import Entry
 from tasks.faults import NotFoundError, StorageError, UnusableNameError
 from tasks.leftovers import UNFINISHED, owned
+from tasks.stage import logger
 
 #: What a file system answers to names too long, with forbidden characters, or of a folder.
 _NAME_ERRORS = {
@@ -44,17 +46,17 @@ class FolderStore:
         return path
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        """See :class:`Store`. Hidden files (`.DS_Store`, unfinished writes) are not listed."""
-        start = self.path(prefix)
-        for folder, folders, names in os.walk(start, onerror=_raise_unless_missing):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+        """See :class:`Store`. Hidden files (`.DS_Store`, unfinished writes) are not listed.
+
+        Links to folders are followed; a link that leads nowhere is listed, and can't be fetched.
+        """
+        for folder, names in _folders(self.path(prefix)):
             for name in sorted(names):
                 path = Path(folder, name)
-                try:
-                    facts = path.stat()
-                except FileNotFoundError:  # gone since it was listed
-                    continue
-                if name.startswith(".") or not stat.S_ISREG(facts.st_mode):
+                facts = None if name.startswith(".") else _facts(path)
+                if facts is None or not (
+                    stat.S_ISREG(facts.st_mode) or stat.S_ISLNK(facts.st_mode)
+                ):
                     continue
                 key = _as_text(path.relative_to(self.root).as_posix())
                 yield Entry(key, facts.st_size, _file_version(facts))
@@ -141,6 +143,45 @@ class _Unfinished:
                 f"no file can be named {self.final} ({error.strerror}): rename the picture"
             )
         return StorageError(f"{self.final} can't be written ({error.strerror}): {remedy}")
+
+
+def _folders(start: Path) -> Iterator[tuple[str, list[str]]]:
+    """Folders below ``start`` with the names of their files, each folder once.
+
+    Links are followed behind everything that lies below ``start`` itself, so that pictures have the
+    names they have without links, and links in a circle end.
+    """
+    read: list[Path] = []
+    waiting = deque([start])
+    while waiting:
+        place = waiting.popleft()
+        real = place.resolve()
+        if any(real.is_relative_to(each) for each in read):
+            continue
+        if any(each.is_relative_to(real) for each in read):
+            logger().warning(
+                "%s is not read: it links to %s, parts of which are read already", place, real
+            )
+            continue
+        read.append(real)
+        for folder, folders, names in os.walk(place, onerror=_raise_unless_missing):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            paths = (Path(folder, name) for name in folders)
+            waiting.extend(path for path in paths if path.is_symlink())
+            yield folder, names
+
+
+def _facts(path: Path) -> os.stat_result | None:
+    """What is known of a file; of the link itself, where it leads nowhere; ``None`` if it is gone."""
+    try:
+        return path.stat()
+    except OSError as error:
+        if path.is_symlink():
+            logger().warning("%s is a link that leads nowhere (%s)", path, error.strerror)
+            return path.lstat()
+        if isinstance(error, FileNotFoundError):
+            return None
+        raise
 
 
 def _file_version(facts: os.stat_result) -> str:

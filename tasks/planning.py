@@ -1,6 +1,9 @@
 """Deciding what is to be counted: one listing of the inputs, one pass over the records."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import polars as pl
 
@@ -72,27 +75,39 @@ def compact_records(output: Location, records: str) -> int:
 
 def list_inputs(source: Location, output: Location) -> pl.DataFrame:
     """The pictures below the source, as they are now; columns of :data:`pollen.results.INPUTS`."""
-    written = written_below(source, output)
+    is_result = results_within(source, output)
     entries = [
         (entry.key, entry.version, entry.size)
         for entry in open_store(source).list()
-        if is_image(entry.key) and not is_hidden(entry.key) and not entry.key.startswith(written)
+        if is_image(entry.key) and not is_hidden(entry.key) and not is_result(entry.key)
     ]
     return pl.DataFrame(entries, schema=INPUTS, orient="row")
 
 
-def written_below(source: Location, output: Location) -> tuple[str, ...]:
-    """Prefixes of keys that earlier runs wrote into the source, where the output lies inside it."""
+def results_within(source: Location, output: Location) -> Callable[[str], bool]:
+    """Whether a key of the source is what earlier runs wrote, where the output lies inside it."""
     if source.folder is not None and output.folder is not None:
-        outer, inner = source.folder.resolve(), output.folder.resolve()
-        if not inner.is_relative_to(outer):
-            return ()
-        below = inner.relative_to(outer).as_posix().removeprefix(".")
-    elif (source.bucket, source.block) == (output.bucket, output.block):
-        outer_prefix, inner_prefix = joined(source.prefix), joined(output.prefix)
-        if outer_prefix and not f"{inner_prefix}/".startswith(f"{outer_prefix}/"):
-            return ()
-        below = inner_prefix.removeprefix(outer_prefix).strip("/")
-    else:
-        return ()
-    return tuple(f"{below}/{folder}" if below else folder for folder in WRITTEN)
+        return _written_folders(source.folder, output.folder)
+    outer, inner = joined(source.prefix), joined(output.prefix)
+    one_place = (source.folder, source.bucket, source.block) == (
+        output.folder,
+        output.bucket,
+        output.block,
+    )
+    if not one_place or (outer and not f"{inner}/".startswith(f"{outer}/")):
+        return lambda _key: False
+    below = inner.removeprefix(outer).strip("/")
+    written = tuple(f"{below}/{folder}" if below else folder for folder in WRITTEN)
+    return lambda key: key.startswith(written)
+
+
+def _written_folders(source: Path, output: Path) -> Callable[[str], bool]:
+    """The same for folders, whichever links lead to them."""
+    written = [(output / folder).resolve() for folder in WRITTEN]
+
+    @cache
+    def is_written(folder: str) -> bool:
+        real = (source / folder).resolve()
+        return any(real.is_relative_to(each) for each in written)
+
+    return lambda key: is_written(key.rpartition("/")[0])

@@ -369,6 +369,63 @@ def test_hidden_files_and_other_files_are_no_input(source: Path, output: Path) -
     assert list(rows(output)) == ["a.png", "b.jpg", "deep/c.tif"]
 
 
+def test_links_to_folders_are_followed_and_circles_end(source: Path, output: Path) -> None:
+    elsewhere = source.parent / "elsewhere"
+    put(elsewhere, "d.png", "deeper/e.png", first_seed=30)
+    (source / "linked").symlink_to(elsewhere, target_is_directory=True)
+    (source / "a link to deep").symlink_to(source / "deep", target_is_directory=True)
+    (elsewhere / "back").symlink_to(source, target_is_directory=True)
+    (elsewhere / "round").symlink_to(elsewhere, target_is_directory=True)
+    count(source, output)
+    names = ["a.png", "b.jpg", "deep/c.tif", "linked/d.png", "linked/deeper/e.png"]
+    assert list(rows(output)) == names
+    assert {row["status"] for row in rows(output).values()} == {"ok"}
+    assert count(source, output).counted_now == 0
+
+
+def test_a_link_to_what_holds_the_pictures_is_not_followed_and_told(
+    source: Path, output: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (source / "all").symlink_to(source.parent, target_is_directory=True)
+    count(source, output)
+    assert list(rows(output)) == ["a.png", "b.jpg", "deep/c.tif"]
+    assert "all is not read: it links to" in caplog.text
+
+
+def test_a_link_to_a_picture_that_is_gone_is_a_failed_row(
+    source: Path, output: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (source / "gone.png").symlink_to(source.parent / "nowhere.png")
+    (source / "loop.png").symlink_to(source / "loop.png")
+    (source / "share").symlink_to(source.parent / "not mounted", target_is_directory=True)
+    count(source, output)
+    found = rows(output)
+    assert [name for name, row in found.items() if row["status"] == "failed"] == [
+        "gone.png",
+        "loop.png",
+    ]
+    assert "does not exist" in found["gone.png"]["reason"]
+    assert "share is a link that leads nowhere" in caplog.text
+    put(source.parent, "nowhere.png")
+    with tiles_counted() as tiles:
+        count(source, output)
+    assert tiles() == 1
+    assert rows(output)["gone.png"]["status"] == "ok"
+
+
+def test_results_are_no_input_whichever_link_leads_to_them(source: Path, output: Path) -> None:
+    output.mkdir()
+    large = source.parent / "large disk"
+    large.mkdir()
+    (output / "detected_images").symlink_to(large, target_is_directory=True)
+    (source / "results").symlink_to(output, target_is_directory=True)
+    (source / "drawn").symlink_to(large, target_is_directory=True)
+    count(source, output)
+    assert count(source, output).counted_now == 0
+    assert list(rows(output)) == ["a.png", "b.jpg", "deep/c.tif"]
+    assert len(list(large.rglob("*.jpg"))) == 3
+
+
 @pytest.mark.parametrize("place", [".", "results", "deep/../results", "../pictures/results"])
 def test_results_inside_the_source_are_not_read_as_input(source: Path, place: str) -> None:
     output = source / place
