@@ -26,14 +26,19 @@ FRESH_SEED: Final = 990_000
 
 
 def table(result: Sweep) -> str:
-    """Count and viability error, a line per confidence and a column per odds."""
+    """The errors, a line per confidence and a column per odds."""
     lines = [
-        f"{result.name}: count error % / viability error, points",
-        "odds    " + "".join(f"{odds:>14g}" for odds in ODDS),
+        f"{result.name}: count error % / viability error, points / viable called non-viable %",
+        "odds    " + "".join(f"{odds:>19g}" for odds in ODDS),
     ]
     for row, confidence in enumerate(CONFIDENCES):
-        errors = zip(result.count_error_percent[row], result.viability_error[row], strict=True)
-        cells = [f"{count:8.2f} /{viability:4.1f}" for count, viability in errors]
+        errors = zip(
+            result.count_error_percent[row],
+            result.viability_error[row],
+            result.called_non_viable[row],
+            strict=True,
+        )
+        cells = [f"{count:8.2f} /{point:4.1f} /{wrong:4.1f}" for count, point, wrong in errors]
         lines.append(f"  {confidence:.2f}  " + "".join(cells))
     return "\n".join(lines)
 

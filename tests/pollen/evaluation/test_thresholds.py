@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from pollen.classes import GrainClass
 from pollen.evaluation.evaluate import evaluate
 from pollen.evaluation.pictures import LabelledPicture
 from pollen.evaluation.thresholds import (
@@ -22,8 +24,8 @@ ON_CPU = DetectSettings.model_validate({"device": "cpu"})
 SHAPE = len(CONFIDENCES), len(ODDS)
 
 
-def costing(counts: np.ndarray[tuple[int, int]], viability: float = 0.0) -> Sweep:
-    return Sweep("made", counts, np.full(SHAPE, viability))
+def costing(counts: NDArray[np.float64], viability: float = 0.0) -> Sweep:
+    return Sweep("made", counts, np.full(SHAPE, viability), np.zeros(SHAPE))
 
 
 def test_the_middle_of_a_good_region_is_chosen_and_not_a_lucky_point() -> None:
@@ -43,6 +45,13 @@ def test_all_sets_have_a_say() -> None:
     assert choose_thresholds([costing(second)]).confidence == CONFIDENCES[11]
     both = choose_thresholds([costing(first), costing(second, viability=3)])
     assert both.viability_error == 1.5
+
+
+def test_viable_grains_called_non_viable_speak_against_caution() -> None:
+    # All odds count alike; only caution calls viable grains non-viable.
+    called = np.tile(np.arange(len(ODDS), dtype=float), (len(CONFIDENCES), 1))
+    cautious = Sweep("made", np.zeros(SHAPE), np.zeros(SHAPE), called)
+    assert choose_thresholds([cautious]).viable_odds == ODDS[0]
 
 
 def test_a_card_takes_them() -> None:
@@ -71,11 +80,13 @@ def test_a_sweep_agrees_with_an_evaluation_at_the_same_thresholds(
 ) -> None:
     model = bundled.weights, bundled.card, bundled.cache
     swept = sweep("rendered", pictures, *model, ON_CPU)
-    reached = evaluate(pictures, *model, ON_CPU).overall
+    reached = evaluate(pictures, *model, ON_CPU)
     place = CONFIDENCES.index(bundled.card.confidence), ODDS.index(bundled.card.viable_odds)
-    assert swept.count_error_percent[place] == pytest.approx(reached.count_error_percent)
-    # A wild guess finds more than a sure one, and caution calls fewer grains viable.
-    assert swept.count_error_percent[0].max() >= swept.count_error_percent[place]
+    assert swept.count_error_percent[place] == pytest.approx(reached.overall.count_error_percent)
+    called = reached.called_wrong[GrainClass.VIABLE]
+    assert swept.called_non_viable[place] == pytest.approx(100 * called.events / called.grains)
+    # Whoever asks for surer viable grains calls more of them non-viable.
+    assert (np.diff(swept.called_non_viable, axis=1) >= 0).all()
     assert np.isfinite(swept.cost).all()
 
 
