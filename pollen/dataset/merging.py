@@ -69,6 +69,8 @@ class Merge:
             its picture, so that a merge that breaks off leaves no picture without label.
         changes: Against the latest manifest.
         findings: What was noticed while merging; what reading noticed stands in the exports.
+        copies: Pairs of pictures that show the same, of which one is new: their keys, or
+            ``export/entry`` of one that is left out.
     """
 
     manifest: Manifest
@@ -76,6 +78,7 @@ class Merge:
     writes: tuple[Write, ...]
     changes: Changes
     findings: tuple[Finding, ...]
+    copies: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ def merge(
         writes=tuple(merging.writes),
         changes=compare(latest, manifest),
         findings=in_order(merging.findings),
+        copies=tuple(merging.copies),
     )
 
 
@@ -175,6 +179,7 @@ class _Merging:
         self.left_out: list[LeftOut] = []
         self.writes: list[Write] = []
         self.findings: list[Finding] = []
+        self.copies: list[tuple[str, str]] = []
         self._curated = curated
         self._exports = exports
         self._settings = settings
@@ -188,14 +193,18 @@ class _Merging:
         old = self._old()
         new = self._new(old)
         candidates = [*old, *new]
-        placing = self._place(candidates)
+        copies = self._copies(candidates)
+        placing = self._place(candidates, copies)
         names = Names(PurePosixPath(name).name for name in self._occupied())
+        called = []
         for candidate in candidates:
             split = placing.splits.get(candidate.id)
             if split is None:
                 self._note_leak(candidate, placing.leaks[candidate.id])
+                called.append(candidate.file)
             else:
-                self._take(candidate, split, names)
+                called.append(self._take(candidate, split, names))
+        self.copies = sorted((called[earlier], called[one]) for one, earlier in copies)
 
     def _old(self) -> list[_Candidate]:
         """The pictures of the dataset; those the manifest named and that are gone are noted."""
@@ -267,10 +276,12 @@ class _Merging:
             candidate.image.entry, candidate.image.facts.sha256, _RELABELLED, candidate.source
         )
 
-    def _place(self, candidates: Sequence[_Candidate]) -> Placing:
+    def _place(
+        self, candidates: Sequence[_Candidate], copies: Sequence[tuple[int, int]]
+    ) -> Placing:
         """Tie what belongs together, and find each picture's split."""
         ties = [self._ties_by_name(one) for one in candidates]
-        for one, other in self._copies(candidates):
+        for one, other in copies:
             tie = f"copy:{candidates[one].id}:{candidates[other].id}"
             ties[one].append(tie)
             ties[other].append(tie)
@@ -322,8 +333,8 @@ class _Merging:
             candidate.image.entry, candidate.image.facts.sha256, _LEAK, candidate.source
         )
 
-    def _take(self, candidate: _Candidate, split: Split, names: Names) -> None:
-        """Take a picture into the manifest, and note what must be written for it."""
+    def _take(self, candidate: _Candidate, split: Split, names: Names) -> str:
+        """Take a picture into the manifest, note what must be written for it, and give its key."""
         image, facts = candidate.image, candidate.image.facts
         key = candidate.key or image_key(split, names.new(image.entry, facts.sha256))
         written = label_key(key), sha256(image.label_text.encode()).hexdigest()
@@ -348,3 +359,4 @@ class _Merging:
                 source=candidate.source,
             )
         )
+        return key
