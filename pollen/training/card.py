@@ -1,0 +1,116 @@
+"""What a trained model says of itself to people: ``model_card.md``."""
+
+from dataclasses import dataclass
+
+from pollen.dataset.manifest import GrainCounts, Manifest, Split
+from pollen.evaluation.evaluate import Evaluation
+from pollen.gate import Decision
+from pollen.model_card import ModelCard
+from pollen.training.identity import TrainingIdentity
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a model was made.
+
+    Attributes:
+        dataset: Name of the dataset.
+        number: Number of its version.
+        manifest: That version.
+        base: What training started from, as the person named it.
+        identity: Of the training.
+        epochs: How many there were.
+        negatives: Pictures of debris added to the train split.
+    """
+
+    dataset: str
+    number: int
+    manifest: Manifest
+    base: str
+    identity: TrainingIdentity
+    epochs: int
+    negatives: int
+
+
+def card_text(
+    card: ModelCard, making: Making, evaluation: Evaluation, split: Split, decision: Decision
+) -> str:
+    """The card in Markdown; equal models give equal text."""
+    settings = "\n".join(f"* {name}: {value}" for name, value in making.identity.settings.items())
+    reasons = "\n".join(f"* {reason}" for reason in decision.reasons)
+    low, high = card.grain_diameter_range_px or (None, None)
+    return f"""# Model card: {card.version}
+
+SHA-256 of `weights/best.pt`: `{card.sha256}`.
+
+## What it is for
+
+Counting *stained viable* and *non-viable* pollen grains in micrographs of Alexander-stained pollen like those it was
+trained on. The stain shows aborted against non-aborted grains; it does not show fertility. With other stains, plants
+or microscopes check pictures by eye first.
+
+## Data
+
+Dataset `{making.dataset}`, version {making.number} (content {making.manifest.content_id[:16]}). No plant is in two
+splits.
+
+| split | pictures | viable | non-viable |
+|---|---|---|---|
+{_rows(making.manifest)}
+
+{making.negatives} made-up pictures of debris without any grain were added to the train split.
+
+## How it was made
+
+Started from `{making.base}` ({making.identity.base[:16]}); {making.epochs} epochs, the best by mAP on val was kept.
+Training id {making.identity.id}. The confidence ({card.confidence}) and how much likelier than non-viable a viable
+grain must be ({card.viable_odds}) were chosen on val by count and viability error. It works at {card.working_scale} of the pictures'
+resolution in tiles of {card.tile_px} px; its grains measured {card.grain_diameter_px} px in the median, {low} to {high}
+px from 5 to 95 %.
+
+{settings}
+
+## What it reaches on `{split}`
+
+{_figures(evaluation)}
+
+More, and the pictures it errs on, are in `evaluation.html`; all figures in `metrics.json`.
+
+## Promotion
+
+{"Promoted" if decision.promote else "Not promoted"} by the gate:
+
+{reasons}
+
+Licence: AGPL-3.0, as Ultralytics YOLO.
+"""
+
+
+def _rows(manifest: Manifest) -> str:
+    return "\n".join(
+        f"| {split} | {len(manifest.split(split))} | {_cells(manifest.grains(split))} |"
+        for split in Split
+    )
+
+
+def _cells(grains: GrainCounts) -> str:
+    return f"{grains.viable} | {grains.non_viable}"
+
+
+def _figures(evaluation: Evaluation) -> str:
+    overall = evaluation.overall
+    maps = ", ".join(f"{name} {_known(value, '.4f')}" for name, value in evaluation.map50.items())
+    return "\n".join(
+        [
+            f"* {overall.pictures} pictures, {overall.grains} labelled grains, {overall.found} found",
+            f"* count error: {_known(overall.count_error_percent, '.2f')} % (sum over pictures of |found - labelled|); "
+            f"{overall.false} false, {overall.missed} missed",
+            f"* viability: {_known(overall.viability_true, '.2f')} % labelled, "
+            f"{_known(overall.viability_found, '.2f')} % found; {overall.confused} grains of the wrong class",
+            f"* box mAP50: {maps}",
+        ]
+    )
+
+
+def _known(value: float | None, form: str) -> str:
+    return "unknown" if value is None else format(value, form)
