@@ -49,18 +49,25 @@ def draw_training(results_csv: Path) -> bytes | None:
 
 def _draw(table: pl.DataFrame) -> bytes:
     epochs = table["epoch"].to_list()
+    # Where a run is not validated, Ultralytics writes zeros.
+    known = {name for name in table.columns if (table[name].fill_null(0) != 0).any()}
     figure, (losses, maps) = panels(11.6, 5.0, 2)
     for part, line in (("train", "-"), ("val", ":")):
         for name, (label, colour) in _LOSSES.items():
-            if f"{part}/{name}" in table.columns:
+            if f"{part}/{name}" in known:
                 values = table[f"{part}/{name}"].to_list()
                 losses.plot(epochs, values, line, color=colour, label=f"{label}, {part}")
     for name, (label, colour, line) in _MAPS.items():
-        if name in table.columns:
+        if name in known:
             maps.plot(epochs, table[name].to_list(), line, color=colour, linewidth=2, label=label)
     losses.set(title="Losses", xlabel="epoch", ylabel="loss")
     maps.set(title="Precision of boxes on val", xlabel="epoch", ylabel="mAP", ylim=(0, 1.02))
     losses.legend(ncols=2, fontsize=11)
-    maps.legend(loc="lower right")
+    if known & set(_MAPS):
+        maps.legend(loc="lower right")
+    else:
+        maps.text(
+            0.5, 0.5, "not measured during this training", ha="center", transform=maps.transAxes
+        )
     figure.suptitle(f"Training (n = {table.height} epochs)")
     return to_png(figure)

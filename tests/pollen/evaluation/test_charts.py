@@ -89,6 +89,14 @@ def test_the_course_of_a_training_is_drawn(tmp_path: Path) -> None:
     assert draw_training(table) not in (None, first)
 
 
+def test_a_training_that_is_not_validated_is_drawn_without_its_zeros(tmp_path: Path) -> None:
+    table = tmp_path / "results.csv"
+    table.write_text(f"{HEAD}\n1,9,2.0,3.0,0,0,0\n2,19,1.5,2.0,0,0,0\n")
+    zeros = draw_training(table)
+    table.write_text("epoch,train/box_loss,train/cls_loss\n1,2.0,3.0\n2,1.5,2.0\n")
+    assert draw_training(table) == zeros
+
+
 @pytest.mark.parametrize("text", [None, "", f"{HEAD}\n"], ids=["no file", "empty", "no epoch"])
 def test_without_epochs_there_is_no_curve(tmp_path: Path, text: str | None) -> None:
     table = tmp_path / "results.csv"
