@@ -75,12 +75,7 @@ def explained(place: str) -> Iterator[None]:
     except boto.ClientError as error:
         raise _from_answer(error, place) from error
     except boto.SSLError as error:
-        if "CERTIFICATE_VERIFY_FAILED" not in str(error):  # a gateway that restarts breaks off, too
-            raise _unreachable(place, error) from error
-        raise StorageError(
-            f"the certificate of the S3 server for {place} is not trusted ({error}): set AWS_CA_BUNDLE (or the block's "
-            "verify_cert_path) to the server's CA file; TLS checks are never switched off"
-        ) from error
+        raise _insecure(place, error) from error
     except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
         raise StorageError(
             f"no complete S3 credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
@@ -95,6 +90,27 @@ def explained(place: str) -> Iterator[None]:
         raise _unreachable(place, error) from error
     except boto.BotoCoreError as error:
         raise StorageError(f"S3 access to {place} is not set up properly: {error}") from error
+
+
+def _insecure(place: str, error: boto.SSLError) -> StorageError:
+    """The error behind a connection that TLS ended. A gateway that restarts breaks off, too."""
+    said = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return StorageError(
+            f"the certificate of the S3 server for {place} is not trusted ({error}): set AWS_CA_BUNDLE (or the block's "
+            "verify_cert_path) to the server's CA file; TLS checks are never switched off"
+        )
+    if "[X509" in said:
+        return StorageError(
+            f"the CA file for {place} holds no certificate that can be read ({error}): correct AWS_CA_BUNDLE (or the "
+            "block's verify_cert_path); a file in PEM form was expected"
+        )
+    if "WRONG_VERSION_NUMBER" in said:
+        return StorageError(
+            f"the server for {place} does not speak TLS ({error}): correct AWS_ENDPOINT_URL (or the block's "
+            "endpoint_url); is it http://, or another port?"
+        )
+    return _unreachable(place, error)
 
 
 def _unreachable(place: str, error: Exception) -> UnreachableError:

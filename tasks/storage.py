@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import httpx
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 from prefect_aws import AwsClientParameters, AwsCredentials, MinIOCredentials, S3Bucket
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tasks.buckets import BucketStore
 from tasks.entries import Entry, joined
@@ -155,8 +157,9 @@ def open_store(location: Location) -> Store:
 
 def _load_block(name: str) -> S3Bucket:
     try:
-        block = S3Bucket.load(name)
-    except ValueError as error:
+        with get_client(sync_client=True) as client:
+            saved = client.read_block_document_by_name(name, "s3-bucket").data
+    except ObjectNotFound as error:
         raise PollenError(
             f"there is no S3Bucket block named '{name}' on the Prefect server: create it in the Prefect UI "
             "under Blocks, or check the name"
@@ -167,8 +170,23 @@ def _load_block(name: str) -> S3Bucket:
             "and that the server runs",
             heals=True,
         ) from error
-    assert isinstance(block, S3Bucket)
-    return block
+    parameters = saved.get("credentials", {}).get("aws_client_parameters", {})
+    if parameters.get("verify") is None:
+        # A block saved without `verify` says null; loaded so, prefect-aws drops its verify_cert_path.
+        parameters.pop("verify", None)
+    authority = parameters.get("verify_cert_path")
+    if authority and not Path(authority).is_file():
+        raise PollenError(
+            f"block '{name}' names the CA file {authority} (verify_cert_path), which is not on this machine: put it "
+            "there, or correct the block"
+        )
+    try:
+        return S3Bucket.model_validate(saved)
+    except ValidationError as error:
+        wrong = "; ".join(each["msg"] for each in error.errors())
+        raise PollenError(
+            f"block '{name}' has settings that can't be used ({wrong}): correct it in the Prefect UI under Blocks"
+        ) from error
 
 
 def _from_environment() -> AwsCredentials:

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect_aws import AwsClientParameters, AwsCredentials, S3Bucket
+from pydantic import SecretStr
 
 import tasks.stage
-from services.embedded import EmbeddedS3
+from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.embedded.ports import free_ports
 from tasks import storage
 from tasks.faults import PollenError
 from tasks.planning import list_inputs
 from tasks.reporting import Outcome
+from tasks.storage import Location, open_store
 from tests.support.pictures import picture
 from tests.support.runs import (
     BUCKET,
@@ -295,3 +298,35 @@ def test_certificates_are_checked_and_a_given_authority_is_trusted(
         monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate[0]))
         assert count(source, output).outcome is Outcome.COMPLETED
         assert list(counts_of(server, "tls/out")) == ["a.png"]
+
+
+@pytest.mark.parametrize("verify", [{}, {"verify": True}], ids=["verify not said", "verify"])
+def test_a_saved_block_names_the_authority(
+    certificate: tuple[Path, Path], prefect_server: EmbeddedPrefect, verify: dict[str, bool]
+) -> None:
+    with HttpsS3(*certificate) as server:
+        client = {"endpoint_url": server.https_url, "verify_cert_path": certificate[0], **verify}
+        S3Bucket(
+            bucket_name=BUCKET,
+            credentials=AwsCredentials(
+                aws_access_key_id=server.access_key,
+                aws_secret_access_key=SecretStr(server.secret_key),
+                region_name="us-east-1",
+                aws_client_parameters=AwsClientParameters.model_validate(client),
+            ),
+        ).save("authority", overwrite=True)
+        open_store(Location(block="authority")).check()
+
+
+def test_a_block_whose_authority_is_not_on_this_machine_is_told(
+    certificate: tuple[Path, Path], prefect_server: EmbeddedPrefect, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "ca.pem"
+    elsewhere.write_bytes(certificate[0].read_bytes())
+    parameters = AwsClientParameters(verify_cert_path=elsewhere)
+    S3Bucket(bucket_name=BUCKET, credentials=AwsCredentials(aws_client_parameters=parameters)).save(
+        "elsewhere", overwrite=True
+    )
+    elsewhere.unlink()
+    with pytest.raises(PollenError, match=r"'elsewhere' names the CA file .*not on this machine"):
+        open_store(Location(block="elsewhere"))

@@ -157,6 +157,9 @@ def test_a_download_that_always_breaks_off_may_pass(bucket: BucketStore) -> None
 URL = "http://127.0.0.1:9/pollen"
 UNTRUSTED = ssl.SSLCertVerificationError("certificate verify failed: CERTIFICATE_VERIFY_FAILED")
 
+NO_CERTIFICATE = ssl.SSLError("[X509: NO_CERTIFICATE_OR_CRL_FOUND] no certificate or crl found")
+NO_TLS = ssl.SSLError("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)")
+
 
 def answered(status: int, code: str) -> boto.ClientError:
     """What boto makes of a server's refusal; Ceph sends no message."""
@@ -189,6 +192,8 @@ def answered(status: int, code: str) -> boto.ClientError:
         (boto.ResponseStreamingError(error="cut"), True, "broke off"),
         (boto.SSLError(endpoint_url=URL, error=UNTRUSTED), False, "set AWS_CA_BUNDLE"),
         (boto.SSLError(endpoint_url=URL, error=ssl.SSLEOFError("cut")), True, "broke off"),
+        (boto.SSLError(endpoint_url=URL, error=NO_CERTIFICATE), False, "in PEM form"),
+        (boto.SSLError(endpoint_url=URL, error=NO_TLS), False, "does not speak TLS"),
         (boto.NoCredentialsError(), False, "set AWS_ACCESS_KEY_ID"),
         (boto.ParamValidationError(report="bad"), False, "not set up properly"),
     ],
