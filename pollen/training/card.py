@@ -64,7 +64,8 @@ splits.
 
 Started from `{making.base}` ({making.identity.base[:16]}); {making.epochs} epochs, the best by mAP on val was kept.
 Training id {making.identity.id}. The confidence ({card.confidence}) and how much likelier than non-viable a viable
-grain must be ({card.viable_odds}) were chosen on val by count and viability error. It works at {card.working_scale} of the pictures'
+grain must be ({card.viable_odds}) were chosen on val by count and viability error. It works at
+{card.working_scale} of the pictures'
 resolution in tiles of {card.tile_px} px; its grains measured {card.grain_diameter_px} px in the median, {low} to {high}
 px from 5 to 95 %.
 
