@@ -1,6 +1,5 @@
-"""Read labelled pictures: pixels, outlines and the plant each comes from."""
+"""Read labelled pictures for training: pixels, outlines and the plant each comes from."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,10 +8,11 @@ import cv2
 import numpy as np
 
 from pollen.collage import Outline, Pixels
+from pollen.dataset.findings import has_error
+from pollen.evaluation.pictures import origin_by_name
+from pollen.labels import LABEL_NAMES, read_labels
 
 PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png"})
-PLANT_PATTERN: Final = re.compile(r"(?:neg_syn_)?(?P<plant>\d+-\d+-[A-Z0-9]+)_(?P<ploidy>S?[24]x)")
-"""``1-3-F_S4x_B...``: plant, ploidy, replicate."""
 
 
 @dataclass(frozen=True)
@@ -32,34 +32,28 @@ class LabelledPicture:
     outlines: tuple[Outline, ...]
 
 
-def plant_of(name: str) -> str:
-    """Plant and ploidy in a file name; the name itself where it carries none."""
-    match = PLANT_PATTERN.match(name)
-    return f"{match['plant']}_{match['ploidy']}" if match else name
-
-
 def read_outlines(path: Path, width: int, height: int) -> tuple[Outline, ...]:
     """Read YOLO polygons (``class x1 y1 x2 y2 ...``, 0..1); a missing file means no grain.
 
     Raises:
-        ValueError: A line is no polygon of class 0 or 1.
+        ValueError: A line is no polygon of a viable or non-viable grain: grains are cut out along
+            their outlines here.
     """
     if not path.exists():
         return ()
-    outlines = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        fields = line.split()
-        if not fields:
-            continue
-        if len(fields) < 7 or len(fields) % 2 == 0 or fields[0] not in {"0", "1"}:
+    labels = read_labels(path.read_text(encoding="utf-8"), dict(enumerate(LABEL_NAMES)), str(path))
+    if has_error(labels.findings):
+        raise ValueError("; ".join(str(finding) for finding in labels.findings))
+    for line, grain in zip(labels.lines, labels.grains, strict=True):
+        if grain.is_box or grain.grain_class is None:
             raise ValueError(
-                f"{path}, line {number}: expected 'class x1 y1 x2 y2 x3 y3 ...' with class 0 "
-                f"(viable) or 1 (non_viable), got {line[:60]!r}"
+                f"{path}, line {line}: expected the outline of a viable or non-viable grain, got a box or one of "
+                "unsure class"
             )
-        points = np.array(fields[1:], np.float32).reshape(-1, 2)
-        points *= np.array([width, height], np.float32)
-        outlines.append(Outline(int(fields[0]), points))
-    return tuple(outlines)
+    size = np.array([width, height], np.float32)
+    return tuple(
+        Outline(grain.number, grain.points.astype(np.float32) * size) for grain in labels.grains
+    )
 
 
 def read_split(root: Path) -> list[LabelledPicture]:
@@ -80,5 +74,6 @@ def read_split(root: Path) -> list[LabelledPicture]:
         height, width = pixels.shape[:2]
         outlines = read_outlines(root / "labels" / f"{path.stem}.txt", width, height)
         picture = np.ascontiguousarray(pixels, dtype=np.uint8)
-        pictures.append(LabelledPicture(path.name, plant_of(path.name), picture, outlines))
+        plant = origin_by_name(path.name).group
+        pictures.append(LabelledPicture(path.name, plant, picture, outlines))
     return pictures

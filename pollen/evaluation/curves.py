@@ -37,7 +37,7 @@ def draw_training(results_csv: Path) -> bytes | None:
     """
     if not results_csv.is_file() or not results_csv.read_text(encoding="utf-8").strip():
         return None
-    table = pl.read_csv(results_csv, infer_schema_length=None)
+    table = pl.read_csv(results_csv, infer_schema_length=None, truncate_ragged_lines=True)
     table = table.rename({name: name.strip() for name in table.columns})
     if not table.height or "epoch" not in table.columns:
         return None

@@ -6,14 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pollen.bundled.pictures import plant_of, read_outlines, read_split
-
-
-def test_the_plant_is_read_from_the_file_name() -> None:
-    assert plant_of("1-3-F_S4x_BCrop_2.png") == "1-3-F_S4x"
-    assert plant_of("neg_syn_8-12-A_4x_C_selection_16.jpg") == "8-12-A_4x"
-    assert plant_of("7-3-1_4x_C_pad_21_png.rf.9d02.jpg") == "7-3-1_4x"
-    assert plant_of("holiday.jpg") == "holiday.jpg"
+from pollen.bundled.pictures import read_outlines, read_split
 
 
 def test_pictures_come_with_outlines_in_pixels_by_name(tmp_path: Path) -> None:
@@ -34,7 +27,7 @@ def test_pictures_come_with_outlines_in_pixels_by_name(tmp_path: Path) -> None:
     assert without.outlines == ()
 
 
-@pytest.mark.parametrize("line", ["2 0 0 1 0 1 1", "0 0.5 0.5 0.1 0.1", "0 0 0 1 0 1 1 0"])
+@pytest.mark.parametrize("line", ["2 0 0 1 0 0 1", "0 0.5 0.5 0.1 0.1", "0 0 0 1 0 1 1 0"])
 def test_a_wrong_label_line_is_named(tmp_path: Path, line: str) -> None:
     label = tmp_path / "x.txt"
     label.write_text(f"0 0 0 1 0 1 1\n{line}\n")

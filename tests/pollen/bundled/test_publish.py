@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pollen.bundled.network import new_network
-from pollen.bundled.pictures import LabelledPicture, plant_of
+from pollen.bundled.pictures import LabelledPicture
 from pollen.bundled.publish import (
     average_weights,
     grain_diameter_range,
@@ -20,6 +20,7 @@ from pollen.bundled.publish import (
     write_weights,
 )
 from pollen.collage import Outline
+from pollen.evaluation.pictures import origin_by_name
 from pollen.model_card import check_weights
 
 LOAD = """
@@ -80,7 +81,9 @@ def labelled(name: str, *diameters: float) -> LabelledPicture:
     """A picture of which only the grains matter."""
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * np.sqrt(np.pi) / 4  # area of a disc
     outlines = tuple(Outline(0, (corners * d).astype(np.float32)) for d in diameters)
-    return LabelledPicture(name, plant_of(name), np.zeros((1, 1, 3), np.uint8), outlines)
+    return LabelledPicture(
+        name, origin_by_name(name).group, np.zeros((1, 1, 3), np.uint8), outlines
+    )
 
 
 def test_a_card_states_the_sizes_of_all_magnifications_and_not_of_single_slivers() -> None:

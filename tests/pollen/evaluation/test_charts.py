@@ -89,6 +89,13 @@ def test_the_course_of_a_training_is_drawn(tmp_path: Path) -> None:
     assert draw_training(table) not in (None, first)
 
 
+@pytest.mark.parametrize("tail", ["2,19,1.5", "2,19,1.5,2.0,0.5,0.3,1.5,7,7"])
+def test_a_line_that_is_cut_short_or_too_long_stops_nothing(tmp_path: Path, tail: str) -> None:
+    table = tmp_path / "results.csv"
+    table.write_text(f"{HEAD}\n1,9.5,2.0,3.0,0.1,0.05,2.5\n{tail}")
+    assert draw_training(table) is not None
+
+
 def test_a_training_that_is_not_validated_is_drawn_without_its_zeros(tmp_path: Path) -> None:
     table = tmp_path / "results.csv"
     table.write_text(f"{HEAD}\n1,9,2.0,3.0,0,0,0\n2,19,1.5,2.0,0,0,0\n")

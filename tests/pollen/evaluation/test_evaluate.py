@@ -105,6 +105,21 @@ def test_a_damaged_picture_stops_the_evaluation(
         evaluate([picture], bundled.weights, bundled.card, bundled.cache, ON_CPU)
 
 
+def test_pictures_are_read_one_after_the_other(
+    pictures: list[LabelledPicture], tmp_path: Path, bundled: Prepared
+) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(40):
+        copy = tmp_path / "images" / f"{number:02d}.png"
+        copy.write_bytes(pictures[0].path.read_bytes())
+    copies = read_pictures(tmp_path)
+    found = find_grains(copies, bundled.weights, bundled.card, bundled.cache, ON_CPU)
+    next(found)
+    copies[-1].path.write_bytes(pictures[0].path.read_bytes()[:20_000])
+    with pytest.raises(FrameError, match=r"39\.png: the file ends early"):
+        list(found)
+
+
 def test_classes_with_no_label_are_told_as_unknown(
     pictures: list[LabelledPicture], bundled: Prepared
 ) -> None:
