@@ -13,7 +13,6 @@ from pollen.dataset.report import (
     render_dataset_report,
 )
 from tasks.dataset import DatasetVersion, Staging
-from tasks.entries import joined
 from tasks.pictures import fetch_pictures
 from tasks.progress import best_effort
 from tasks.stage import stage
@@ -59,4 +58,4 @@ def report_dataset(staging: Staging, version: DatasetVersion) -> str:
                 key="dataset-summary",
                 description=f"{staging.name}, version {version.number}",
             )
-    return joined(store.address, folder, PAGE)
+    return f"{store.address}/{folder}/{PAGE}"
