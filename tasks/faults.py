@@ -35,6 +35,10 @@ class NotFoundError(StorageError):
     """The object or the bucket is not there."""
 
 
+class TakenError(StorageError):
+    """A write that was to happen only where nothing is found an object there."""
+
+
 class UnreachableError(StorageError):
     """A server did not answer, or broke off."""
 
@@ -56,6 +60,8 @@ _PASSING = {
     "ThrottlingException",
     "RequestLimitExceeded",
     "InternalError",
+    "ConditionalRequestConflict",  # two conditional writes at once: AWS decides neither of them
+    "OperationAborted",
 }
 _REFUSED = {
     "AccessDenied",
@@ -135,6 +141,8 @@ def _from_answer(error: boto.ClientError, place: str) -> StorageError:
             f"the S3 server refused access to {place} ({said}): check the access key, the secret key, this "
             "computer's clock, and that this user may read and write there"
         )
+    if status == 412 or code == "PreconditionFailed":
+        return TakenError(f"{place} is there already and was not overwritten")
     if code == "KeyTooLongError":
         text = f"the name {place} is too long for the S3 server: rename the picture"
         return UnusableNameError(text)

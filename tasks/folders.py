@@ -7,6 +7,7 @@ import stat
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from tasks.entries import Entry
@@ -23,6 +24,9 @@ _NAME_ERRORS = {
     errno.ENOTDIR,
     errno.EEXIST,
 }
+
+#: What a file system answers that knows no second name of a file.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 class FolderStore:
@@ -92,8 +96,14 @@ class FolderStore:
         with self._unfinished(key) as scratch:
             shutil.copyfile(path, scratch)
 
-    def _unfinished(self, key: str) -> "_Unfinished":
-        return _Unfinished(self.path(key))
+    def create(self, key: str, data: bytes, content_type: str = "") -> bool:  # noqa: ARG002
+        """See :class:`Store`."""
+        with self._unfinished(key, only_new=True) as scratch:
+            scratch.write_bytes(data)
+        return self.read(key) == data
+
+    def _unfinished(self, key: str, *, only_new: bool = False) -> "_Unfinished":
+        return _Unfinished(self.path(key), only_new=only_new)
 
     def delete(self, keys: Iterable[str]) -> None:
         """See :class:`Store`."""
@@ -107,10 +117,14 @@ class FolderStore:
 
 
 class _Unfinished:
-    """A file that is written beside its final place and moved there when it is whole."""
+    """A file that is written beside its final place and moved there when it is whole.
 
-    def __init__(self, final: Path) -> None:
+    With ``only_new`` a file that is there already stays, and what was written is dropped.
+    """
+
+    def __init__(self, final: Path, *, only_new: bool) -> None:
         self.final = final
+        self.only_new = only_new
 
     def __enter__(self) -> Path:
         try:
@@ -128,7 +142,10 @@ class _Unfinished:
         if kind is None:
             try:
                 self.scratch.chmod(0o644)
-                self.scratch.replace(self.final)
+                if self.only_new:
+                    self._link()
+                else:
+                    self.scratch.replace(self.final)
             except OSError as failed:
                 self.scratch.unlink(missing_ok=True)
                 raise self._explained(failed, "check the output folder and its rights") from failed
@@ -136,6 +153,28 @@ class _Unfinished:
         self.scratch.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise self._explained(error, "is the disk full?") from error
+
+    def _link(self) -> None:
+        """Give the whole file its name, which the file system does for one writer only."""
+        try:
+            os.link(self.scratch, self.final)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            self._copy_if_new()
+        self.scratch.unlink(missing_ok=True)
+
+    def _copy_if_new(self) -> None:
+        """The same where files have one name only (exFAT, some network drives): not whole at once."""
+        with suppress(FileExistsError), self.final.open("xb") as file:
+            try:
+                file.write(self.scratch.read_bytes())
+                file.flush()
+            except OSError:
+                self.final.unlink(missing_ok=True)
+                raise
 
     def _explained(self, error: OSError, remedy: str) -> StorageError:
         if error.errno in _NAME_ERRORS:

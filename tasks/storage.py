@@ -122,6 +122,18 @@ class Store(Protocol):
         """Write an object from a file: it appears whole or not at all."""
         ...
 
+    def create(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
+        """Write a small object only where there is none; of several writers at once exactly one succeeds.
+
+        A lost reply is no lost race: where the object is there with these very bytes, it is taken for
+        this writer's own. Writers to be told apart put something of their own into the bytes.
+
+        Returns:
+            Whether the object now holds ``data``; False where it was there with other content, which
+            stays as it is.
+        """
+        ...
+
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those already gone are no error."""
         ...

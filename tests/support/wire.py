@@ -15,7 +15,13 @@ from urllib3.response import HTTPResponse
 from tasks import storage
 
 _BODY = "<Error><Code>{code}</Code><Message>injected</Message></Error>"
-_CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
+_CODES = {
+    403: "AccessDenied",
+    404: "NoSuchKey",
+    409: "ConditionalRequestConflict",
+    500: "InternalError",
+    503: "SlowDown",
+}
 
 
 @dataclass

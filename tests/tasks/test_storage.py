@@ -4,7 +4,9 @@ import errno
 import io
 import os
 import ssl
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from tasks.faults import (
 from tasks.folders import FolderStore
 from tasks.storage import Location, open_store
 from tests.support.pictures import picture
-from tests.support.runs import bucket_folder, count, rows
+from tests.support.runs import bucket_folder, count, rows, upload
+from tests.support.wire import tapped
 
 
 @pytest.fixture
@@ -154,6 +157,112 @@ def test_a_download_that_always_breaks_off_may_pass(bucket: BucketStore) -> None
     assert error.value.heals
 
 
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> FolderStore | BucketStore:
+    """The store that a test is parametrised with."""
+    chosen: FolderStore | BucketStore = request.getfixturevalue(request.param)
+    return chosen
+
+
+both_stores = pytest.mark.parametrize("store", ["folder", "bucket"], indirect=True)
+
+
+@both_stores
+def test_what_is_there_is_not_created_again(store: FolderStore | BucketStore) -> None:
+    assert store.create("deep/a.json", b"first", "application/json")
+    assert not store.create("deep/a.json", b"second")
+    assert store.read("deep/a.json") == b"first"
+    assert [entry.key for entry in store.list()] == ["deep/a.json"]
+
+
+@both_stores
+def test_of_eight_writers_at_once_exactly_one_wins(store: FolderStore | BucketStore) -> None:
+    for race in range(2):
+        key, start = f"races/{race}.json", threading.Barrier(8)
+
+        def write(name: bytes, key: str = key, start: threading.Barrier = start) -> bool:
+            start.wait()
+            return store.create(key, name * 1000)
+
+        names = [b"%d" % number for number in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(write, names))
+        assert won.count(True) == 1
+        assert store.read(key) == names[won.index(True)] * 1000
+    assert len(list(store.list())) == 2
+
+
+def test_creating_is_one_request_however_large(
+    s3_server: EmbeddedS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = tapped(monkeypatch)
+    with s3_server.active():
+        large = open_store(bucket_folder("storage/large"))
+        assert large.create("a", bytes(2 * 1024 * 1024))
+        assert dict(wire.seen) == {"PutObject": 1}
+        assert not large.create("a", b"")
+        assert wire.seen["PutObject"] == 2
+
+
+def test_a_lost_reply_is_no_lost_race(
+    s3_server: EmbeddedS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server wrote the object, its answer got lost, and boto asked again: 412 for our own write."""
+    wire = tapped(monkeypatch, boto_attempts=2)
+
+    def arrived(operation: str, _url: str) -> None:
+        if operation == "PutObject" and not wire.seen["PutObject"]:
+            upload(s3_server, "storage/lost", {"a": b"ours"})
+
+    wire.before = arrived
+    wire.fail("PutObject", 503, times=1)
+    with s3_server.active():
+        store = open_store(bucket_folder("storage/lost"))
+        assert store.create("a", b"ours")
+        assert wire.seen["PutObject"] == 2
+        assert not store.create("a", b"theirs")
+        assert store.read("a") == b"ours"
+
+
+def test_a_conflict_that_decided_nothing_may_pass(
+    s3_server: EmbeddedS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = tapped(monkeypatch)
+    wire.fail("PutObject", 409, times=1)
+    with s3_server.active():
+        store = open_store(bucket_folder("storage/conflict"))
+        with pytest.raises(StorageError, match="409 ConditionalRequestConflict") as error:
+            store.create("a", b"ours")
+        assert error.value.heals
+        assert store.create("a", b"ours")
+
+
+def refuse_links(_source: object, _target: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_creating_works_where_files_have_one_name_only(
+    folder: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", refuse_links)
+    assert folder.create("a", b"first")
+    assert not folder.create("a", b"second")
+    assert [path.name for path in folder.root.iterdir()] == ["a"]
+    assert folder.read("a") == b"first"
+
+
+def test_a_full_disk_creates_nothing(folder: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.write("other", b"")
+
+    def full(_path: Path, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match="is the disk full"):
+        folder.create("a", b"first")
+    assert [path.name for path in folder.root.iterdir()] == ["other"]
+
+
 URL = "http://127.0.0.1:9/pollen"
 UNTRUSTED = ssl.SSLCertVerificationError("certificate verify failed: CERTIFICATE_VERIFY_FAILED")
 
@@ -177,6 +286,8 @@ def answered(status: int, code: str) -> boto.ClientError:
         (answered(500, "InternalError"), True, "try again later"),
         (answered(429, "TooManyRequests"), True, "try again later"),
         (answered(400, "RequestTimeout"), True, "try again later"),
+        (answered(409, "OperationAborted"), True, "try again later"),
+        (answered(412, "PreconditionFailed"), False, "is there already"),
         (answered(403, "AccessDenied"), False, "check the access key"),
         (answered(403, "InvalidAccessKeyId"), False, "check the access key"),
         (answered(400, "ExpiredToken"), False, "check the access key"),
