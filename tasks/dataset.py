@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pollen.dataset.curated import CuratedError, read_curated
 from pollen.dataset.exports import Export, read_export, read_picture
@@ -18,6 +20,7 @@ from pollen.dataset.manifest import Changes, Manifest, ManifestError, Split
 from pollen.dataset.merging import Merge, Write, merge
 from pollen.dataset.settings import DatasetSettings
 from pollen.dataset.trees import TreeError, open_tree
+from pollen.layout import STAGING, dataset_folder
 from pollen.model_card import sha256_of
 from tasks.entries import Entry
 from tasks.faults import NotFoundError, PollenError, StorageError
@@ -35,8 +38,7 @@ _WRITERS: Final = 16
 FINDINGS_LOGGED: Final = 20
 
 
-@dataclass(frozen=True)
-class Staging:
+class Staging(BaseModel):
     """Where everything about a dataset is.
 
     Attributes:
@@ -46,10 +48,27 @@ class Staging:
         zips: Where newly labelled exports are staged; None: nowhere.
     """
 
-    name: str
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")
     pictures: Location
     manifests: Location
-    zips: Location | None
+    zips: Location | None = None
+
+    @classmethod
+    def below(cls, root: Location, name: str) -> Self:
+        """A dataset in its place below one root.
+
+        Raises:
+            PollenError: The name can't be that of a dataset.
+        """
+        folder = root.below(dataset_folder(name))
+        try:
+            return cls(name=name, pictures=folder, manifests=folder, zips=root.below(STAGING))
+        except ValidationError as error:
+            raise PollenError(
+                f"'{name}' can't be the name of a dataset: expected up to 40 letters, digits, '.', '_' and '-'"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,7 @@ class DatasetVersion:
     """What the dataset is now.
 
     Attributes:
+        dataset: Name of the dataset.
         number: Of the version, from 1.
         manifest: Its content.
         parent: The version before; None for the first.
@@ -65,12 +85,18 @@ class DatasetVersion:
         merged: Staged zips whose pictures are in the manifest: to be archived.
     """
 
+    dataset: str
     number: int
     manifest: Manifest
     parent: Manifest | None
     changes: Changes
     findings: tuple[Finding, ...]
     merged: tuple[Entry, ...]
+
+    @property
+    def name(self) -> str:
+        """Dataset and version in one word."""
+        return f"{self.dataset}-{self.number:03d}"
 
 
 @stage("merge into {staging.name}")
@@ -108,6 +134,7 @@ def update_dataset(staging: Staging, settings: DatasetSettings) -> DatasetVersio
     if merged.is_new:
         number = _publish(manifests, merged, (number or 0) + 1)
     return DatasetVersion(
+        dataset=staging.name,
         number=number or 1,
         manifest=merged.manifest,
         parent=latest,

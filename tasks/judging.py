@@ -41,9 +41,8 @@ def detection_settings(settings: TrainSettings) -> DetectSettings:
     return DetectSettings(device=settings.device)
 
 
-@stage("choose thresholds of {version}")
+@stage("choose thresholds of {plan.version}")
 def choose_card(
-    version: str,
     plan: TrainingPlan,
     trained: Trained,
     laid_out: LaidOut,
@@ -56,7 +55,7 @@ def choose_card(
     """
     sizes, settings = laid_out.sizes, plan.settings
     card = ModelCard(
-        version=version,
+        version=plan.version,
         sha256=sha256_of(trained.weights),
         task=plan.base.task,
         classes=tuple(item.label for item in GrainClass),

@@ -1,11 +1,11 @@
 """The stage that trains, and what comes right before and behind it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pollen.dataset.manifest import Manifest
 from pollen.frames import FrameError
+from pollen.layout import card_key
 from pollen.model_card import ModelError
 from pollen.tiling import ScaleError, TileGrid
 from pollen.training.base import Base, from_weights, untrained
@@ -33,20 +33,29 @@ class TrainingPlan:
 
     Attributes:
         identity: What makes it the same training as another.
+        dataset: Name of the dataset's version.
         base: What it starts from.
         settings: How it trains.
         output: The root below which checkpoints go.
+        published: The training was done before.
     """
 
     identity: TrainingIdentity
+    dataset: str
     base: Base
     settings: TrainSettings
     output: Location
+    published: bool = False
 
     @property
     def id(self) -> str:
         """Short name."""
         return self.identity.id
+
+    @property
+    def version(self) -> str:
+        """What the model is called."""
+        return f"{self.dataset}-{self.id[:8]}"
 
 
 @dataclass(frozen=True)
@@ -100,12 +109,38 @@ def resolve_base(name: str, output: Location) -> Base:
         raise PollenError(str(error)) from error
 
 
-def plan_training(
-    manifest: Manifest, base: Base, debris: str, settings: TrainSettings, output: Location
+@stage("find training")
+def find_training(
+    identity: TrainingIdentity,
+    dataset: str,
+    base: Base,
+    settings: TrainSettings,
+    output: Location,
+    *,
+    fresh: bool,
 ) -> TrainingPlan:
-    """A training's identity and everything it needs to know."""
-    identity = TrainingIdentity.of(manifest.content_id, base.identity, debris, settings)
-    return TrainingPlan(identity, base, settings, output)
+    """Find out whether a training was done before; with ``fresh`` it is to be done once more.
+
+    A fresh one that was stopped goes on, too: it is the first that is not published.
+
+    Args:
+        identity: Of the training.
+        dataset: Name of the dataset's version, with which the model's version begins.
+        base: What it starts from.
+        settings: How it trains.
+        output: The root of the registry.
+        fresh: See above.
+
+    Raises:
+        PollenError: The store fails.
+    """
+    store = open_store(output)
+    plan = TrainingPlan(identity, dataset, base, settings, output)
+    done: TrainingPlan | None = None
+    while store.exists(card_key(plan.version)):
+        done = replace(plan, published=True)
+        plan = replace(plan, identity=plan.identity.again())
+    return plan if done is None or fresh else done
 
 
 @stage("lay out pictures")

@@ -30,11 +30,6 @@ from tests.support.wire import Wire, tapped
 SETTINGS = DatasetSettings()
 
 
-def staging_below(root: Location) -> Staging:
-    folder = root.below("datasets/pollen")
-    return Staging("pollen", folder, folder, root.below("staging_area"))
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tasks.stage, "FIRST_WAIT_SECONDS", 0.01)
@@ -46,12 +41,12 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def bucket(s3_server: EmbeddedS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Staging:
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
-    return staging_below(bucket_folder(f"dataset/{tmp_path.name}"))
+    return Staging.below(bucket_folder(f"dataset/{tmp_path.name}"), "pollen")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Staging:
-    return staging_below(Location(folder=tmp_path / "root"))
+    return Staging.below(Location(folder=tmp_path / "root"), "pollen")
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -148,12 +143,12 @@ def test_a_faulty_zip_stays_and_the_others_are_merged(
     assert "unknown class 'dead'" in caplog.text
 
 
-def test_class_numbers_in_another_order_are_read_by_name(folder: Staging) -> None:
+def test_class_numbers_in_another_order_are_read_by_name(folder: Staging, tmp_path: Path) -> None:
     stage_zip(folder, "one.zip", export(NAMES[:6]))
     stage_zip(folder, "two.zip", export(NAMES[6:], first_seed=6, classes=("non_viable", "viable")))
     mixed = merged(folder).manifest.grains()
 
-    other = staging_below(Location(folder=folder.pictures.folder.parent / "other"))  # type: ignore[union-attr]
+    other = Staging.below(Location(folder=tmp_path / "other"), "pollen")
     stage_zip(other, "one.zip", export())
 
     assert mixed == merged(other).manifest.grains()
@@ -172,7 +167,7 @@ class _KilledError(BaseException):
 def test_a_merge_killed_anywhere_and_done_again_ends_as_an_undisturbed_one(
     folder: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    undisturbed = staging_below(Location(folder=tmp_path / "undisturbed"))
+    undisturbed = Staging.below(Location(folder=tmp_path / "undisturbed"), "pollen")
     for where in (folder, undisturbed):
         stage_zip(where, "first.zip", export())
     expected = merged(undisturbed)
