@@ -12,6 +12,7 @@ RECORDS = RESULTS + "records/"
 REPORTS = RESULTS + "reports/"
 REPORT = REPORTS + "detection_report.html"
 MODELS = "trained_models/"
+METRICS_NAME = "metrics.json"
 PROMOTIONS = MODELS + "promotions/"
 CHECKPOINTS = MODELS + "checkpoints/"
 DATASETS = "datasets/"
@@ -33,6 +34,11 @@ def records_folder(model_version: str, fingerprint: str) -> str:
     return f"{RECORDS}{model_version}-{fingerprint}/"
 
 
+def model_folder(model_version: str) -> str:
+    """Where a published model and all about it lies."""
+    return f"{MODELS}{model_version}/"
+
+
 def weights_key(model_version: str) -> str:
     """Where the weights of a published model lie."""
     return f"{MODELS}{model_version}/weights/best.pt"
@@ -41,6 +47,11 @@ def weights_key(model_version: str) -> str:
 def card_key(model_version: str) -> str:
     """Where the machine-readable card of a published model lies."""
     return f"{MODELS}{model_version}/model.json"
+
+
+def metrics_key(model_version: str) -> str:
+    """Where the figures of a published model lie."""
+    return f"{MODELS}{model_version}/{METRICS_NAME}"
 
 
 def promotion_key(number: int) -> str:

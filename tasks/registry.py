@@ -1,6 +1,5 @@
 """Which model a run uses: the one in production, the bundled one, a version, or a file."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -13,12 +12,17 @@ from prefect.runtime import deployment
 import pollen.bundled
 from pollen.layout import PROMOTIONS, card_key, promotion_number, weights_key
 from pollen.model_card import CARD_NAME, ModelCard, ModelError, check_weights, sha256_of
+from pollen.promotions import History, Promotion
 from tasks.faults import NotFoundError, PollenError
 from tasks.stage import logger, stage
 from tasks.storage import Location, Store, open_store
 
 PRODUCTION = "production"
 BUNDLED = "bundled"
+
+
+class DamagedCardError(PollenError):
+    """The card of a published model can't be read."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def resolve_model(name: str, registry: Location) -> Model:
     """
     try:
         if name == BUNDLED:
-            return _bundled()
+            return bundled_model()
         if name.endswith(".pt"):
             path = Path(name).expanduser().absolute()
             return _checked(path, ModelCard.of_file(path))
@@ -56,19 +60,20 @@ def resolve_model(name: str, registry: Location) -> Model:
             return _published(store, name)
         promoted = _promoted(store)
         if promoted is not None:
-            return _published(store, *promoted)
+            return _published(store, promoted.version, promoted.sha256)
         if deployment.id is not None:
             raise PollenError(
                 f"no model is in production in {store.address}: run `pollen setup`, which registers the bundled one, "
                 "or `pollen models promote VERSION`"
             )
         logger().info("no model was promoted in %s; using the bundled one", store.address)
-        return _bundled()
+        return bundled_model()
     except ModelError as error:
         raise PollenError(str(error)) from error
 
 
-def _bundled() -> Model:
+def bundled_model() -> Model:
+    """The model shipped with this package, its weights checked."""
     folder = Path(str(pollen.bundled.__file__)).parent
     return _checked(folder / "best.pt", ModelCard.read(folder / CARD_NAME))
 
@@ -78,34 +83,63 @@ def _checked(weights: Path, card: ModelCard) -> Model:
     return Model(weights, card)
 
 
-def _promoted(store: Store) -> tuple[str, str] | None:
-    """Version and weights' hash named by the highest promotion, ``None`` where there is none."""
-    numbers = {promotion_number(entry.key): entry.key for entry in store.list(PROMOTIONS)}
-    highest = max((number for number in numbers if number is not None), default=None)
-    if highest is None:
+def promotion_keys(store: Store) -> dict[int, str]:
+    """Keys of all promotions by number; other objects that lie in the folder are none."""
+    numbers = {entry.key: promotion_number(entry.key) for entry in store.list(PROMOTIONS)}
+    return {number: key for key, number in numbers.items() if number is not None}
+
+
+def read_promotion(store: Store, key: str) -> Promotion | None:
+    """A promotion; None where its content can't be read as one."""
+    try:
+        return Promotion.model_validate_json(store.read(key))
+    except ValueError:
         return None
-    try:
-        said = json.loads(store.read(numbers[highest]))
-        return str(said["version"]), str(said["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
+
+
+def read_history(store: Store) -> History:
+    """All promotions."""
+    keys = promotion_keys(store)
+    return History({number: read_promotion(store, key) for number, key in sorted(keys.items())})
+
+
+def _promoted(store: Store) -> Promotion | None:
+    """The highest promotion, ``None`` where there is none."""
+    keys = promotion_keys(store)
+    if not keys:
+        return None
+    key = keys[max(keys)]
+    promotion = read_promotion(store, key)
+    if promotion is None:
         raise PollenError(
-            f"the promotion {store.address}/{numbers[highest]} can't be read ({error!r}): promote a model again"
-        ) from error
+            f"the promotion {store.address}/{key} can't be read: expected the JSON that `pollen models promote` "
+            "writes. Promote a model again"
+        )
+    return promotion
 
 
-def _published(store: Store, version: str, promised_sha256: str | None = None) -> Model:
-    """Bring a published model here, unless it is already in the cache."""
+def read_card(store: Store, version: str) -> ModelCard:
+    """The card of a published model.
+
+    Raises:
+        PollenError: There is no such model, it was never published whole, or its card is damaged.
+    """
     try:
-        card = ModelCard.model_validate_json(store.read(card_key(version)))
+        return ModelCard.model_validate_json(store.read(card_key(version)))
     except NotFoundError as error:
         raise PollenError(
             f"there is no model '{version}' in {store.address}: expected 'production', 'bundled', one of the versions "
             "below trained_models/, or the path of a .pt file"
         ) from error
     except ValueError as error:
-        raise PollenError(
+        raise DamagedCardError(
             f"the card of model '{version}' in {store.address} is damaged: {error}"
         ) from error
+
+
+def _published(store: Store, version: str, promised_sha256: str | None = None) -> Model:
+    """Bring a published model here, unless it is already in the cache."""
+    card = read_card(store, version)
     if promised_sha256 and card.sha256 != promised_sha256:
         raise PollenError(
             f"model '{version}' in {store.address} is not the one that was promoted: its card names the SHA-256 "
