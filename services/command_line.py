@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from services import models
+
 app = typer.Typer(
     name="pollen",
     no_args_is_help=True,
@@ -15,6 +17,8 @@ app = typer.Typer(
     help="Counts viable and non-viable pollen grains in micrographs of Alexander-stained pollen.",
     epilog="Exit codes: 0 done, 1 done but some pictures failed (they are listed), 2 could not run.",
 )
+
+app.add_typer(models.app, name="models")
 
 DONE, SOME_FAILED, COULD_NOT_RUN = 0, 1, 2
 
@@ -78,6 +82,82 @@ def detect(
             verbose=verbose,
         )
     )
+
+
+@app.command()
+def train(
+    dataset: Annotated[
+        str,
+        typer.Argument(help="Folder with train/, val/ and test/, or s3://bucket/datasets/name."),
+    ],
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="Root of the registry: trained_models/ goes below it."),
+    ],
+    base: Annotated[
+        str,
+        typer.Option(
+            help="What training starts from: bundled, production, a published version, the path of a .pt file, "
+            "or yolov8n-seg.yaml and the like for random weights."
+        ),
+    ] = "bundled",
+    staging: Annotated[
+        str | None,
+        typer.Option(help="Folder or s3:// address of labelled exports (zips) to merge."),
+    ] = None,
+    debris: Annotated[
+        str | None, typer.Option(help="Folder or s3:// address of pictures of debris.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Train once more although this was trained before.")
+    ] = False,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting, such as epochs=50 or gate.min_grains=200.",
+        ),
+    ] = None,
+    block: Annotated[
+        str | None,
+        typer.Option(help="Saved S3Bucket block whose credentials are used for s3:// addresses."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
+) -> None:
+    """Train a model on labelled pictures, measure it, and publish it.
+
+    A training that is stopped goes on where it was when the same command is given again.
+
+    For example: pollen train datasets/pollen --output . --set epochs=50
+    """
+    from services.training import Places, run_training
+
+    places = Places(dataset, output, staging, debris, block)
+    sys.exit(run_training(places, base=base, fresh=fresh, settings=setting or (), verbose=verbose))
+
+
+dataset_app = typer.Typer(no_args_is_help=True, help="Look after labelled pictures.")
+app.add_typer(dataset_app, name="dataset")
+
+
+@dataset_app.command("check")
+def check_dataset(
+    path: Annotated[
+        Path, typer.Argument(help="A zip as exported by the labelling tool, or a folder.")
+    ],
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting, such as unsure=cover."),
+    ] = None,
+) -> None:
+    """Check labelled pictures before they are staged, and say in plain words what is wrong.
+
+    Exit codes: 0 nothing to do, 1 it can be used but something wants a look, 2 it would be refused.
+    """
+    from services.datasets import run_check
+
+    sys.exit(run_check(path, setting or ()))
 
 
 @app.command()

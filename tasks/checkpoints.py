@@ -61,7 +61,7 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Delete them all: the training is published."""
-        self._forget([entry.key for entry in self._store.list(self._folder)])
+        self._forget(entry.key for entry in self._store.list(self._folder))
 
     def newest(self) -> Checkpoint | None:
         """The newest whole checkpoint, brought to this machine; ``None`` where there is none."""

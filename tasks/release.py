@@ -3,8 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import FlowRunContext
 
 from pollen import __version__
 from pollen.dataset.manifest import Split
@@ -15,9 +19,19 @@ from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.metrics import as_metrics, gate_figures
 from pollen.evaluation.page import PageData, render_page
 from pollen.gate import Decision, GateSettings, decide
+from pollen.layout import METRICS_NAME, model_folder
+from pollen.model_card import ModelCard
+from pollen.pages import markdown
 from pollen.training.card import Making, card_text
+from tasks.checkpoints import Checkpoints
+from tasks.faults import PollenError, StorageError
+from tasks.progress import best_effort
+from tasks.promotions import Order, promote
+from tasks.publishing import publish
+from tasks.registry import read_history
 from tasks.stage import stage
-from tasks.training import Trained
+from tasks.storage import open_store
+from tasks.training import Trained, TrainingPlan
 
 
 @dataclass(frozen=True)
@@ -26,25 +40,25 @@ class Judgement:
 
     Attributes:
         new: The new model's.
-        production: Those of the model in production, where there is one.
+        production: Those of the model that `detect` uses now.
         split: Where they were measured.
         decision: Of the gate.
     """
 
     new: Evaluation
-    production: Evaluation | None
+    production: Evaluation
     split: Split
     decision: Decision
 
 
 def judge(
-    new: Evaluation, production: Evaluation | None, split: Split, settings: GateSettings
+    new: Evaluation, production: Evaluation, split: Split, settings: GateSettings
 ) -> Judgement:
     """Ask the gate."""
     place: Literal["test", "val"] = "test" if split is Split.TEST else "val"
     decision = decide(
         gate_figures(new, place),
-        gate_figures(production, place) if production else None,
+        gate_figures(production, place),
         settings,
     )
     return Judgement(new, production, split, decision)
@@ -72,7 +86,7 @@ def describe(judgement: Judgement, trained: Trained, making: Making) -> dict[str
     text = card_text(card, making, judgement.new, judgement.split, judgement.decision)
     return {
         "evaluation.html": page.encode(),
-        "metrics.json": _json(_metrics(judgement)),
+        METRICS_NAME: _json(_metrics(judgement)),
         "training.json": _json(
             {
                 "dataset": making.dataset,
@@ -106,7 +120,7 @@ def _metrics(judgement: Judgement) -> dict[str, object]:
     return {
         "split": str(judgement.split),
         "new": as_metrics(judgement.new),
-        "production": as_metrics(judgement.production) if judgement.production else None,
+        "production": as_metrics(judgement.production),
         "gate": {
             "promote": judgement.decision.promote,
             "reasons": list(judgement.decision.reasons),
@@ -116,6 +130,18 @@ def _metrics(judgement: Judgement) -> dict[str, object]:
 
 def _json(content: Mapping[str, object]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def publish_training(
+    plan: TrainingPlan, card: ModelCard, trained: Trained, files: Mapping[str, bytes]
+) -> None:
+    """Publish the model, and delete the checkpoints that are no longer needed.
+
+    Raises:
+        PollenError: The store fails.
+    """
+    publish(plan.output, card, trained.weights, files)
+    Checkpoints(open_store(plan.output), plan.id, trained.weights.parent, 0).clear()
 
 
 class TrainingOutcome(StrEnum):
@@ -134,7 +160,7 @@ class TrainingSummary:
         version: Of the model.
         outcome: How it ended.
         reasons: What the gate says.
-        figures: One line of figures; empty where nothing was measured now.
+        figures: What was measured, in one line.
         place: Where the model is.
     """
 
@@ -153,16 +179,114 @@ class TrainingSummary:
             TrainingOutcome.NOTHING_NEW: "was trained from this dataset with these settings before",
         }[self.outcome]
         reasons = self.reasons if self.outcome is TrainingOutcome.NOT_PROMOTED else ()
-        return "; ".join(
-            part for part in (f"model {self.version} {said}", self.figures, *reasons) if part
+        return "; ".join((f"model {self.version} {said}", self.figures, *reasons))
+
+
+def conclude(plan: TrainingPlan) -> TrainingSummary:
+    """Promote a published model if the gate let it and nobody did so yet.
+
+    What was decided is read from the registry, so that a run that was stopped between publishing
+    and promoting is concluded by the next one, and a model that a person rolled back is not
+    promoted again.
+
+    Raises:
+        PollenError: The store fails.
+    """
+    verdict = read_verdict(plan)
+    outcome = TrainingOutcome.NOTHING_NEW if plan.published else TrainingOutcome.NOT_PROMOTED
+    reasons = verdict.reasons
+    if verdict.promote and not verdict.ordered:
+        order = Order(
+            id=_order_id(plan),
+            by=f"training {plan.id}",
+            at=datetime.now(UTC),
+            note="; ".join(verdict.reasons),
+            compared_with=verdict.compared_with,
         )
+        try:
+            promote(plan.output, plan.version, order)
+            outcome = TrainingOutcome.PROMOTED
+        except StorageError:
+            raise
+        except PollenError as error:  # another model was promoted meanwhile
+            reasons = (str(error),)
+    summary = TrainingSummary(
+        version=plan.version,
+        outcome=outcome,
+        reasons=reasons,
+        figures=verdict.figures,
+        place=f"{open_store(plan.output).address}/{model_folder(plan.version)}",
+    )
+    with best_effort("the model"):
+        _publish_artifact(summary)
+    return summary
 
 
-def figures_line(judgement: Judgement) -> str:
+@dataclass(frozen=True)
+class Verdict:
+    """What the registry says of a published model.
+
+    Attributes:
+        promote: The gate let it.
+        reasons: What the gate said.
+        figures: What was measured, in one line.
+        compared_with: Hash of the model it was compared with.
+        ordered: The promotion was ordered before.
+    """
+
+    promote: bool
+    reasons: tuple[str, ...]
+    figures: str
+    compared_with: str | None
+    ordered: bool
+
+
+@stage("read verdict on {plan.version}")
+def read_verdict(plan: TrainingPlan) -> Verdict:
+    """Read what was measured and decided when a model was published.
+
+    Raises:
+        PollenError: The store fails, or the figures were damaged.
+    """
+    store = open_store(plan.output)
+    key = model_folder(plan.version) + METRICS_NAME
+    try:
+        told = json.loads(store.read(key))
+        return Verdict(
+            promote=bool(told["gate"]["promote"]),
+            reasons=tuple(told["gate"]["reasons"]),
+            figures=_figures_line(told),
+            compared_with=told["production"]["model"]["sha256"],
+            ordered=read_history(store).ordered_as(_order_id(plan)) is not None,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise PollenError(
+            f"{store.address}/{key} can't be read ({error!r}): promote the model by hand, or train with fresh"
+        ) from error
+
+
+def _order_id(plan: TrainingPlan) -> str:
+    """One order for one training: given twice, it is carried out once."""
+    return f"training-{plan.id}"
+
+
+def _figures_line(told: Mapping[str, Any]) -> str:
     """The figures a person wants first."""
-    overall = judgement.new.overall
-    error = overall.viability_error
-    viability = "unknown" if error is None else f"{error:+.2f} points"
-    count = overall.count_error_percent
+    overall = told["new"]["overall"]
+    count, viability = overall["count_error_percent"], overall["viability_error"]
     counted = "unknown" if count is None else f"{count:.2f} %"
-    return f"on {overall.grains} grains of {judgement.split} count error {counted}, viability error {viability}"
+    found = "unknown" if viability is None else f"{viability:+.2f} points"
+    return f"on {overall['grains']} grains of {told['split']}: count error {counted}, viability error {found}"
+
+
+def _publish_artifact(summary: TrainingSummary) -> None:
+    """Show the result in the Prefect UI, where a flow run is under way."""
+    if FlowRunContext.get() is None:
+        return
+    reasons = "\n".join(f"* {markdown(reason)}" for reason in summary.reasons)
+    create_markdown_artifact(
+        f"# Model {summary.version}\n\n{markdown(summary.message)}\n\n{reasons}\n\n"
+        f"Model, evaluation and charts: `{summary.place}`\n",
+        key="training-summary",
+        description=summary.message,
+    )

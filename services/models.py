@@ -1,0 +1,85 @@
+"""`pollen models`: what the commands are called; what they do is imported only when they run."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Published models: list them, show one, put one into production, go back.",
+    epilog="Exit codes: 0 done (also where nothing was to be changed), 2 could not run.",
+)
+
+Root = Annotated[
+    str | None,
+    typer.Option(
+        "--root",
+        metavar="PLACE",
+        help="Folder or s3://bucket/prefix that holds trained_models/. "
+        "May be left out with --block: then it is the block's own folder.",
+    ),
+]
+Block = Annotated[
+    str | None,
+    typer.Option(
+        "--block", metavar="NAME", help="Saved S3Bucket block whose credentials are used."
+    ),
+]
+Note = Annotated[
+    str, typer.Option("--note", metavar="TEXT", help="Why; kept with the promotion for others.")
+]
+
+
+@app.command("list")
+def list_all(root: Root = None, block: Block = None) -> None:
+    """List all models, how good they are, and which one is in production."""
+    from services.registry_desk import tell_list
+
+    sys.exit(tell_list(root, block))
+
+
+@app.command()
+def show(
+    name: Annotated[
+        str, typer.Argument(help="A version from the list, 'production' or 'bundled'.")
+    ] = "production",
+    root: Root = None,
+    block: Block = None,
+) -> None:
+    """Show one model: its card, its figures, and when it was promoted."""
+    from services.registry_desk import tell_one
+
+    sys.exit(tell_one(name, root, block))
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="A version from the list, or 'bundled'.")],
+    root: Root = None,
+    block: Block = None,
+    note: Note = "",
+) -> None:
+    """Put a model into production: from the next run on, detection uses it.
+
+    Its weights are checked first. Nothing is overwritten: the change is one more numbered entry.
+    """
+    from services.registry_desk import order_promotion
+
+    sys.exit(order_promotion(version, root, block, note=note))
+
+
+@app.command()
+def rollback(
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="VERSION", help="Back to this version, promoted before."),
+    ] = None,
+    root: Root = None,
+    block: Block = None,
+    note: Note = "",
+) -> None:
+    """Go back to the model that was in production before; once more, and it is the one before that."""
+    from services.registry_desk import order_rollback
+
+    sys.exit(order_rollback(to, root, block, note=note))
