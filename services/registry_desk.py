@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
 
 from prefect.settings import get_current_settings
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +19,7 @@ from tasks.promotions import Order, promote, rollback
 from tasks.storage import Location
 
 #: Of a hash, what people compare.
-SHORT = 12
+SHORT = 8
 
 
 def tell_list(root: str | None, block: str | None) -> int:
@@ -79,20 +80,27 @@ def _print_list(models: Sequence[Listed]) -> None:
     if not models:
         _say("no model is published here; runs by hand use the bundled one")
         return
-    table = Table(title="Models", title_justify="left")
+    table = Table(title="Models", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("version", overflow="fold")
-    table.add_column("state", overflow="fold")
-    for name in ("mAP50 viable", "non-viable", "count error", "viability error"):
-        table.add_column(name, justify="right")
+    table.add_column("state", no_wrap=True)
+    for name in ("mAP50\nviable", "mAP50\nnon-viable", "count\nerror", "viability\nerror"):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("sha256", no_wrap=True)
     for model in models:
-        state = model.trouble or "published"
-        marked = Text(f"{state}, in production", "bold green") if model.in_production else state
         sha256 = model.card.sha256[:SHORT] if model.card else "-"
-        table.add_row(Text(model.version), marked, *_figures(model.figures), sha256)
+        table.add_row(Text(model.version), _state(model), *_figures(model.figures), sha256)
     OUT.print(table)
+    for model in models:
+        if model.trouble:
+            _say(f"{model.version}: {model.trouble}")
     if not any(model.in_production for model in models):
         _say("None of them is in production; runs by hand use the bundled model.")
+
+
+def _state(model: Listed) -> Text:
+    if model.in_production:
+        return Text("production", "bold green")
+    return Text("unusable" if model.trouble else "published")
 
 
 def _figures(figures: Figures | None) -> Iterator[str]:
@@ -103,7 +111,7 @@ def _figures(figures: Figures | None) -> Iterator[str]:
     count = figures.new.overall.count_error_percent if figures else None
     yield "-" if count is None else f"{count:.2f} %"
     viability = figures.new.overall.viability_error if figures else None
-    yield "-" if viability is None else f"{viability:+.2f} points"
+    yield "-" if viability is None else f"{viability:+.2f} pts"
 
 
 def _print_model(shown: Shown) -> None:

@@ -106,11 +106,23 @@ def list_models(root: Location) -> tuple[Listed, ...]:
 def _listed(store: Store, version: str, keys: set[str], current: Promotion | None) -> Listed:
     in_production = current is not None and current.version == version
     if card_key(version) not in keys:
-        return Listed(version, None, "unfinished, never used", None, in_production)
+        return Listed(
+            version,
+            None,
+            "unfinished: its publishing broke off or is under way, so it is not used",
+            None,
+            in_production,
+        )
     try:
         card = read_card(store, version)
     except DamagedCardError:
-        return Listed(version, None, "damaged card, never used", None, in_production)
+        return Listed(
+            version,
+            None,
+            "its card (model.json) is damaged, so it is not used: publish it again under another version",
+            None,
+            in_production,
+        )
     return Listed(version, card, "", read_figures(store, version), in_production)
 
 
