@@ -9,8 +9,6 @@ import typer
 
 from services import models
 
-from services import models
-
 app = typer.Typer(
     name="pollen",
     no_args_is_help=True,
@@ -19,8 +17,6 @@ app = typer.Typer(
     help="Counts viable and non-viable pollen grains in micrographs of Alexander-stained pollen.",
     epilog="Exit codes: 0 done, 1 done but some pictures failed (they are listed), 2 could not run.",
 )
-
-app.add_typer(models.app, name="models")
 
 app.add_typer(models.app, name="models")
 
