@@ -87,7 +87,8 @@ def make_negative_files(
     for negative in make_negatives(stock, backgrounds, count, seed=settings.seed, side_px=side_px):
         path = folder / negative.name
         Image.fromarray(negative.pixels).save(path, compress_level=1)
-        files.append(LabelledFile(negative.name, path, "", (side_px, side_px)))
+        height, width = negative.pixels.shape[:2]
+        files.append(LabelledFile(negative.name, path, "", (width, height)))
     return files
 
 

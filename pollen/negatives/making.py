@@ -6,6 +6,7 @@ in whatever order and under whatever names.
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,6 +27,8 @@ from pollen.negatives.pieces import Piece, find_pieces
 SCALES: Final = (0.6, 1.5)
 """Smallest and largest enlargement of a piece; both magnifications of the microscope lie within."""
 MOST_PIECES: Final = 5
+LEAST_SIDE_PX: Final = 64
+"""Smallest side of a negative, pixels."""
 WINDOWS: Final = 4
 """Parts of a large frame that may be a background."""
 MOST_PIXELS: Final = 50_000_000
@@ -155,12 +158,23 @@ def make_negatives(
             not have been seen in training.
         count: How many.
         seed: Start of all randomness.
-        side_px: Side of the pictures, pixels.
+        side_px: Side of the pictures, pixels; a half or a quarter of it where no background is as
+            large.
 
     Raises:
         ValueError: No picture can be a background.
     """
-    maker = _Maker(debris.pieces, tuple(sorted(backgrounds, key=_by_content)), seed, side_px)
+    in_order = tuple(sorted(backgrounds, key=_by_content))
+    maker = _Maker(debris.pieces, in_order, seed, side_px)
+    while count and not maker.has_background():
+        side_px //= 2
+        if side_px < LEAST_SIDE_PX:
+            raise ValueError(
+                f"none of the {len(backgrounds)} train pictures can be a background for negatives: expected at "
+                f"least one of {LEAST_SIDE_PX} px or more that grains cover by less than half; add such a "
+                "picture or set negatives to 0"
+            )
+        maker = _Maker(debris.pieces, in_order, seed, side_px)
     for number in range(count):
         yield maker.make(number)
 
@@ -204,6 +218,11 @@ class _Maker:
         """Smallest side of a background: what is missing is mirrored, which must not catch the eye."""
         return 3 * self.side_px // 4
 
+    def has_background(self) -> bool:
+        """Whether any part of any frame is fit."""
+        places = itertools.product(range(WINDOWS), range(len(self.backgrounds)))
+        return any(self._emptied(index, window) is not None for window, index in places)
+
     def make(self, number: int) -> Negative:
         """Negative ``number``."""
         rng = np.random.default_rng([self.seed, number, self._start])
@@ -240,11 +259,7 @@ class _Maker:
                 canvas = np.rot90(self._cropped(frame, rng), int(rng.integers(4)))
                 canvas = canvas[:, ::-1] if rng.random() < 0.5 else canvas
                 return self.backgrounds[index].key, np.ascontiguousarray(canvas, np.float32)
-        raise ValueError(
-            f"none of the {len(self.backgrounds)} train pictures can be a background for negatives: expected at "
-            f"least one of {self._least_px} px or more that grains cover by less than half; add such a picture "
-            "or set negatives to 0"
-        )
+        raise AssertionError("make_negatives looked for a background first")
 
     def _cropped(self, frame: Pixels, rng: np.random.Generator) -> Pixels:
         """A square of a frame; a smaller frame goes on mirrored at its right and lower border."""

@@ -1,5 +1,7 @@
 """Rendered pictures of debris and of grains, for tests of negatives."""
 
+from functools import cache
+
 import numpy as np
 
 from pollen.collage import Outline, Pixels
@@ -40,6 +42,12 @@ def with_grains(
     seed: int, grains: int = 6, side_px: int = 320
 ) -> tuple[Pixels, tuple[Outline, ...]]:
     """A rendered frame and the true outlines of its grains."""
+    pixels, outlines = _rendered(seed, grains, side_px)
+    return pixels.copy(), outlines
+
+
+@cache
+def _rendered(seed: int, grains: int, side_px: int) -> tuple[Pixels, tuple[Outline, ...]]:
     spec = FrameSpec(width_px=side_px, height_px=side_px, n_grains=grains, grain_diameter_px=40)
     frame = render(spec, seed=seed)
     outlines = [Outline(int(g.grain_class), g.polygon.astype(np.float32)) for g in frame.grains]

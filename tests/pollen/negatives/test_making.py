@@ -136,12 +136,17 @@ def test_useless_pictures_are_named_with_what_to_do() -> None:
 
 def test_without_a_usable_frame_the_reason_and_the_remedy_are_said() -> None:
     def tiny() -> tuple[Pixels, Sequence[Outline]]:
-        return np.full((64, 64, 3), 200, np.uint8), ()
+        return np.full((40, 40, 3), 200, np.uint8), ()
 
     frames = [Background("tiny.png", "t", tiny)]
     with pytest.raises(ValueError, match="set negatives to 0"):
         list(make_negatives(DebrisStock(()), frames, 1, seed=0, side_px=320))
     assert list(make_negatives(DebrisStock(()), [], 0, seed=0, side_px=320)) == []
+
+
+def test_small_frames_make_small_pictures() -> None:
+    negatives = made(side_px=640, count=4)
+    assert {n.pixels.shape for n in negatives} == {(320, 320, 3)}
 
 
 def test_of_a_large_frame_the_parts_that_are_fit_are_taken() -> None:
