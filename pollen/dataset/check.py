@@ -8,9 +8,9 @@ from pollen.dataset.curated import CuratedError, is_curated, read_curated
 from pollen.dataset.exports import Export, read_export
 from pollen.dataset.findings import Finding, has_error, in_order
 from pollen.dataset.manifest import GrainCounts, Split
-from pollen.dataset.merging import merge
+from pollen.dataset.merging import Merge, merge
 from pollen.dataset.settings import DatasetSettings
-from pollen.dataset.trees import NoTree, Tree, TreeError, open_tree
+from pollen.dataset.trees import NoTree, TreeError, open_tree
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,21 @@ def check(path: Path, settings: DatasetSettings) -> CheckResult:
     """
     with open_tree(path, settings.limits) as tree:
         try:
-            return _check(tree, settings)
+            # A zip is always read as an export: its split is not kept.
+            if path.is_dir() and is_curated(tree):
+                curated = read_curated(tree, settings)
+                return _merged(curated, merge(curated, [], settings))
+            export = read_export(tree, settings)
+            if not export.is_usable:
+                return _refused(export.name, export.form, export.findings, len(export.rejected))
+            nothing = Export(NoTree(), "dataset", (), (), {}, ())
+            return _merged(export, merge(nothing, [export], settings))
         except (CuratedError, TreeError) as error:
-            return _result(tree.name, "dataset", [Finding.error(tree.name, str(error))])
+            return _refused(tree.name, "dataset", [Finding.error(tree.name, str(error))])
 
 
-def _check(tree: Tree, settings: DatasetSettings) -> CheckResult:
-    nothing = Export(NoTree(), "dataset", (), (), {}, ())
-    if is_curated(tree):
-        curated = export = read_curated(tree, settings)
-        merged = merge(curated, [], settings)
-    else:
-        export = read_export(tree, settings)
-        if not export.is_usable:
-            return _result(export.name, export.form, export.findings, len(export.rejected))
-        merged = merge(nothing, [export], settings)
+def _merged(export: Export, merged: Merge) -> CheckResult:
+    """The result for what can be used."""
     manifest = merged.manifest
     return CheckResult(
         name=export.name,
@@ -76,7 +76,7 @@ def _check(tree: Tree, settings: DatasetSettings) -> CheckResult:
     )
 
 
-def _result(name: str, form: str, findings: Iterable[Finding], left_out: int = 0) -> CheckResult:
+def _refused(name: str, form: str, findings: Iterable[Finding], left_out: int = 0) -> CheckResult:
     """The result for what can't be used."""
     return CheckResult(
         name, form, 0, left_out, GrainCounts(), dict.fromkeys(Split, 0), in_order(findings)

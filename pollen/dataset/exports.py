@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from pollen.dataset.findings import Finding, has_error, in_order
 from pollen.dataset.layouts import Pair, find_layout
-from pollen.dataset.manifest import GrainCounts, Split
+from pollen.dataset.manifest import GrainCounts, Source, Split
 from pollen.dataset.pictures import PictureFacts, examine
 from pollen.dataset.settings import DatasetSettings, MissingLabels, Unsure
 from pollen.dataset.trees import Tree, TreeError
@@ -77,6 +77,11 @@ class Export:
     def name(self) -> str:
         """What findings call it."""
         return self.tree.name
+
+    @property
+    def source(self) -> Source:
+        """What a manifest calls it."""
+        return Source(name=self.tree.name, sha256=self.tree.sha256)
 
     @property
     def is_usable(self) -> bool:

@@ -23,7 +23,7 @@ from pollen.frames import is_image
 from pollen.labels import LABEL_NAMES, parse_label_class
 
 #: A file of class names holds a few names; a larger one is something else.
-_NAMES_FILE_BYTES: Final = 1 << 18
+_NAMES_FILE_BYTES: Final = 1 << 16
 _MOST_CLASSES: Final = 1000
 #: Pictures that can't be read; named here so that they are reported, not passed over.
 _OTHER_PICTURES: Final = frozenset(

@@ -82,6 +82,7 @@ class ManifestImage(_Record):
 
     key: str = Field(description="Below the dataset's folder: train/images/a.jpg.")
     split: Split
+    original: str = Field("", description="File name it came with, which says what it belongs to.")
     sha256: str = Field(pattern=_SHA256, description="Of the picture file.")
     label_sha256: str = Field(pattern=_SHA256, description="Of the label file.")
     pixels_sha256: str = Field(pattern=_SHA256, description="Of size and decoded pixels.")

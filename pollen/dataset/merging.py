@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
-from pathlib import PurePosixPath
-from typing import Final
+from typing import Any, Final
 
+from pollen.dataset.candidates import Candidate, file_name, gather
 from pollen.dataset.duplicates import Look, confirmed_pairs, near_pairs
-from pollen.dataset.exports import Export, ExportImage, read_picture
+from pollen.dataset.exports import Export, read_picture
 from pollen.dataset.families import family_of, group_of
 from pollen.dataset.findings import Finding, in_order
 from pollen.dataset.manifest import (
@@ -81,27 +81,6 @@ class Merge:
     copies: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A picture on its way into the manifest: ``key`` and ``split`` where it has them already."""
-
-    image: ExportImage
-    export: Export
-    source: Source
-    key: str = ""
-    split: Split | None = None
-
-    @property
-    def id(self) -> str:
-        """Unique; the hash first, so that an order by it says nothing about names."""
-        return f"{self.image.facts.sha256}:{self.key or self.image.entry}"
-
-    @property
-    def file(self) -> str:
-        """What findings call it."""
-        return f"{self.export.name}/{self.image.entry}"
-
-
 def merge(
     curated: Export,
     exports: Iterable[Export],
@@ -126,15 +105,16 @@ def merge(
     """
     merging = _Merging(curated, _checked(exports), settings, latest)
     merging.run()
+    # What an export had in no order may have come again, in order.
     included = {image.sha256 for image in merging.images}
     left_out = [
         one
         for one in merging.left_out
-        if one.reason == _RELABELLED or one.sha256 not in included  # it came again, in order
+        if one.source.name == CURATED or one.reason == _RELABELLED or one.sha256 not in included
     ]
     manifest = Manifest(
         parent=number,
-        settings=settings.model_dump(mode="json", exclude={"limits"}),
+        settings=_recorded(settings),
         images=tuple(merging.images),
         left_out=tuple(left_out),
     )
@@ -165,6 +145,11 @@ def _checked(exports: Iterable[Export]) -> list[Export]:
     return in_turn
 
 
+def _recorded(settings: DatasetSettings) -> dict[str, Any]:
+    """The settings that decide what a dataset is, as a manifest records them."""
+    return settings.model_dump(mode="json", exclude={"limits"})
+
+
 class _Merging:
     """One merge under way."""
 
@@ -181,79 +166,64 @@ class _Merging:
         self.findings: list[Finding] = []
         self.copies: list[tuple[str, str]] = []
         self._curated = curated
-        self._exports = exports
         self._settings = settings
-        self._before = latest.by_key if latest else {}
+        self._latest = latest
+        self._known = Counter[str]()
         earlier = latest.left_out if latest else ()
         # Of the dataset's own pictures it is found anew each time; of exports it is a record.
         self.left_out += [one for one in earlier if one.source.name != CURATED]
+        self._leave_out_rejected(curated, Source())
+        for export in exports:
+            self._leave_out_rejected(export, export.source)
+        self._exports = [self._undecided(export) for export in exports]
 
     def run(self) -> None:
-        """Find what is there, what is new, where it belongs, and what it is called."""
-        old = self._old()
-        new = self._new(old)
-        candidates = [*old, *new]
+        """Find what takes part, where it belongs, and what it is called."""
+        gathered = gather(self._curated, self._exports, self._latest)
+        self.findings += gathered.findings
+        candidates = gathered.candidates
         copies = self._copies(candidates)
         placing = self._place(candidates, copies)
-        names = Names(PurePosixPath(name).name for name in self._occupied())
+        names = Names(map(file_name, self._occupied()))
         called = []
         for candidate in candidates:
             split = placing.splits.get(candidate.id)
+            twins = gathered.twins.get(candidate.id, [])
             if split is None:
-                self._note_leak(candidate, placing.leaks[candidate.id])
+                for one in (candidate, *twins):
+                    self._note_leak(one, placing.leaks[candidate.id])
                 called.append(candidate.file)
             else:
                 called.append(self._take(candidate, split, names))
+                for one in twins:
+                    self._note_twin(one, candidate)
         self.copies = sorted((called[earlier], called[one]) for one, earlier in copies)
+        for export, times in sorted(self._known.items()):
+            message = f"{times} of its pictures are in the dataset already, with the same labels"
+            self.findings.append(Finding.note(export, message))
 
-    def _old(self) -> list[_Candidate]:
-        """The pictures of the dataset; those the manifest named and that are gone are noted."""
-        self._leave_out_rejected(self._curated, Source())
-        old = []
-        for image in self._curated.images:
-            key = image.entry
-            if image.split is None:  # excluded by read_curated
-                raise ValueError(f"{key} lies in no split")
-            before = self._before.get(key)
-            source = before.source if before else Source()
-            old.append(_Candidate(image, self._curated, source, key, image.split))
-        for key in self._before.keys() - {one.key for one in old}:
-            message = "was in the dataset and is gone, or can't be used any more: no longer in it"
-            self.findings.append(Finding.warning(f"{self._curated.name}/{key}", message))
-        return old
+    def _undecided(self, export: Export) -> Export:
+        """The export without the pictures that were left out when it was merged before.
 
-    def _new(self, old: list[_Candidate]) -> list[_Candidate]:
-        """The pictures of the exports that are not there yet."""
-        by_pixels = {one.image.facts.pixels_sha256: one for one in reversed(old)}
-        places = {one.id: place for place, one in enumerate(old)}
-        new = []
-        for export in self._exports:
-            source = Source(name=export.name, sha256=export.tree.sha256)
-            self._leave_out_rejected(export, source)
-            known = 0
-            for image in export.images:
-                candidate = _Candidate(image, export, source)
-                twin = by_pixels.setdefault(image.facts.pixels_sha256, candidate)
-                if twin is candidate:
-                    new.append(candidate)
-                elif twin.image.label_sha256 != image.label_sha256:
-                    self._note_relabelled(candidate, twin)
-                else:
-                    known += 1
-                    place = places.get(twin.id)
-                    if place is not None and self._is_left_over(old[place]):
-                        # Left by a merge that broke off: the export is where it came from.
-                        old[place] = replace(old[place], source=source)
-            if known:
-                message = (
-                    f"{known} of its pictures are in the dataset already, with the same labels"
-                )
-                self.findings.append(Finding.note(export.name, message))
-        return new
-
-    def _is_left_over(self, candidate: _Candidate) -> bool:
-        """Whether a picture of the dataset came by no export that is known, and by no manifest."""
-        return candidate.key not in self._before and candidate.source.name == CURATED
+        Merged again, alone or with fewer others than then, it would else be decided anew.
+        """
+        if not self._latest or self._latest.settings != _recorded(self._settings):
+            return export
+        decided = {
+            (one.name, one.sha256): one.reason
+            for one in self._latest.left_out
+            if one.source == export.source and one.reason in (_LEAK, _RELABELLED)
+        }
+        images = []
+        for image in export.images:
+            reason = decided.get((image.entry, image.facts.sha256))
+            if reason is None:
+                images.append(image)
+            else:
+                message = f"is left out, as when this export was merged before: {reason}"
+                file = f"{export.name}/{image.entry}"
+                self.findings.append(Finding.warning(file, message))
+        return replace(export, images=tuple(images))
 
     def _leave_out_rejected(self, export: Export, source: Source) -> None:
         """Record the pictures that reading refused."""
@@ -265,20 +235,19 @@ class _Merging:
             LeftOut(name=entry, sha256=digest, reason=reason, source=source),
         )
 
-    def _note_relabelled(self, candidate: _Candidate, twin: _Candidate) -> None:
-        """Two people, or one person twice, labelled one picture in two ways."""
+    def _note_twin(self, one: Candidate, taken: Candidate) -> None:
+        """A picture that is in the dataset: with the same labels, or labelled in two ways."""
+        if one.has_labels_of(taken):
+            self._known[one.export.name] += 1
+            return
         message = (
-            f"shows the same as {twin.file}, with other labels; that one stays. If the new labels are "
+            f"shows the same as {taken.file}, with other labels; that one stays. If the new labels are "
             "the better ones, replace the label there"
         )
-        self.findings.append(Finding.warning(candidate.file, message))
-        self._leave_out(
-            candidate.image.entry, candidate.image.facts.sha256, _RELABELLED, candidate.source
-        )
+        self.findings.append(Finding.warning(one.file, message))
+        self._leave_out(one.image.entry, one.image.facts.sha256, _RELABELLED, one.source)
 
-    def _place(
-        self, candidates: Sequence[_Candidate], copies: Sequence[tuple[int, int]]
-    ) -> Placing:
+    def _place(self, candidates: Sequence[Candidate], copies: Sequence[tuple[int, int]]) -> Placing:
         """Tie what belongs together, and find each picture's split."""
         ties = [self._ties_by_name(one) for one in candidates]
         for one, other in copies:
@@ -291,16 +260,15 @@ class _Merging:
         ]
         return place(tied, self._settings.shares)
 
-    def _ties_by_name(self, candidate: _Candidate) -> list[str]:
+    def _ties_by_name(self, candidate: Candidate) -> list[str]:
         """What a picture shares with others by its name, and by equal pixels."""
-        entry = candidate.image.entry
         return [
-            f"group:{group_of(entry, self._settings.sample_pattern)}",
-            f"family:{family_of(entry)}",
+            f"group:{group_of(candidate.original, self._settings.sample_pattern)}",
+            f"family:{family_of(candidate.original)}",
             f"pixels:{candidate.image.facts.pixels_sha256}",
         ]
 
-    def _copies(self, candidates: Sequence[_Candidate]) -> list[tuple[int, int]]:
+    def _copies(self, candidates: Sequence[Candidate]) -> list[tuple[int, int]]:
         """Pairs of near-duplicates, of which at least one is new to the manifest."""
         order = sorted(
             range(len(candidates)), key=lambda at: bool(candidates[at].image.facts.turned)
@@ -322,7 +290,7 @@ class _Merging:
         """Every picture that lies in the dataset, used or not: its name is taken."""
         return [name for name in self._curated.tree.names if "/images/" in name]
 
-    def _note_leak(self, candidate: _Candidate, splits: tuple[Split, ...]) -> None:
+    def _note_leak(self, candidate: Candidate, splits: tuple[Split, ...]) -> None:
         """Say why a picture is left out: it would carry knowledge from one split to another."""
         message = (
             f"is left out: {_LEAK} ({', '.join(splits)}). A model would be judged on what it was "
@@ -333,7 +301,7 @@ class _Merging:
             candidate.image.entry, candidate.image.facts.sha256, _LEAK, candidate.source
         )
 
-    def _take(self, candidate: _Candidate, split: Split, names: Names) -> str:
+    def _take(self, candidate: Candidate, split: Split, names: Names) -> str:
         """Take a picture into the manifest, note what must be written for it, and give its key."""
         image, facts = candidate.image, candidate.image.facts
         key = candidate.key or image_key(split, names.new(image.entry, facts.sha256))
@@ -346,14 +314,15 @@ class _Merging:
             ManifestImage(
                 key=key,
                 split=split,
+                original=candidate.original,
                 sha256=facts.sha256,
                 label_sha256=(candidate.key and image.label_file_sha256) or written[1],
                 pixels_sha256=facts.pixels_sha256,
                 look=facts.look,
                 width_px=facts.width_px,
                 height_px=facts.height_px,
-                group=group_of(image.entry, self._settings.sample_pattern),
-                family=family_of(image.entry),
+                group=group_of(candidate.original, self._settings.sample_pattern),
+                family=family_of(candidate.original),
                 grains=image.grains,
                 boxes_only=image.boxes_only,
                 source=candidate.source,

@@ -119,7 +119,7 @@ def is_junk(name: str) -> bool:
 def too_large(limit_bytes: int) -> str:
     """The reason for a file above its limit."""
     return (
-        f"larger than {limit_bytes / 1e6:.0f} MB unpacked, which no file of this kind is: export again, "
+        f"larger than {limit_bytes / 1e6:.3g} MB unpacked, which no file of this kind is: export again, "
         "or raise the limit in the settings"
     )
 

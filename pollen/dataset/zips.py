@@ -234,8 +234,11 @@ def _clashes(infos: list[zipfile.ZipInfo]) -> Iterator[tuple[str, str]]:
             )
 
 
-def _overlaps(infos: list[zipfile.ZipInfo], directory_at: int) -> Iterator[tuple[str, str]]:
+def _overlaps(infos: list[zipfile.ZipInfo], directory_at: int) -> Iterator[tuple[str | None, str]]:
     """Entries whose bytes are shared with another one: a small zip that unpacks to petabytes."""
+    if any(info.header_offset < 0 for info in infos):
+        yield None, "lacks its beginning: the upload broke off, stage it again"
+        return
     in_order = sorted(infos, key=lambda info: info.header_offset)
     ends = [info.header_offset for info in in_order[1:]] + [directory_at]
     for info, end in zip(in_order, ends, strict=True):

@@ -1,0 +1,116 @@
+"""Checking a folder or zip as a merge would read it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pollen.dataset.check import CheckResult, check
+from pollen.dataset.findings import Finding, Severity, has_error, in_order
+from pollen.dataset.manifest import GrainCounts, Split
+from pollen.dataset.trees import TreeError
+from tests.pollen.dataset.making import NON_VIABLE, SETTINGS, VIABLE, picture, roboflow, zipped
+
+
+def written(folder: Path, files: Mapping[str, bytes]) -> Path:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def as_zip(folder: Path, files: Mapping[str, bytes]) -> CheckResult:
+    path = folder / "export.zip"
+    path.write_bytes(zipped(files))
+    return check(path, SETTINGS)
+
+
+def test_a_good_export(tmp_path: Path) -> None:
+    files = roboflow(
+        {"a.png": picture(1), "b.png": picture(2)}, {"a.png": VIABLE, "b.png": NON_VIABLE}
+    )
+    result = as_zip(tmp_path, files)
+    assert result.is_usable
+    assert (result.pictures, result.left_out) == (2, 0)
+    assert result.grains == GrainCounts(viable=1, non_viable=1)
+    assert sum(result.splits.values()) == 2
+    assert result.findings == ()
+
+
+def test_an_export_with_an_error_and_one_with_a_warning(tmp_path: Path) -> None:
+    result = as_zip(tmp_path, roboflow({"a.png": picture(1)}, {"a.png": "0 1\n"}))
+    assert not result.is_usable
+    assert (result.pictures, result.left_out) == (0, 1)
+    assert result.findings[0].where == "export.zip/train/labels/a.txt, line 1"
+    result = as_zip(tmp_path, roboflow({"a.png": picture(1), "b.png": picture(2)}, {"a.png": ""}))
+    assert result.is_usable
+    assert (result.pictures, result.left_out) == (1, 1)
+
+
+def test_the_same_picture_twice_in_an_export_is_taken_once(tmp_path: Path) -> None:
+    result = as_zip(tmp_path, roboflow({"a.png": picture(1), "b.png": picture(1)}))
+    assert result.pictures == 1
+    assert "1 of its pictures" in result.findings[0].message
+
+
+def test_a_dataset_folder_is_checked_with_its_own_split(tmp_path: Path) -> None:
+    files = {
+        "train/images/1-1-A_2x_A.png": picture(1),
+        "train/labels/1-1-A_2x_A.txt": VIABLE.encode(),
+        "val/images/1-1-A_2x_B.png": picture(2),
+        "val/labels/1-1-A_2x_B.txt": VIABLE.encode(),
+        "val/images/2-2-B_2x_B.png": picture(3),
+        "val/labels/2-2-B_2x_B.txt": b"",
+    }
+    result = check(written(tmp_path / "pollen", files), SETTINGS)
+    assert result.splits == {Split.TRAIN: 1, Split.VAL: 1, Split.TEST: 0}
+    (leak,) = result.findings
+    assert leak.file == "pollen/val/images/1-1-A_2x_B.png"
+    order = {"data.yaml": b"names: [non_viable, viable]"}
+    result = check(written(tmp_path / "pollen", order), SETTINGS)
+    assert not result.is_usable
+    assert "numbers its classes" in result.findings[0].message
+
+
+def test_an_unpacked_export_is_no_dataset(tmp_path: Path) -> None:
+    files = roboflow({"a.png": picture(1)})
+    files |= {"valid/images/b.png": picture(2), "valid/labels/b.txt": b""}
+    result = check(written(tmp_path / "export", files), SETTINGS)
+    assert result.pictures == 2
+
+
+def test_nothing_to_check(tmp_path: Path) -> None:
+    with pytest.raises(TreeError, match="check the path"):
+        check(tmp_path / "none", SETTINGS)
+    result = check(tmp_path, SETTINGS)
+    assert not result.is_usable
+
+
+def test_real_pictures(real_pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "val").symlink_to(real_pictures / "val")
+    (tmp_path / "data.yaml").symlink_to(real_pictures / "data.yaml")
+    result = check(tmp_path, SETTINGS)
+    assert result.findings == ()
+    assert result.splits == {Split.TRAIN: 0, Split.VAL: 71, Split.TEST: 0}
+    assert result.grains == GrainCounts(viable=375, non_viable=121)
+
+
+def test_findings_are_sorted_by_weight_and_place() -> None:
+    findings = [
+        Finding.note("b", "n"),
+        Finding.error("b", "e"),
+        Finding.error("a", "late", 10),
+        Finding.error("a", "early", 9),
+        Finding.warning("a", "w"),
+        Finding.warning("a", "w"),
+    ]
+    assert [str(found) for found in in_order(findings)] == [
+        "error: a, line 9: early",
+        "error: a, line 10: late",
+        "error: b: e",
+        "warning: a: w",
+        "note: b: n",
+    ]
+    assert has_error(findings)
+    assert not has_error([found for found in findings if found.severity is not Severity.ERROR])
