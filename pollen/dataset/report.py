@@ -7,7 +7,7 @@ give equal bytes. File names come from strangers' exports: everything is escaped
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -176,6 +176,7 @@ def render_dataset_report(report: DatasetReport) -> str:
         ],
         colours=_colours(),
         most_names=MOST_NAMES,
+        settings=[(key, _words(value)) for key, value in sorted(manifest.settings.items())],
     )
 
 
@@ -270,6 +271,13 @@ def _colours() -> list[tuple[str, Colour]]:
         ("non-viable", CLASS_COLOURS[GrainClass.NON_VIABLE]),
         ("unsure", UNSURE_COLOUR),
     ]
+
+
+def _words(value: object) -> str:
+    """A setting as a person reads it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {one}" for key, one in value.items())
+    return str(value)
 
 
 def _css_colour(colour: Colour) -> str:

@@ -288,6 +288,12 @@ def test_an_empty_dataset_is_still_a_report() -> None:
     assert "**0** pictures" in markdown_summary(report(manifest()))
 
 
+def test_settings_stand_in_words() -> None:
+    settings = {"shares": {"train": 0.7, "val": 0.3}, "missing_labels": "reject"}
+    text = words(report(Manifest(images=IMAGES, settings=settings)))
+    assert "missing labelsreject sharestrain 0.7, val 0.3" in text
+
+
 def test_summary_says_the_numbers() -> None:
     text = markdown_summary(report(findings=FINDINGS))
     assert "Dataset alexander, version **3**: **4** pictures of 3 plants" in text
