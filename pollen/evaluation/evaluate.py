@@ -27,7 +27,7 @@ from pollen.evaluation.precision import ClassPrecision, PrecisionMeter, mean_of_
 from pollen.frames import Frame, FrameError, open_frames
 from pollen.grains import Grains
 from pollen.model_card import ModelCard
-from pollen.settings import DetectSettings, EdgeRule
+from pollen.settings import DetectSettings
 
 LEAST_CONFIDENCE = 0.001
 """Average precision looks at detections down to here."""
@@ -112,7 +112,8 @@ def evaluate(
         weights: The ``.pt`` file.
         card: Its card: scale, tile and thresholds.
         cache: Folder for the prepared model.
-        settings: Of detection, such as the device. Every grain counts, whatever their edge rule.
+        settings: Of detection, such as the device. Their edge rule does not matter: grains at the border
+            are labelled, so they are to be found.
 
     Raises:
         ModelError: The weights are not those of the card, or are no model of grains.
@@ -120,10 +121,9 @@ def evaluate(
         DeviceError: The device asked for can't be used.
     """
     wanted = settings or DetectSettings.model_validate({})
-    counting = wanted.model_copy(update={"edge_rule": EdgeRule.ALL})
-    found = find_grains(pictures, weights, card, cache, counting)
+    found = find_grains(pictures, weights, card, cache, wanted)
     scores = tuple(score_picture(picture, grains) for picture, grains in found)
-    unsure = counting.model_copy(update={"confidence": LEAST_CONFIDENCE})
+    unsure = wanted.model_copy(update={"confidence": LEAST_CONFIDENCE})
     meter = PrecisionMeter()
     for picture, grains in find_grains(pictures, weights, card, cache, unsure):
         meter.add(picture, grains)

@@ -23,7 +23,7 @@ from pollen.evaluation.matching import by_class, score_picture
 from pollen.evaluation.pictures import LabelledPicture
 from pollen.grains import Grains
 from pollen.model_card import ModelCard
-from pollen.settings import DetectSettings, EdgeRule
+from pollen.settings import DetectSettings
 
 CONFIDENCES: Final = tuple(round(0.1 + 0.05 * step, 2) for step in range(15))
 ODDS: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -130,13 +130,13 @@ def sweep(
             f"{name}: no labelled grain among {len(pictures)} pictures, so no threshold can be chosen by it"
         )
     wanted = settings or DetectSettings.model_validate({})
-    counting = wanted.model_copy(update={"edge_rule": EdgeRule.ALL, "confidence": CONFIDENCES[0]})
+    unsure = wanted.model_copy(update={"confidence": CONFIDENCES[0]})
     true = np.array([by_class(picture.truth.classes) for picture in pictures], np.int64)
     groups = [picture.group for picture in pictures]
     errors = np.zeros((3, len(CONFIDENCES), len(ODDS)))
     for column, odds in enumerate(ODDS):
         trial = card.model_copy(update={"viable_odds": odds})
-        found, viable = _counts(find_grains(pictures, weights, trial, cache, counting))
+        found, viable = _counts(find_grains(pictures, weights, trial, cache, unsure))
         for row in range(len(CONFIDENCES)):
             difference = np.abs(found[row].sum(axis=1) - true.sum(axis=1))
             errors[0, row, column] = 100 * difference.sum() / labelled

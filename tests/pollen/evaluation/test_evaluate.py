@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from pollen.classes import GrainClass
+from pollen.detector import detect_frames
 from pollen.evaluation.evaluate import Evaluation, evaluate, find_grains
 from pollen.evaluation.metrics import as_metrics, gate_figures
 from pollen.evaluation.pictures import LabelledPicture, read_pictures
-from pollen.frames import FrameError
-from pollen.settings import DetectSettings, EdgeRule
+from pollen.frames import FrameError, open_frames
+from pollen.grains import Grains
+from pollen.settings import DetectSettings
 from tests.pollen.conftest import Prepared
 
 ON_CPU = DetectSettings.model_validate({"device": "cpu"})
@@ -34,9 +36,22 @@ def test_the_bundled_model_counts_rendered_pictures(reached: Evaluation) -> None
 def test_counts_are_those_of_detection(
     reached: Evaluation, pictures: list[LabelledPicture], bundled: Prepared
 ) -> None:
-    settings = ON_CPU.model_copy(update={"edge_rule": EdgeRule.ALL})
-    found = find_grains(pictures, bundled.weights, bundled.card, bundled.cache, settings)
-    assert [len(grains) for _, grains in found] == [len(score.found) for score in reached.scores]
+    detector = bundled.detector()
+    for score in reached.scores:
+        with open_frames(score.picture.path, score.picture.name) as file:
+            ((_, grains),) = detect_frames(file.frames, detector, lambda _: detector.grid(None))
+        assert isinstance(grains, Grains)
+        assert len(grains) == len(score.found)
+
+
+def test_precision_sees_what_the_card_leaves_out(
+    reached: Evaluation, pictures: list[LabelledPicture], bundled: Prepared
+) -> None:
+    strict = bundled.card.model_copy(update={"confidence": 0.93})
+    fewer = evaluate(pictures, bundled.weights, strict, bundled.cache, ON_CPU)
+    assert fewer.overall.found < reached.overall.found
+    assert fewer.map50 == reached.map50
+    assert fewer.map50_95 == reached.map50_95
 
 
 def test_figures_are_plain_numbers_and_equal_each_time(

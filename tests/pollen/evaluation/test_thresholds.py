@@ -48,9 +48,9 @@ def test_all_sets_have_a_say() -> None:
 
 
 def test_viable_grains_called_non_viable_speak_against_caution() -> None:
-    # All odds count alike; only caution calls viable grains non-viable.
-    called = np.tile(np.arange(len(ODDS), dtype=float), (len(CONFIDENCES), 1))
-    cautious = Sweep("made", np.zeros(SHAPE), np.zeros(SHAPE), called)
+    # Caution counts a little better, but calls more viable grains non-viable.
+    steps = np.tile(np.arange(len(ODDS), dtype=float), (len(CONFIDENCES), 1))
+    cautious = Sweep("made", -steps, np.zeros(SHAPE), 2 * steps)
     assert choose_thresholds([cautious]).viable_odds == ODDS[0]
 
 
