@@ -254,8 +254,9 @@ class _Merging:
             tie = f"copy:{candidates[one].id}:{candidates[other].id}"
             ties[one].append(tie)
             ties[other].append(tie)
+        settled = self._latest.by_key.keys() if self._latest else ()
         tied = [
-            Tied(one.id, tuple(of_it), one.split)
+            Tied(one.id, tuple(of_it), one.split, one.key in settled)
             for one, of_it in zip(candidates, ties, strict=True)
         ]
         return place(tied, self._settings.shares)
@@ -273,17 +274,18 @@ class _Merging:
         order = sorted(
             range(len(candidates)), key=lambda at: bool(candidates[at].image.facts.turned)
         )
-        facts = [candidates[at].image.facts for at in order]
-        limit = round(self._settings.limits.picture_megapixels * 1e6)
+        of_all = [candidates[at].image.facts for at in order]
 
         @lru_cache(maxsize=_LOOKS_KEPT)
         def look(place: int) -> Look:
             one = candidates[order[place]]
-            digest = one.image.facts.sha256
-            data = read_picture(one.export.tree, one.image.entry, digest, self._settings)
-            return Look.of(decode(data, one.image.entry, limit))
+            facts, entry = one.image.facts, one.image.entry
+            data = read_picture(one.export.tree, entry, facts.sha256, self._settings)
+            return Look.of(decode(data, entry, facts.width_px * facts.height_px))
 
-        near = near_pairs([one.look for one in facts], [one.turned for one in facts if one.turned])
+        near = near_pairs(
+            [one.look for one in of_all], [one.turned for one in of_all if one.turned]
+        )
         return [(order[one], order[other]) for one, other in confirmed_pairs(near, look)]
 
     def _occupied(self) -> list[str]:

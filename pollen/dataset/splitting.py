@@ -26,11 +26,14 @@ class Tied:
         id: Unique, and independent of names and of the order of exports: its hash comes first.
         ties: What it must share a split with: every picture with an equal tie.
         split: Where it is already; None for a new one.
+        settled: Whether the latest manifest has it there: it then comes before pictures that somebody
+            put into a split by hand.
     """
 
     id: str
     ties: tuple[str, ...]
     split: Split | None = None
+    settled: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class Placing:
 def place(pictures: Iterable[Tied], shares: Shares) -> Placing:
     """Place pictures, deterministically and whatever their order.
 
-    An old picture keeps its split or, where old pictures of two splits are tied, is left out. A new
-    picture that is tied to two splits is left out.
+    An old picture keeps its split or, where old pictures of two splits are tied, is left out; one that
+    is settled never gives way to one that is not. A new picture that is tied to two splits is left out.
     """
     components = _Components()
     leaks = {}
@@ -71,11 +74,11 @@ def place(pictures: Iterable[Tied], shares: Shares) -> Placing:
     return Placing(placed, leaks)
 
 
-def _turn(picture: Tied) -> tuple[int, str]:
-    """Old pictures first, by precedence, then new ones by hash."""
+def _turn(picture: Tied) -> tuple[bool, int, str]:
+    """Settled pictures first, then old ones by precedence, then new ones by hash."""
     if picture.split is None:
-        return len(_PRECEDENCE), picture.id
-    return _PRECEDENCE.index(picture.split), picture.id
+        return True, len(_PRECEDENCE), picture.id
+    return not picture.settled, _PRECEDENCE.index(picture.split), picture.id
 
 
 def _share_out(components: "_Components", shares: Shares) -> None:

@@ -11,6 +11,7 @@ import tifffile
 from pollen.dataset.exports import Export, read_export, read_picture
 from pollen.dataset.findings import Finding, Severity
 from pollen.dataset.manifest import GrainCounts, Split
+from pollen.dataset.settings import DatasetSettings
 from pollen.dataset.trees import TreeError, open_tree
 from tests.pollen.dataset.making import (
     NON_VIABLE,
@@ -110,6 +111,18 @@ def test_folders_and_zips_read_the_same(tmp_path: Path) -> None:
         taken.append(export.images)
     assert taken[0] == taken[1]
     assert [image.split for image in taken[0]] == [Split.TRAIN, Split.TRAIN]
+
+
+def test_limits_hold_for_folders_too(tmp_path: Path) -> None:
+    for name, data in roboflow({"a.png": picture(1)}).items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    settings = DatasetSettings.model_validate({"limits": {"picture_megabytes": 0.001}})
+    with open_tree(tmp_path, settings.limits, "mine") as tree:
+        export = read_export(tree, settings)
+    assert list(errors(export)) == ["mine/train/images/a.png"]
+    assert "larger than 0.001 MB" in errors(export)["mine/train/images/a.png"]
 
 
 def test_a_folder_that_links_to_itself_is_read_once(tmp_path: Path) -> None:

@@ -278,6 +278,17 @@ def test_a_new_picture_goes_where_its_plant_or_its_copy_is() -> None:
     assert "(train, val)" in leak.message
 
 
+def test_a_picture_put_into_train_by_hand_does_not_push_out_what_is_in_the_manifest() -> None:
+    dataset = Dataset(curated_files({"val/images/1-1-A_2x_A_1.png": 1}))
+    dataset.merge()
+    dataset.files |= curated_files({"train/images/1-1-A_2x_B_2.png": 2, "train/images/x.png": 3})
+    dataset.merge()
+    assert {image.key for image in dataset.latest.images} == {
+        "val/images/1-1-A_2x_A_1.png",
+        "train/images/x.png",
+    }
+
+
 def test_pictures_that_are_gone_leave_the_manifest_with_a_warning() -> None:
     dataset = Dataset()
     dataset.merge(export("a.zip", {"x.png": 1, "y.png": 2}))
