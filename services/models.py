@@ -29,14 +29,15 @@ Block = Annotated[
 Note = Annotated[
     str, typer.Option("--note", metavar="TEXT", help="Why; kept with the promotion for others.")
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")]
 
 
 @app.command("list")
-def list_all(root: Root = None, block: Block = None) -> None:
+def list_all(root: Root = None, block: Block = None, verbose: Verbose = False) -> None:
     """List all models, how good they are, and which one is in production."""
     from services.registry_desk import tell_list
 
-    sys.exit(tell_list(root, block))
+    sys.exit(tell_list(root, block, verbose=verbose))
 
 
 @app.command()
@@ -46,11 +47,12 @@ def show(
     ] = "production",
     root: Root = None,
     block: Block = None,
+    verbose: Verbose = False,
 ) -> None:
     """Show one model: its card, its figures, and when it was promoted."""
     from services.registry_desk import tell_one
 
-    sys.exit(tell_one(name, root, block))
+    sys.exit(tell_one(name, root, block, verbose=verbose))
 
 
 @app.command()
@@ -59,6 +61,7 @@ def promote(
     root: Root = None,
     block: Block = None,
     note: Note = "",
+    verbose: Verbose = False,
 ) -> None:
     """Put a model into production: from the next run on, detection uses it.
 
@@ -66,7 +69,7 @@ def promote(
     """
     from services.registry_desk import order_promotion
 
-    sys.exit(order_promotion(version, root, block, note=note))
+    sys.exit(order_promotion(version, root, block, note=note, verbose=verbose))
 
 
 @app.command()
@@ -78,8 +81,9 @@ def rollback(
     root: Root = None,
     block: Block = None,
     note: Note = "",
+    verbose: Verbose = False,
 ) -> None:
     """Go back to the model that was in production before; once more, and it is the one before that."""
     from services.registry_desk import order_rollback
 
-    sys.exit(order_rollback(to, root, block, note=note))
+    sys.exit(order_rollback(to, root, block, note=note, verbose=verbose))

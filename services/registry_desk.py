@@ -1,6 +1,5 @@
 """What `pollen models` does: asks the registry, gives orders to it, and tells people what came of it."""
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
 
@@ -11,8 +10,9 @@ from rich.text import Text
 
 from pollen.classes import GrainClass
 from pollen.model_card import ModelCard
-from services.command_line import COULD_NOT_RUN, DONE
-from services.console import OUT, say_error, set_up_logging
+from services.command_line import DONE
+from services.console import OUT, set_up_logging
+from services.running import guarded
 from tasks.catalogue import Figures, Listed, Shown, list_models, show_model
 from tasks.faults import PollenError
 from tasks.promotions import Order, promote, rollback
@@ -22,42 +22,49 @@ from tasks.storage import Location
 SHORT = 8
 
 
-def tell_list(root: str | None, block: str | None) -> int:
+def tell_list(root: str | None, block: str | None, *, verbose: bool = False) -> int:
     """Print all models; returns the exit code."""
-    return _done(lambda: _print_list(list_models(_place(root, block))))
+    return _done(lambda: _print_list(list_models(_place(root, block))), verbose=verbose)
 
 
-def tell_one(name: str, root: str | None, block: str | None) -> int:
+def tell_one(name: str, root: str | None, block: str | None, *, verbose: bool = False) -> int:
     """Print one model; returns the exit code."""
-    return _done(lambda: _print_model(show_model(_place(root, block), name)))
+    return _done(lambda: _print_model(show_model(_place(root, block), name)), verbose=verbose)
 
 
-def order_promotion(version: str, root: str | None, block: str | None, *, note: str) -> int:
+def order_promotion(
+    version: str, root: str | None, block: str | None, *, note: str, verbose: bool = False
+) -> int:
     """Put a model into production; returns the exit code."""
-    return _done(lambda: _say(promote(_place(root, block), version, Order.now(note)).message))
+    return _done(
+        lambda: _say(promote(_place(root, block), version, Order.now(note)).message),
+        verbose=verbose,
+    )
 
 
-def order_rollback(to: str | None, root: str | None, block: str | None, *, note: str) -> int:
+def order_rollback(
+    to: str | None, root: str | None, block: str | None, *, note: str, verbose: bool = False
+) -> int:
     """Go back to an earlier model; returns the exit code."""
-    return _done(lambda: _say(rollback(_place(root, block), Order.now(note), to).message))
+    return _done(
+        lambda: _say(rollback(_place(root, block), Order.now(note), to).message), verbose=verbose
+    )
 
 
-def _done(work: Callable[[], None]) -> int:
-    """Do it, and tell errors as one sentence."""
-    set_up_logging(verbose=False)
-    try:
+def _done(work: Callable[[], None], *, verbose: bool) -> int:
+    """Do it, or tell why not."""
+    set_up_logging(verbose=verbose)
+
+    def and_done() -> int:
         work()
-    except PollenError as error:
-        say_error(str(error))
-        return COULD_NOT_RUN
-    except KeyboardInterrupt:
-        say_error("stopped; `pollen models list` shows what is in production")
-        return COULD_NOT_RUN
-    except Exception as error:
-        logging.getLogger("pollen").exception("unexpected")
-        say_error(f"unexpected error ({type(error).__name__}: {error}): please report it")
-        return COULD_NOT_RUN
-    return DONE
+        return DONE
+
+    return guarded(
+        and_done,
+        stopped="stopped; `pollen models list` shows what is in production",
+        kept="models and promotions are never overwritten",
+        verbose=verbose,
+    )
 
 
 def _place(root: str | None, block: str | None) -> Location:
