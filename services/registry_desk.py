@@ -131,6 +131,9 @@ def _print_model(shown: Shown) -> None:
         table.add_row("measured on", shown.figures.split)
         for name, value in zip(names, _figures(shown.figures), strict=True):
             table.add_row(name, value)
+        if shown.figures.gate is not None:
+            for reason in shown.figures.gate.reasons:
+                table.add_row("gate", Text(reason))
     for name, value in _facts(shown.card):
         table.add_row(name, value)
     for number, made in shown.promotions.items():

@@ -33,18 +33,25 @@ class _New(BaseModel):
     overall: _Overall = _Overall()
 
 
+class _Gate(BaseModel):
+    promote: bool
+    reasons: tuple[str, ...] = ()
+
+
 class Figures(BaseModel):
     """What lists show of ``metrics.json``; ``None`` where a figure is not known.
 
     Attributes:
         split: On which split of its dataset the model was measured.
         new: The figures of this model.
+        gate: What the gate said of it; None where it was not asked.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     split: str
     new: _New
+    gate: _Gate | None = None
 
 
 @dataclass(frozen=True)

@@ -99,12 +99,12 @@ def promote(root: Location, version: str, order: Order) -> Promoted:
         raise PollenError(
             "'production' is what promotions decide: name the version to put there (see `pollen models list`)"
         )
-    _still_compared(history, order, store)
     card = publish_bundled(store) if version == BUNDLED else read_card(store, version)
     _check_stored_weights(store, card)
     current = history.current
     if current is not None and current.names_same(card.version, card.sha256):
         return Promoted(history.highest, current, is_new=False)
+    _still_compared(history, order, store)
     return _append(store, history, Promotion(version=card.version, sha256=card.sha256), order)
 
 
@@ -128,7 +128,6 @@ def rollback(root: Location, order: Order, to: str | None = None) -> Promoted:
     done = _done_before(history, order)
     if done is not None:
         return done
-    _still_compared(history, order, store)
     number = history.before_current() if to is None else history.latest_of(to)
     target = None if number is None else history.promotions[number]
     if target is None:
@@ -143,6 +142,7 @@ def rollback(root: Location, order: Order, to: str | None = None) -> Promoted:
     current = history.current
     if current is not None and current.names_same(card.version, card.sha256):
         return Promoted(history.highest, current, is_new=False)
+    _still_compared(history, order, store)
     back = Promotion(version=card.version, sha256=card.sha256, kind="rollback", of=number)
     return _append(store, history, back, order)
 

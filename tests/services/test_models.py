@@ -1,5 +1,6 @@
 """`pollen models`: what it prints, exit codes, and one clear error where it can't."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,17 @@ def test_the_bundled_model_shows_its_figures(tmp_path: Path, said: Said) -> None
     shown = said()
     assert "measured on │ val" in shown
     assert "working scale │ 0.75" in shown
+
+
+def test_what_the_gate_said_is_shown(root: Path, said: Said) -> None:
+    told = {
+        "split": "test",
+        "new": {"map50": {"viable": 0.5}},
+        "gate": {"promote": False, "reasons": ["mAP50 is [low]"]},
+    }
+    (root / "trained_models" / "v1" / "metrics.json").write_text(json.dumps(told))
+    assert tell_one("v1", str(root), None) == DONE
+    assert "gate │ mAP50 is [low]" in said()
 
 
 def test_unusable_versions_are_listed_with_the_reason(root: Path, said: Said) -> None:

@@ -189,6 +189,7 @@ def test_a_decision_on_another_model_than_the_one_in_production_is_not_carried_o
     promote(folder_root, "v2", Order.now("meanwhile"))
     with pytest.raises(PollenError, match=r"\('meanwhile'\) put model 'v2' .*since the comparison"):
         promote(folder_root, "v3", Order.now(compared_with=compared))
+    assert not promote(folder_root, "v2", Order.now(compared_with=compared)).is_new
     assert len(told(folder_root)) == 2
     second = resolve_model(PRODUCTION, folder_root).card.sha256
     assert promote(folder_root, "v3", Order.now(compared_with=second)).is_new
