@@ -81,6 +81,7 @@ class DatasetVersion:
         manifest: Its content.
         parent: The version before; None for the first.
         changes: What the last merge changed; nothing where it changed nothing.
+        copies: Names of pictures that show the same, of which one is new.
         findings: What was noticed while reading and merging.
         merged: Staged zips whose pictures are in the manifest: to be archived.
     """
@@ -90,6 +91,7 @@ class DatasetVersion:
     manifest: Manifest
     parent: Manifest | None
     changes: Changes
+    copies: tuple[tuple[str, str], ...]
     findings: tuple[Finding, ...]
     merged: tuple[Entry, ...]
 
@@ -139,6 +141,7 @@ def update_dataset(staging: Staging, settings: DatasetSettings) -> DatasetVersio
         manifest=merged.manifest,
         parent=latest,
         changes=merged.changes,
+        copies=merged.copies,
         findings=findings,
         merged=tuple(zips[export.name] for export in exports),
     )

@@ -7,10 +7,12 @@ from pollen import __version__
 from pollen.dataset.contact_sheet import MOST_PICTURES, Shown, chosen, contact_sheet
 from pollen.dataset.report import (
     FINDINGS_TABLE,
+    MOST_PAIRS,
     DatasetReport,
     findings_csv,
     markdown_summary,
     render_dataset_report,
+    show_pairs,
 )
 from tasks.dataset import DatasetVersion, Staging
 from tasks.pictures import fetch_pictures
@@ -29,7 +31,11 @@ def report_dataset(staging: Staging, version: DatasetVersion) -> str:
         PollenError: The store fails.
     """
     added = version.changes.added
-    images = chosen(version.manifest, added, MOST_PICTURES)
+    copies = version.copies
+    named = {name for pair in copies[:MOST_PAIRS] for name in pair}
+    shown = {image.key: image for image in chosen(version.manifest, added, MOST_PICTURES)}
+    shown |= {key: image for key, image in version.manifest.by_key.items() if key in named}
+    images = list(shown.values())
     files = fetch_pictures.function(images, staging.pictures)
     by_key = {image.key: file for image, file in zip(images, files, strict=True)}
 
@@ -43,6 +49,8 @@ def report_dataset(staging: Staging, version: DatasetVersion) -> str:
         manifest=version.manifest,
         parent=version.parent,
         findings=version.findings,
+        pairs=show_pairs(copies, show),
+        pairs_total=len(copies),
         sheet=contact_sheet(version.manifest, show, new_keys=added),
         code_version=__version__,
     )

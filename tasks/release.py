@@ -18,6 +18,7 @@ from pollen.evaluation.disagreement import draw_disagreements
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.metrics import as_metrics, gate_figures
 from pollen.evaluation.page import PageData, render_page
+from pollen.frames import FrameError
 from pollen.gate import Decision, GateSettings, decide
 from pollen.layout import METRICS_NAME, model_folder
 from pollen.model_card import ModelCard
@@ -66,19 +67,27 @@ def judge(
 
 @stage("describe {making.dataset}")
 def describe(judgement: Judgement, trained: Trained, making: Making) -> dict[str, bytes]:
-    """The files that go beside the weights, by their key below the version's folder."""
+    """The files that go beside the weights, by their key below the version's folder.
+
+    Raises:
+        PollenError: A picture can't be read any more.
+    """
     charts = draw_charts(judgement.new, judgement.production)
     curves = draw_training(trained.results)
     if curves is not None:
         charts["training.png"] = curves
     card = judgement.new.card
+    try:
+        disagreements = draw_disagreements(judgement.new, judgement.production)
+    except FrameError as error:
+        raise PollenError(str(error)) from error
     page = render_page(
         PageData(
             new=judgement.new,
             production=judgement.production,
             split="test" if judgement.split is Split.TEST else "val",
             charts=charts,
-            disagreements=draw_disagreements(judgement.new, judgement.production),
+            disagreements=disagreements,
             decision=judgement.decision,
             facts=_facts(making),
         )

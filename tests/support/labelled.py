@@ -35,7 +35,11 @@ def export(
     """A zip as Roboflow makes it, one picture per name; another first seed gives other pictures."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("data.yaml", f"train: train/images\nnames: [{', '.join(classes)}]\n")
+
+        def add(entry: str, data: str | bytes) -> None:
+            archive.writestr(zipfile.ZipInfo(entry), data)  # no clock time: equal zips are equal
+
+        add("data.yaml", f"train: train/images\nnames: [{', '.join(classes)}]\n")
         for seed, name in enumerate(names, first_seed):
             picture, label = labelled(seed)
             numbers = [
@@ -43,8 +47,8 @@ def export(
                 for number, known in enumerate(CLASSES)
             ]
             lines = [f"{numbers[int(line[0])]}{line[1:]}" for line in label.splitlines()]
-            archive.writestr(f"train/images/{name}", picture)
-            archive.writestr(f"train/labels/{name.rpartition('.')[0]}.txt", "\n".join(lines))
+            add(f"train/images/{name}", picture)
+            add(f"train/labels/{name.rpartition('.')[0]}.txt", "\n".join(lines))
         for name, data in (extra or {}).items():
-            archive.writestr(name, data)
+            add(name, data)
     return file.getvalue()
