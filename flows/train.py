@@ -24,8 +24,9 @@ from tasks.judging import choose_card, evaluate_model, labelled_pictures
 from tasks.negatives import Smudge, digest, fetch_smudges, make_negative_files
 from tasks.pictures import fetch_pictures
 from tasks.progress import Published, watched_by, watcher
+from tasks.publishing import publish
 from tasks.registry import BUNDLED, PRODUCTION, Model, resolve_model
-from tasks.release import TrainingSummary, conclude, describe, judge, publish_training
+from tasks.release import TrainingSummary, conclude, describe, judge
 from tasks.stage import logger
 from tasks.storage import Location
 from tasks.training import TrainingPlan, find_training, lay_out, resolve_base, train_model
@@ -130,7 +131,7 @@ def _train(
         epochs=trained.epochs,
         negatives=len(negatives),
     )
-    publish_training(plan, card, trained, describe(judgement, trained, making))
+    publish(plan.output, card, trained.weights, describe(judgement, trained, making))
 
 
 def _run_name() -> str:

@@ -59,10 +59,6 @@ class Checkpoints:
         self._pool = Pool(1, thread_name_prefix="checkpoint")
         self._under_way: Future[None] | None = None
 
-    def clear(self) -> None:
-        """Delete them all: the training is published."""
-        self._forget(entry.key for entry in self._store.list(self._folder))
-
     def newest(self) -> Checkpoint | None:
         """The newest whole checkpoint, brought to this machine; ``None`` where there is none."""
         for key in reversed(self._records()):
@@ -158,7 +154,7 @@ class Checkpoints:
             return
         needed = {sha256 for key in kept for sha256 in self._hashes(key)}
         gone = {sha256 for key in old for sha256 in self._hashes(key)} - needed
-        self._forget([*old, *map(self._key, sorted(gone))])
+        _delete(self._store, [*old, *map(self._key, sorted(gone))])
 
     def _hashes(self, key: str) -> set[str]:
         try:
@@ -166,12 +162,18 @@ class Checkpoints:
         except (NotFoundError, ValidationError):
             return set()
 
-    def _forget(self, keys: Iterable[str]) -> None:
-        """Delete what is no longer needed; where that is not allowed it stays."""
-        try:
-            self._store.delete(keys)
-        except StorageError as error:
-            logger().warning("old checkpoints can't be deleted: %s", error)
+
+def drop_checkpoints(store: Store, training_id: str) -> None:
+    """Delete all checkpoints of a training: it is published."""
+    _delete(store, (entry.key for entry in store.list(checkpoints_folder(training_id))))
+
+
+def _delete(store: Store, keys: Iterable[str]) -> None:
+    """Delete what is no longer needed; where that is not allowed it stays."""
+    try:
+        store.delete(keys)
+    except StorageError as error:
+        logger().warning("old checkpoints can't be deleted: %s", error)
 
 
 class _DamagedError(Exception):

@@ -21,14 +21,12 @@ from pollen.evaluation.page import PageData, render_page
 from pollen.frames import FrameError
 from pollen.gate import Decision, GateSettings, decide
 from pollen.layout import METRICS_NAME, model_folder
-from pollen.model_card import ModelCard
 from pollen.pages import markdown
 from pollen.training.card import Making, card_text
-from tasks.checkpoints import Checkpoints
+from tasks.checkpoints import drop_checkpoints
 from tasks.faults import PollenError, StorageError
 from tasks.progress import best_effort
 from tasks.promotions import Order, promote
-from tasks.publishing import publish
 from tasks.registry import read_history
 from tasks.stage import stage
 from tasks.storage import open_store
@@ -141,18 +139,6 @@ def _json(content: Mapping[str, object]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def publish_training(
-    plan: TrainingPlan, card: ModelCard, trained: Trained, files: Mapping[str, bytes]
-) -> None:
-    """Publish the model, and delete the checkpoints that are no longer needed.
-
-    Raises:
-        PollenError: The store fails.
-    """
-    publish(plan.output, card, trained.weights, files)
-    Checkpoints(open_store(plan.output), plan.id, trained.weights.parent, 0).clear()
-
-
 class TrainingOutcome(StrEnum):
     """How a training ended; the values are the names of final states."""
 
@@ -192,7 +178,7 @@ class TrainingSummary:
 
 
 def conclude(plan: TrainingPlan) -> TrainingSummary:
-    """Promote a published model if the gate let it and nobody did so yet.
+    """Promote a published model if the gate let it and nobody did so yet; drop what training left.
 
     What was decided is read from the registry, so that a run that was stopped between publishing
     and promoting is concluded by the next one, and a model that a person rolled back is not
@@ -219,12 +205,14 @@ def conclude(plan: TrainingPlan) -> TrainingSummary:
             raise
         except PollenError as error:  # another model was promoted meanwhile
             reasons = (str(error),)
+    store = open_store(plan.output)
+    drop_checkpoints(store, plan.id)
     summary = TrainingSummary(
         version=plan.version,
         outcome=outcome,
         reasons=reasons,
         figures=verdict.figures,
-        place=f"{open_store(plan.output).address}/{model_folder(plan.version)}",
+        place=f"{store.address}/{model_folder(plan.version)}",
     )
     with best_effort("the model"):
         _publish_artifact(summary)

@@ -10,7 +10,7 @@ import tasks.stage
 from pollen.layout import checkpoints_folder
 from pollen.training.run import Checkpoint
 from services.embedded import EmbeddedS3
-from tasks.checkpoints import KEPT, Checkpoints
+from tasks.checkpoints import KEPT, Checkpoints, drop_checkpoints
 from tasks.faults import StorageError
 from tasks.folders import FolderStore
 from tasks.storage import Store, open_store
@@ -154,7 +154,7 @@ def test_a_record_of_which_nothing_can_be_read_is_passed_over(store: Store, tmp_
 def test_nothing_stays_of_a_training_that_is_published(store: Store, tmp_path: Path) -> None:
     written(store, tmp_path, 1, 2)
 
-    Checkpoints(store, ID, tmp_path / "w", 0).clear()
+    drop_checkpoints(store, ID)
 
     assert not list(store.list(FOLDER))
 
