@@ -33,6 +33,8 @@ ARCHIVE: Final = "archive/"
 _VERSION = re.compile(rf"{VERSIONS}(\d{{6}})\.json")
 #: Files of a dataset beside its pictures and labels that reading wants.
 _NAMES_FILES: Final = ("data.yaml", "data.yml", "classes.txt")
+#: What labelling tools call the folders that a dataset calls `val` and `train`.
+_EXPORT_FOLDERS: Final = ("valid/", "obj_train_data/")
 _WRITERS: Final = 16
 #: Findings that are logged; all are in the report.
 FINDINGS_LOGGED: Final = 20
@@ -177,12 +179,20 @@ def version_key(number: int) -> str:
 
 
 def _dataset_tree(name: str, store: Store) -> StoreTree:
-    """The pictures and labels of the dataset; not its versions and reports."""
+    """The pictures and labels of the dataset; not its versions and reports.
+
+    Raises:
+        PollenError: The place holds an export, whose split nobody decided.
+    """
     splits = tuple(f"{split}/" for split in Split)
-    entries = [
-        entry for entry in store.list() if entry.key.startswith(splits) or entry.key in _NAMES_FILES
-    ]
-    return StoreTree(name, store, entries)
+    entries = list(store.list())
+    if any(entry.key.startswith(_EXPORT_FOLDERS) for entry in entries):
+        raise PollenError(
+            f"{store.address} is an export of a labelling tool, not a dataset: put it (as a zip) into a staging area, "
+            "from which it is merged into a dataset, or rename valid/ to val/ if its split is to be kept"
+        )
+    wanted = (e for e in entries if e.key.startswith(splits) or e.key in _NAMES_FILES)
+    return StoreTree(name, store, wanted)
 
 
 def _staged(

@@ -10,17 +10,19 @@ from PIL import Image
 
 from pollen.collage import Outline, Pixels
 from pollen.dataset.findings import Finding
-from pollen.frames import is_image
+from pollen.frames import FrameError, is_image
 from pollen.model_card import sha256_of
 from pollen.negatives import (
     Background,
     DebrisPicture,
+    DebrisStock,
     gather_debris,
     make_negatives,
     read_debris,
 )
 from pollen.training.folder import LabelledFile, outlines_of
 from pollen.training.settings import TrainSettings
+from tasks.faults import PollenError
 from tasks.stage import logger, stage
 from tasks.storage import Location, open_store
 
@@ -68,8 +70,7 @@ def make_negative_files(
     """Make pictures of debris without any grain; as many as the settings ask for.
 
     Raises:
-        FrameError: A training picture can't be read.
-        OSError: The disk is full.
+        PollenError: A training picture can't be read, no background was found, or the disk is full.
     """
     count = round(settings.negatives * len(training))
     if not count:
@@ -78,9 +79,26 @@ def make_negative_files(
         Background(file.name, _fingerprint(file), partial(_loaded, file)) for file in training
     ]
     findings: list[Finding] = []
-    stock = gather_debris(_pictures(smudges, findings), backgrounds, "the pictures of debris")
-    for found in (*findings, *stock.findings):
-        logger().warning("%s", found)
+    try:
+        stock = gather_debris(_pictures(smudges, findings), backgrounds, "the pictures of debris")
+        for found in (*findings, *stock.findings):
+            logger().warning("%s", found)
+        return _written(stock, backgrounds, count, settings, folder)
+    except (FrameError, ValueError) as error:
+        raise PollenError(str(error)) from error
+    except OSError as error:
+        raise PollenError(
+            f"pictures of debris can't be written to {folder} ({error}): make room on this disk, or set TMPDIR"
+        ) from error
+
+
+def _written(
+    stock: DebrisStock,
+    backgrounds: Sequence[Background],
+    count: int,
+    settings: TrainSettings,
+    folder: Path,
+) -> list[LabelledFile]:
     folder.mkdir(parents=True, exist_ok=True)
     side_px = round(settings.image_px / settings.working_scale)
     files = []

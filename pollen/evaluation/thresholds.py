@@ -76,10 +76,14 @@ def choose_thresholds(sweeps: Sequence[Sweep]) -> Thresholds:
     """The pair with the smallest mean cost over the sets and over its neighbours.
 
     The neighbours count because few pictures make a ragged surface: the middle of a good region
-    holds on other plants, a lucky point does not.
+    holds on other plants, a lucky point does not. Of pairs that are equally good the one with the
+    odds nearest to even is taken, and of its confidences the one in the middle.
     """
-    cost = np.mean([sweep.cost for sweep in sweeps], axis=0)
-    row, column = np.unravel_index(int(np.argmin(_smoothed(cost))), cost.shape)
+    smoothed = _smoothed(np.mean([sweep.cost for sweep in sweeps], axis=0))
+    best = np.argwhere(smoothed <= smoothed.min() + 1e-9)
+    column = int(best[:, 1].min())
+    rows = best[best[:, 1] == column, 0]
+    row = int(rows[len(rows) // 2])
     return Thresholds(
         confidence=CONFIDENCES[row],
         viable_odds=ODDS[column],

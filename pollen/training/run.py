@@ -114,15 +114,29 @@ def train(
     try:
         trainer.train()
     except RuntimeError as error:
-        if "out of memory" in str(error).lower():
-            raise TrainingError(
-                f"the GPU's memory is too small for batches of {settings.batch} pictures of "
-                f"{settings.image_px} px: lower batch, or image_px"
-            ) from error
-        raise
+        known = _explained(error, settings)
+        if known is None:
+            raise
+        raise known from error
     if relay.newest is None:
         raise TrainingError("the training ended before its first epoch: look at the log above")
     return relay.newest
+
+
+def _explained(error: RuntimeError, settings: TrainSettings) -> TrainingError | None:
+    """The error with its remedy, where that is known."""
+    said = str(error).lower()
+    if "out of memory" in said:
+        return TrainingError(
+            f"the GPU's memory is too small for batches of {settings.batch} pictures of "
+            f"{settings.image_px} px: lower batch, or image_px"
+        )
+    if "shared memory" in said or "shm" in said:
+        return TrainingError(
+            f"the {settings.workers} workers that prepare pictures do not get enough shared memory ({error}): give the "
+            "container a larger /dev/shm, or set workers to 0"
+        )
+    return None
 
 
 def _put(source: Path, target: Path) -> None:
@@ -181,7 +195,8 @@ def _device(settings: TrainSettings) -> tuple[str, str | bool]:
     present = torch.cuda.is_available()
     if settings.device == "cuda" and not present:
         raise TrainingError(
-            "no usable NVIDIA GPU on this machine: run on a machine or pool with a GPU, or set device: cpu"
+            f"PyTorch {torch.__version__} can't use the GPU of this machine: install a PyTorch made for its driver, or "
+            "set device: cpu"
         )
     if settings.device == "cpu" or not present:
         return "cpu", False

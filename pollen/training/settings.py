@@ -79,7 +79,9 @@ class TrainSettings(BaseModel):
         4, ge=0, le=64, description="Processes that prepare pictures ahead, with a GPU."
     )
     cache: Literal["none", "ram", "disk"] = Field(
-        "ram", description="Where decoded training pictures are kept between epochs."
+        "none",
+        description="Where decoded training pictures are kept between epochs; ram needs 3 bytes per pixel of all of "
+        "them.",
     )
     checkpoint_minutes: float = Field(
         0,

@@ -159,6 +159,13 @@ def test_nothing_labelled_anywhere_is_one_clear_error(staging: Staging) -> None:
         merged(staging)
 
 
+def test_an_export_is_not_taken_for_a_dataset(folder: Staging) -> None:
+    open_store(folder.pictures).write("valid/images/a.png", b"a picture")
+
+    with pytest.raises(PollenError, match="is an export of a labelling tool, not a dataset"):
+        merged(folder)
+
+
 class _KilledError(BaseException):
     pass
 
