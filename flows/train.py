@@ -29,7 +29,14 @@ from tasks.registry import BUNDLED, PRODUCTION, Model, resolve_model
 from tasks.release import TrainingSummary, conclude, describe, judge
 from tasks.stage import logger
 from tasks.storage import Location
-from tasks.training import TrainingPlan, find_training, lay_out, resolve_base, train_model
+from tasks.training import (
+    TrainingPlan,
+    check_device,
+    find_training,
+    lay_out,
+    resolve_base,
+    train_model,
+)
 
 
 class TrainRequest(BaseModel):
@@ -66,6 +73,7 @@ def make_model(request: TrainRequest) -> TrainingSummary:
     Raises:
         PollenError: The run could not do its work; the message holds the remedy.
     """
+    check_device(request.settings)
     progress = watcher()
     progress.say("merging what is staged")
     dataset = update_dataset(request.staging, request.merging)

@@ -103,6 +103,7 @@ def describe(judgement: Judgement, trained: Trained, making: Making) -> dict[str
                 "training_id": making.identity.id,
                 "identity": making.identity.model_dump(mode="json"),
                 "epochs": making.epochs,
+                "device": trained.device,
                 "negatives": making.negatives,
                 "code_version": __version__,
             }

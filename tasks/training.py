@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pollen.detector import cuda_present
 from pollen.frames import FrameError
 from pollen.layout import card_key
 from pollen.model_card import ModelError
@@ -17,7 +18,7 @@ from pollen.training.folder import (
     write_split,
 )
 from pollen.training.identity import TrainingIdentity
-from pollen.training.run import Checkpoint, Epoch, TrainingError, strip, train
+from pollen.training.run import Checkpoint, Epoch, TrainingError, device_name, strip, train
 from pollen.training.settings import TrainSettings
 from tasks.checkpoints import Checkpoints
 from tasks.faults import PollenError
@@ -75,11 +76,24 @@ class LaidOut:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves: weights alone, the table of epochs, and how many there were."""
+    """What a training leaves: weights alone, the table of epochs, how many there were, and where it ran."""
 
     weights: Path
     results: Path
     epochs: int
+    device: str
+
+
+def check_device(settings: TrainSettings) -> None:
+    """Refuse a GPU that is not there before anything is merged.
+
+    Raises:
+        PollenError: There is none.
+    """
+    if settings.device == "cuda" and not cuda_present():
+        raise PollenError(
+            "no usable NVIDIA GPU on this machine: run on a machine or pool with a GPU, or set device: cpu"
+        )
 
 
 @stage("find base {name}")
@@ -207,7 +221,7 @@ def train_model(plan: TrainingPlan, laid_out: LaidOut, folder: Path, progress: P
         keeper.wait()
         weights = folder / "best.pt"
         strip(last.best, weights)
-        return Trained(weights, last.results, last.epoch)
+        return Trained(weights, last.results, last.epoch, device_name(settings))
     except (TrainingError, ModelError) as error:
         raise PollenError(str(error)) from error
     finally:

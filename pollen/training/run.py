@@ -203,6 +203,16 @@ def _device(settings: TrainSettings) -> tuple[str, str | bool]:
     return "0", "bf16" if torch.cuda.is_bf16_supported() else False
 
 
+def device_name(settings: TrainSettings) -> str:
+    """What a training runs on, for the record."""
+    import torch
+
+    device, precision = _device(settings)
+    if device == "cpu":
+        return "cpu"
+    return f"{torch.cuda.get_device_name(0)}, {precision or 'fp32'}"
+
+
 class _Relay:
     """Turns Ultralytics' callbacks into a watcher's."""
 

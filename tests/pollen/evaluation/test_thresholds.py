@@ -37,6 +37,14 @@ def test_the_middle_of_a_good_region_is_chosen_and_not_a_lucky_point() -> None:
     assert chosen.count_error_percent == 1.0
 
 
+def test_of_equally_good_pairs_the_middle_confidence_at_even_odds_is_taken() -> None:
+    cost = np.full(SHAPE, 10.0)
+    cost[:11] = 0.0  # the grains of a few pictures are all found anyhow
+    chosen = choose_thresholds([costing(cost)])
+    assert chosen.viable_odds == 1.0
+    assert chosen.confidence == CONFIDENCES[5]
+
+
 def test_all_sets_have_a_say() -> None:
     first, second = np.full(SHAPE, 10.0), np.full(SHAPE, 10.0)
     first[2:5], second[10:13] = 0.0, 0.0

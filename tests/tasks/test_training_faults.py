@@ -1,0 +1,103 @@
+"""Every stage of a training heals after a 503 and asks once on a 403, on real S3."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import tasks.stage
+from pollen.dataset.settings import DatasetSettings
+from pollen.layout import METRICS_NAME, SMUDGES, model_folder
+from pollen.training.identity import TrainingIdentity
+from services.embedded import EmbeddedS3
+from tasks.dataset import DatasetVersion, Staging, update_dataset
+from tasks.dataset_report import report_dataset
+from tasks.faults import StorageError
+from tasks.negatives import fetch_smudges
+from tasks.pictures import fetch_pictures
+from tasks.release import read_verdict
+from tasks.storage import Location, open_store
+from tasks.training import TrainingPlan, find_training, resolve_base
+from tests.support.labelled import NAMES, export
+from tests.support.pictures import picture
+from tests.support.runs import bucket_folder
+from tests.support.training import train_settings
+from tests.support.wire import tapped
+
+METRICS = b"""{"split": "test", "gate": {"promote": false, "reasons": ["no"]},
+"production": {"model": {"sha256": "0"}},
+"new": {"overall": {"grains": 1, "count_error_percent": 0, "viability_error": null}}}"""
+
+
+class Bench:
+    """A root in a bucket with a dataset, a picture of debris and a published model's figures."""
+
+    def __init__(self, root: Location, folder: Path) -> None:
+        self.root, self.folder = root, folder
+        self.staging = Staging.below(root, "pollen")
+        store = open_store(root)
+        store.write("staging_area/a.zip", export(NAMES[:4]))
+        store.write(f"{SMUDGES}flake.png", picture(3))
+        self.version: DatasetVersion = update_dataset(self.staging, DatasetSettings())
+        self.settings = train_settings()
+        identity = TrainingIdentity.of("manifest", "base", "debris", self.settings)
+        base = resolve_base("yolov8n.yaml", root)
+        self.plan = TrainingPlan(identity, "pollen-001", base, self.settings, root)
+        store.write(model_folder(self.plan.version) + METRICS_NAME, METRICS)
+
+    def find_training(self) -> object:
+        plan = self.plan
+        return find_training(
+            plan.identity, plan.dataset, plan.base, self.settings, self.root, fresh=False
+        )
+
+
+CALLS: dict[str, tuple[Callable[[Bench], object], str]] = {
+    "update_dataset": (lambda b: update_dataset(b.staging, DatasetSettings()), "ListObjectsV2"),
+    "report_dataset": (lambda b: report_dataset(b.staging, b.version), "PutObject"),
+    "fetch_smudges": (lambda b: fetch_smudges(b.root.below(SMUDGES), b.folder), "GetObject"),
+    "fetch_pictures": (
+        lambda b: fetch_pictures(b.version.manifest.images, b.staging.pictures),
+        "ListObjectsV2",
+    ),
+    "resolve_base": (lambda b: resolve_base("production", b.root), "ListObjectsV2"),
+    "find_training": (lambda b: b.find_training(), "HeadObject"),
+    "read_verdict": (lambda b: read_verdict(b.plan), "GetObject"),
+}
+
+
+@pytest.fixture
+def bench(s3_server: EmbeddedS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(tasks.stage, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(tasks.stage, "JITTER", 0.01)
+    monkeypatch.setenv("POLLEN_CACHE_DIR", str(tmp_path / "cache"))
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return Bench(bucket_folder(f"faults/{tmp_path.name}"), tmp_path / "smudges")
+
+
+@pytest.mark.parametrize("stage", CALLS)
+def test_a_stage_heals_after_a_503(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    call, operation = CALLS[stage]
+    wire = tapped(monkeypatch)
+    wire.fail(operation, 503, times=1)
+
+    call(bench)
+
+    assert wire.refused[operation] == 1
+
+
+@pytest.mark.parametrize("stage", CALLS)
+def test_a_stage_asks_once_on_a_403(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    call, operation = CALLS[stage]
+    wire = tapped(monkeypatch)
+    wire.fail(operation, 403)
+
+    with pytest.raises(StorageError, match="refused access"):
+        call(bench)
+
+    assert wire.refused[operation] == 1
