@@ -111,13 +111,11 @@ class ProgressView:
     def reached(self, done: int, total: int, text: str) -> None:
         """See :class:`tasks.progress.Progress`."""
         with self._lock:
-            if not ERR.is_terminal:
+            if not logging.getLogger("pollen").isEnabledFor(logging.INFO):  # else the log tells it
                 ERR.print(text, highlight=False, markup=False, soft_wrap=True)
-                return
-            if self._task is None or self._total != total:
-                self._total = total
-                self._task = self._bar.add_task(text, total=total, failed="")
-            self._bar.update(self._task, completed=done, total=total, description=text)
+            if self._task is None:
+                self._task = self._bar.add_task("training", total=total, failed="")
+            self._bar.update(self._task, completed=done, total=total)
 
 
 def show_summary(summary: Summary) -> None:
