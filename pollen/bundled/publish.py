@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pollen import __version__
+from pollen.backends import quiet_ultralytics
 from pollen.bundled.card_text import card_text
 from pollen.bundled.evaluate import report
 from pollen.bundled.fitting import Stage
 from pollen.bundled.network import ARCHITECTURE, new_network
 from pollen.bundled.pictures import LabelledPicture, read_split
 from pollen.bundled.train import RENDERED_FRAMES, RENDERED_SEED, STAGES
-from pollen.bundled.ultralytics_home import settle_ultralytics
 from pollen.classes import GrainClass
 from pollen.evaluation.evaluate import evaluate
 from pollen.evaluation.metrics import as_metrics
@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with tempfile.TemporaryDirectory() as scratch:
-        settle_ultralytics(Path(scratch) / "ultralytics")
+        quiet_ultralytics(Path(scratch) / "ultralytics")
         weights = chosen.output / WEIGHTS_NAME
         write_weights(average_weights(chosen.checkpoints), weights)
         pictures = read_split(chosen.data / "train")

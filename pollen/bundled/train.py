@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from pollen.backends import quiet_ultralytics
 from pollen.bundled.fitting import FitOptions, Fitter, Stage
 from pollen.bundled.network import new_network
 from pollen.bundled.pictures import LabelledPicture, read_split
 from pollen.bundled.rendered import render_split
 from pollen.bundled.scenes import SceneMaker, SceneMix, Stock, prepare
-from pollen.bundled.ultralytics_home import settle_ultralytics
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes that make scenes")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    settle_ultralytics(chosen.work / "ultralytics")
+    quiet_ultralytics(chosen.work / "ultralytics")
     pictures = read_split(chosen.data / "train")
     logger.info("%d pictures: cutting out grains and debris", len(pictures))
     real = [prepare(picture) for picture in pictures]
