@@ -48,7 +48,16 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("detect", "--help"), ("demo", "--help")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("detect", "--help"),
+        ("train", "--help"),
+        ("dataset", "check", "--help"),
+        ("demo", "--help"),
+    ],
+)
 def test_help_imports_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) -> None:
     loaded = imports_of(*arguments, report=tmp_path / "modules.json", environment={})
     assert "typer" in loaded
@@ -90,6 +99,8 @@ def test_counts_are_printed_and_progress_is_not_among_them(source: Path, tmp_pat
         (("detect", "pictures"), "Missing option '--output'"),
         (("detect", "pictures", "-o", "x", "--edge-rule", "some"), "'some' is not one of"),
         (("detect", "pictures", "-o", "x", "--shards", "0"), "Invalid value for '--shards'"),
+        (("train", "datasets/pollen"), "Missing option '--output'"),
+        (("dataset", "check"), "Missing argument 'path'"),
         (("count",), "No such command 'count'"),
     ],
 )
