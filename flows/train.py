@@ -1,6 +1,5 @@
 """The story of training: which stages, in which order. Nothing else happens here."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from tasks.dataset import DatasetVersion, Staging, archive_zips, update_dataset
 from tasks.dataset_report import report_dataset
 from tasks.faults import PollenError
 from tasks.judging import choose_card, evaluate_model, labelled_pictures
+from tasks.leftovers import scratch_folder
 from tasks.negatives import Smudge, digest, fetch_smudges, make_negative_files
 from tasks.pictures import fetch_pictures
 from tasks.progress import Published, watched_by, watcher
@@ -31,7 +31,7 @@ from tasks.stage import logger
 from tasks.storage import Location
 from tasks.training import (
     TrainingPlan,
-    check_device,
+    begin_training,
     find_training,
     lay_out,
     resolve_base,
@@ -73,13 +73,13 @@ def make_model(request: TrainRequest) -> TrainingSummary:
     Raises:
         PollenError: The run could not do its work; the message holds the remedy.
     """
-    check_device(request.settings)
+    begin_training(request.settings)
     progress = watcher()
     progress.say("merging what is staged")
     dataset = update_dataset(request.staging, request.merging)
     archive_zips(request.staging.zips, dataset.merged)
     logger().info("dataset report: %s", report_dataset(request.staging, dataset))
-    with tempfile.TemporaryDirectory(prefix="pollen-training-") as scratch:
+    with scratch_folder("training") as scratch:
         folder = Path(scratch)
         base = resolve_base(request.base, request.output)
         smudges = fetch_smudges(request.smudges, folder / "smudges")
@@ -119,7 +119,9 @@ def _train(
     trained = train_model(plan, laid_out, folder, progress)
     progress.say("evaluating")
     pictures = {
-        split: labelled_pictures(manifest.split(split), files[split])
+        split: labelled_pictures(
+            manifest.split(split), files[split], request.merging.sample_pattern
+        )
         for split in (Split.VAL, Split.TEST)
     }
     card = choose_card(plan, trained, laid_out, pictures[Split.VAL])
@@ -134,7 +136,7 @@ def _train(
         dataset=request.staging.name,
         number=dataset.number,
         manifest=manifest,
-        base=request.base,
+        base=Path(request.base).name,  # where a person keeps it is nobody's business
         identity=plan.identity,
         epochs=trained.epochs,
         negatives=len(negatives),

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pollen.layout import checkpoints_folder
 from pollen.model_card import sha256_of
 from pollen.training.run import Checkpoint
-from tasks.faults import NotFoundError, StorageError
+from tasks.faults import NotFoundError, PollenError, StorageError
 from tasks.stage import Pool, healing, logger
 from tasks.storage import Store
 
@@ -46,14 +46,15 @@ class CheckpointRecord(BaseModel):
 class Checkpoints:
     """The checkpoints of one training.
 
-    One is written in the background while the next epoch runs; the next waits for it, so that a
-    kill at any moment costs one epoch at most.
+    One is written in the background while the next epoch runs, and the next waits for it: a kill
+    costs the epoch under way and the one whose checkpoint is being written.
     """
 
     def __init__(self, store: Store, training_id: str, scratch: Path, every_minutes: float) -> None:
         self._store = store
         self._folder = checkpoints_folder(training_id)
         self._scratch = scratch
+        scratch.mkdir(parents=True, exist_ok=True)
         self._every_seconds = 60 * every_minutes
         self._written = float("-inf")
         self._pool = Pool(1, thread_name_prefix="checkpoint")
@@ -115,12 +116,20 @@ class Checkpoints:
     def wait(self) -> None:
         """Wait for what is being written.
 
+        A store that is out of reach for longer than the retries costs this checkpoint, not the
+        training: the next epoch's may be written again.
+
         Raises:
-            PollenError: It could not be written.
+            PollenError: The store refuses.
         """
-        if self._under_way is not None:
-            self._under_way.result()
-            self._under_way = None
+        under_way, self._under_way = self._under_way, None
+        try:
+            if under_way is not None:
+                under_way.result()
+        except PollenError as error:
+            if not error.heals:
+                raise
+            logger().warning("a checkpoint could not be written: %s", error)
 
     def close(self) -> None:
         """Stop writing behind what is under way."""
@@ -141,7 +150,10 @@ class Checkpoints:
             "application/json",
         )
         shutil.rmtree(folder, ignore_errors=True)
-        self._drop_old()
+        try:
+            self._drop_old()
+        except StorageError as error:
+            logger().warning("old checkpoints stay for now: %s", error)
 
     def _drop_old(self) -> None:
         """Delete all but the newest checkpoints, and those of their files that no kept one names.

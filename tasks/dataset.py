@@ -237,22 +237,39 @@ def staged_zips(store: Store) -> list[Entry]:
 def _write(
     store: Store, writes: Iterable[Write], exports: Sequence[Export], settings: DatasetSettings
 ) -> None:
-    """Write labels, then pictures: a merge that breaks off leaves no picture without its label."""
+    """Write labels, then pictures: a merge that breaks off leaves no picture without its label.
+
+    Only where nothing is: two merges at once may choose one name for different pictures.
+
+    Raises:
+        PollenError: The store fails, or another run was there first (which heals: the merge is
+            done again).
+    """
     trees = {export.name: export.tree for export in exports}
-    put = healing(store.write)
+    create = healing(store.create)
 
     def write(one: Write) -> None:
         if one.text is not None:
-            put(one.key, one.text.encode(), "text/plain; charset=utf-8")
+            data, kind = one.text.encode(), "text/plain; charset=utf-8"
         else:
-            put(one.key, read_picture(trees[one.export], one.entry, one.sha256, settings))
+            data = read_picture(trees[one.export], one.entry, one.sha256, settings)
+            kind = "application/octet-stream"
+        if not create(one.key, data, kind):
+            raise PollenError(
+                f"{store.address}/{one.key} was written with other content meanwhile: another run merges now. If none "
+                "does, one was killed and its zip replaced: delete that file and run again",
+                heals=True,
+            )
 
     waiting = list(writes)
     with Pool(_WRITERS, thread_name_prefix="write") as pool:
-        for labels in (True, False):
-            turn = [one for one in waiting if (one.text is not None) == labels]
-            for done in [pool.submit(write, one) for one in turn]:
-                done.result()
+        try:
+            for labels in (True, False):
+                turn = [one for one in waiting if (one.text is not None) == labels]
+                for done in [pool.submit(write, one) for one in turn]:
+                    done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _publish(manifests: Store, merged: Merge, number: int) -> int:

@@ -14,10 +14,12 @@ from pollen.dataset.report import (
     render_dataset_report,
     show_pairs,
 )
+from pollen.frames import FrameError
+from pollen.training.run import TrainingError
 from tasks.dataset import DatasetVersion, Staging
 from tasks.pictures import fetch_pictures
 from tasks.progress import best_effort
-from tasks.stage import stage
+from tasks.stage import logger, stage
 from tasks.storage import open_store
 
 PAGE = "dataset_report.html"
@@ -41,7 +43,11 @@ def report_dataset(staging: Staging, version: DatasetVersion) -> str:
 
     def show(key: str) -> Shown | None:
         file = by_key.get(key)
-        return Shown(file.pixels(), file.grains) if file else None
+        try:
+            return Shown(file.pixels(), file.grains) if file else None
+        except (FrameError, TrainingError) as error:  # a report stops no training
+            logger().warning("not shown in the report: %s", error)
+            return None
 
     report = DatasetReport(
         name=staging.name,

@@ -108,7 +108,12 @@ class FolderStore:
     def delete(self, keys: Iterable[str]) -> None:
         """See :class:`Store`."""
         for key in keys:
-            self.path(key).unlink(missing_ok=True)
+            try:
+                self.path(key).unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageError(
+                    f"{self.path(key)} can't be deleted ({error.strerror}): check the folder's rights"
+                ) from error
 
     def check(self) -> None:
         """See :class:`Store`."""

@@ -6,10 +6,11 @@ from pollen.classes import GrainClass
 from pollen.dataset.manifest import ManifestImage
 from pollen.detector import DeviceError
 from pollen.evaluation.evaluate import Evaluation, evaluate
-from pollen.evaluation.pictures import LabelledPicture, Origin, as_grains, origin_by_name
+from pollen.evaluation.pictures import LabelledPicture, Origin, as_grains
 from pollen.evaluation.thresholds import choose_thresholds, sweep
 from pollen.frames import FrameError
-from pollen.model_card import ModelCard, ModelError, sha256_of
+from pollen.model_card import ModelCard, sha256_of
+from pollen.samples import sample_of
 from pollen.settings import DetectSettings
 from pollen.training.folder import LARGEST_MARGIN, LabelledFile
 from pollen.training.settings import TrainSettings
@@ -20,14 +21,14 @@ from tasks.training import LaidOut, Trained, TrainingPlan
 
 
 def labelled_pictures(
-    images: Sequence[ManifestImage], files: Sequence[LabelledFile]
+    images: Sequence[ManifestImage], files: Sequence[LabelledFile], sample_pattern: str
 ) -> list[LabelledPicture]:
-    """What the evaluation needs of pictures that were fetched."""
+    """What the evaluation needs of pictures that were fetched; slides as the pattern finds them."""
     return [
         LabelledPicture(
             name=file.name,
             path=file.picture,
-            origin=Origin(image.group, origin_by_name(file.name).slide),
+            origin=Origin(image.group, sample_of(image.original, sample_pattern).label),
             size_px=file.size_px,
             truth=as_grains([g for g in file.grains if g.grain_class is not None], file.size_px),
             unsure=as_grains([g for g in file.grains if g.grain_class is None], file.size_px).boxes,
@@ -63,6 +64,7 @@ def choose_card(
         working_scale=settings.working_scale,
         grain_diameter_px=round(sizes.median_px, 1),
         grain_diameter_range_px=(round(sizes.low_px, 1), round(sizes.high_px, 1)),
+        pixel_size_um=laid_out.pixel_size_um,
         max_grain_px=round(LARGEST_MARGIN * sizes.largest_px, 1),
         merge_iou=0.5,
     )
@@ -70,7 +72,7 @@ def choose_card(
         swept = sweep(
             "val", validation, trained.weights, card, cache_folder(), detection_settings(settings)
         )
-    except (ModelError, FrameError, DeviceError, ValueError) as error:
+    except (ValueError, FrameError, DeviceError) as error:  # ModelError and ScaleError among them
         raise PollenError(str(error)) from error
     chosen = choose_thresholds([swept])
     logger().info(
@@ -96,5 +98,5 @@ def evaluate_model(
         return evaluate(
             pictures, model.weights, model.card, cache_folder(), detection_settings(settings)
         )
-    except (ModelError, FrameError, DeviceError) as error:
+    except (ValueError, FrameError, DeviceError) as error:  # ModelError and ScaleError among them
         raise PollenError(str(error)) from error

@@ -41,7 +41,7 @@ def fetch_smudges(smudges: Location | None, folder: Path) -> list[Smudge]:
     """Bring the pictures of debris here, by name.
 
     Raises:
-        PollenError: The store fails.
+        PollenError: The store fails, or the disk is full.
     """
     if smudges is None:
         return []
@@ -49,9 +49,14 @@ def fetch_smudges(smudges: Location | None, folder: Path) -> list[Smudge]:
     folder.mkdir(parents=True, exist_ok=True)
     keys = sorted(entry.key for entry in store.list() if is_image(entry.key))
     found = []
-    for key in keys:
-        path = store.fetch(key, folder)
-        found.append(Smudge(key, path, sha256_of(path)))
+    try:
+        for key in keys:
+            path = store.fetch(key, folder)
+            found.append(Smudge(key, path, sha256_of(path)))
+    except OSError as error:
+        raise PollenError(
+            f"pictures of debris can't be kept in {folder} ({error}): make room on this disk, or set TMPDIR"
+        ) from error
     return found
 
 
@@ -106,7 +111,8 @@ def _written(
         path = folder / negative.name
         Image.fromarray(negative.pixels).save(path, compress_level=1)
         height, width = negative.pixels.shape[:2]
-        files.append(LabelledFile(negative.name, path, "", (width, height)))
+        # Pieces are named by it: no picture of a dataset has such a name.
+        files.append(LabelledFile(f"@{negative.name}", path, "", (width, height)))
     return files
 
 

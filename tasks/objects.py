@@ -1,7 +1,7 @@
 """Objects of a store as files of this machine: fetched once, several at a time."""
 
 import hashlib
-import shutil
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -50,7 +50,9 @@ def _local_copy(store: Store, entry: Entry) -> Path:
                 raise PollenError(
                     f"{store.address}/{entry.key} was replaced while it was read", heals=True
                 )
-            shutil.move(fetched, kept)
+            with fetched.open("rb") as file:  # its size is all that is looked at later
+                os.fsync(file.fileno())
+            fetched.replace(kept)
     except OSError as error:
         raise PollenError(
             f"{store.address}/{entry.key} can't be kept in {kept.parent} ({error}): set POLLEN_CACHE_DIR to a folder "

@@ -174,7 +174,7 @@ class TrainingSummary:
             TrainingOutcome.NOT_PROMOTED: "was published but not promoted",
             TrainingOutcome.NOTHING_NEW: "was trained from this dataset with these settings before",
         }[self.outcome]
-        reasons = self.reasons if self.outcome is TrainingOutcome.NOT_PROMOTED else ()
+        reasons = () if self.outcome is TrainingOutcome.PROMOTED else self.reasons
         return "; ".join((f"model {self.version} {said}", self.figures, *reasons))
 
 
@@ -190,7 +190,7 @@ def conclude(plan: TrainingPlan) -> TrainingSummary:
     """
     verdict = read_verdict(plan)
     outcome = TrainingOutcome.NOTHING_NEW if plan.published else TrainingOutcome.NOT_PROMOTED
-    reasons = verdict.reasons
+    reasons = () if verdict.promote else verdict.reasons
     if verdict.promote and not verdict.ordered:
         order = Order(
             id=_order_id(plan),
@@ -265,7 +265,7 @@ def read_verdict(plan: TrainingPlan) -> Verdict:
 
 def _order_id(plan: TrainingPlan) -> str:
     """One order for one training: given twice, it is carried out once."""
-    return f"training-{plan.id}"
+    return f"training-{plan.version}"
 
 
 def _figures_line(told: Mapping[str, Any]) -> str:

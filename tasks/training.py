@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pollen.detector import cuda_present
 from pollen.frames import FrameError
-from pollen.layout import card_key
+from pollen.layout import card_key, checkpoints_folder
 from pollen.model_card import ModelError
 from pollen.tiling import ScaleError, TileGrid
 from pollen.training.base import Base, from_weights, untrained
@@ -22,6 +22,7 @@ from pollen.training.run import Checkpoint, Epoch, TrainingError, device_name, s
 from pollen.training.settings import TrainSettings
 from tasks.checkpoints import Checkpoints
 from tasks.faults import PollenError
+from tasks.leftovers import remove_dead, scratch_folders
 from tasks.progress import Progress
 from tasks.registry import cache_folder, resolve_model
 from tasks.stage import logger, stage
@@ -67,11 +68,13 @@ class LaidOut:
         description: ``data.yaml``.
         sizes: Of the labelled grains of the train split.
         grid: How pictures were cut.
+        pixel_size_um: Width of a pixel, where the files say it and agree.
     """
 
     description: Path
     sizes: GrainSizes
     grid: TileGrid
+    pixel_size_um: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,13 @@ class Trained:
     device: str
 
 
-def check_device(settings: TrainSettings) -> None:
-    """Refuse a GPU that is not there before anything is merged.
+def begin_training(settings: TrainSettings) -> None:
+    """Take away what killed runs left here, and refuse a GPU that is not there before anything is merged.
 
     Raises:
         PollenError: There is none.
     """
+    remove_dead(scratch_folders())
     if settings.device == "cuda" and not cuda_present():
         raise PollenError(
             "no usable NVIDIA GPU on this machine: run on a machine or pool with a GPU, or set device: cpu"
@@ -154,7 +158,11 @@ def find_training(
     while store.exists(card_key(plan.version)):
         done = replace(plan, published=True)
         plan = replace(plan, identity=plan.identity.again())
-    return plan if done is None or fresh else done
+    if done is None:
+        return plan
+    # Its checkpoints go when it is concluded: where some are left, a run was stopped before.
+    unconcluded = any(True for _ in store.list(checkpoints_folder(done.id)))
+    return plan if fresh and not unconcluded else done
 
 
 @stage("lay out pictures")
@@ -170,17 +178,9 @@ def lay_out(
     Raises:
         PollenError: A picture or label can't be used, there are none, or the grains do not fit the input.
     """
-    if not any(file.grains for file in validation):
-        raise PollenError(
-            "the dataset has no labelled grain in its val split, by which the best epoch is chosen: stage labelled "
-            "pictures of further plants, and train again"
-        )
     settings = plan.settings
     try:
-        outlines = [
-            outline for file in training for outline in outlines_of(file.grains, file.size_px)[0]
-        ]
-        sizes = GrainSizes.of(outlines)
+        sizes = _sizes(training, validation)
         grid = sizes.grid(settings.image_px, settings.working_scale)
         pieces = write_split([*training, *negatives], "train", folder, grid, plan.base.task)
         write_split(validation, "val", folder, grid, plan.base.task)
@@ -191,7 +191,29 @@ def lay_out(
             f"the training pictures can't be written to {folder} ({error}): make room on this disk, or set TMPDIR"
         ) from error
     logger().info("%d pieces of %d pictures to train on", pieces, len(training) + len(negatives))
-    return LaidOut(write_description(folder), sizes, grid)
+    return LaidOut(write_description(folder), sizes, grid, _pixel_size_um(training))
+
+
+def _sizes(training: Sequence[LabelledFile], validation: Sequence[LabelledFile]) -> GrainSizes:
+    """Sizes of the train split's grains; both splits must have some."""
+    if not any(outlines_of(file.grains, file.size_px)[0] for file in validation):
+        raise TrainingError(
+            "the dataset has no labelled grain in its val split, by which the best epoch is chosen: stage labelled "
+            "pictures of further plants, and train again"
+        )
+    return GrainSizes.of([outlines_of(file.grains, file.size_px)[0] for file in training])
+
+
+def _pixel_size_um(training: Sequence[LabelledFile]) -> float | None:
+    """Width of a pixel where all pictures agree about it."""
+    known = {round(size, 4) for file in training if (size := file.pixel_size_um())}
+    if len(known) > 1:
+        logger().warning(
+            "training pictures have pixels of %s micrometres: the model's card names none, and other frames are "
+            "taken at their own scale",
+            ", ".join(map(str, sorted(known))),
+        )
+    return known.pop() if len(known) == 1 else None
 
 
 @stage("train {plan.id}")
@@ -224,6 +246,11 @@ def train_model(plan: TrainingPlan, laid_out: LaidOut, folder: Path, progress: P
         return Trained(weights, last.results, last.epoch, device_name(settings))
     except (TrainingError, ModelError) as error:
         raise PollenError(str(error)) from error
+    except OSError as error:
+        raise PollenError(
+            f"the training can't write below {folder} ({error}): make room on this disk, or set TMPDIR; it goes on "
+            "from its last checkpoint"
+        ) from error
     finally:
         keeper.close()
 

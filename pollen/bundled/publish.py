@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pollen import __version__
 from pollen.backends import quiet_ultralytics
 from pollen.bundled.card_text import card_text
@@ -29,6 +27,7 @@ from pollen.evaluation.evaluate import evaluate
 from pollen.evaluation.metrics import as_metrics
 from pollen.evaluation.pictures import read_pictures
 from pollen.model_card import CARD_NAME, ModelCard, sha256_of
+from pollen.training.folder import GrainSizes
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +39,6 @@ WEIGHTS_NAME = "best.pt"
 TEXT_NAME = "MODEL_CARD.md"
 LARGEST_GRAIN_PX = 140.0
 """Diameter of the largest grain to expect, picture pixels; the largest labelled ones have 125."""
-GRAINS_FOR_MEDIAN = 3
-"""Pictures with fewer grains say little about their magnification."""
 
 
 def average_weights(paths: Sequence[Path]) -> dict[str, "torch.Tensor"]:
@@ -86,23 +83,6 @@ def write_weights(state: dict[str, "torch.Tensor"], path: Path) -> None:
     part = path.with_suffix(".part")
     torch.save(checkpoint, part)
     part.replace(path)
-
-
-def grain_diameter(pictures: Sequence[LabelledPicture]) -> float:
-    """Median equivalent diameter of the labelled grains, pixels: the scale a card states."""
-    outlines = [outline for picture in pictures for outline in picture.outlines]
-    return float(np.median([outline.diameter_px for outline in outlines]))
-
-
-def grain_diameter_range(pictures: Sequence[LabelledPicture]) -> tuple[float, float]:
-    """5 % to 95 % of the pictures' own median diameters, pixels: the magnifications a card states."""
-    medians = [
-        float(np.median([outline.diameter_px for outline in picture.outlines]))
-        for picture in pictures
-        if len(picture.outlines) >= GRAINS_FOR_MEDIAN
-    ]
-    low, high = np.percentile(medians, [5, 95])
-    return round(float(low), 1), round(float(high), 1)
 
 
 def training_facts(
@@ -185,12 +165,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         weights = chosen.output / WEIGHTS_NAME
         write_weights(average_weights(chosen.checkpoints), weights)
         pictures = read_split(chosen.data / "train")
+        sizes = GrainSizes.of([picture.outlines for picture in pictures])
         facts = {
             "version": chosen.version,
             "tile_px": chosen.tile,
             "working_scale": chosen.scale,
-            "grain_diameter_px": round(grain_diameter(pictures), 1),
-            "grain_diameter_range_px": grain_diameter_range(pictures),
+            "grain_diameter_px": round(sizes.median_px, 1),
+            "grain_diameter_range_px": (round(sizes.low_px, 1), round(sizes.high_px, 1)),
             "confidence": chosen.confidence,
             "merge_iou": chosen.merge_iou,
             "viable_odds": chosen.viable_odds,

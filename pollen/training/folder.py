@@ -19,6 +19,8 @@ from pollen.training.run import TrainingError
 
 #: Room for grains a little larger than the largest labelled one.
 LARGEST_MARGIN = 1.15
+#: A picture with fewer grains has no median to speak of.
+GRAINS_FOR_MEDIAN = 3
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,15 @@ class LabelledFile:
             raise TrainingError(f"a label of the dataset can't be used: {faults[0]}")
         return labels.grains
 
+    def pixel_size_um(self) -> float | None:
+        """Width of a pixel where the file says it.
+
+        Raises:
+            FrameError: The picture can't be read.
+        """
+        with open_frames(self.picture, self.name) as file:
+            return file.frames[0].pixel_size_um
+
     def pixels(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         """``(H, W, 3)`` uint8 RGB of the first page, as detection reads it.
 
@@ -67,8 +78,8 @@ class GrainSizes:
 
     Attributes:
         median_px: Median diameter.
-        low_px: Diameter below which 5 % lie.
-        high_px: Diameter above which 5 % lie.
+        low_px: 5 % of the pictures have a smaller median diameter.
+        high_px: 5 % of the pictures have a larger one.
         largest_px: Largest side of a box.
     """
 
@@ -78,20 +89,26 @@ class GrainSizes:
     largest_px: float
 
     @classmethod
-    def of(cls, outlines: Sequence[Outline]) -> "GrainSizes":
-        """Measure outlines in picture pixels.
+    def of(cls, pictures: Sequence[Sequence[Outline]]) -> "GrainSizes":
+        """Measure the outlines of pictures, in their pixels.
+
+        Low and high are those of pictures, not of grains: they tell the magnifications, as the flag
+        of frames whose median is far off wants them. Pictures with few grains have no say in them,
+        unless all have few.
 
         Raises:
             TrainingError: There is none.
         """
+        outlines = [outline for one in pictures for outline in one]
         if not outlines:
             raise TrainingError(
                 "the train split has no labelled grain: label pictures and stage them, then train again"
             )
-        diameters = np.array([outline.diameter_px for outline in outlines])
+        diameters = [np.array([outline.diameter_px for outline in one]) for one in pictures if one]
+        many = [one for one in diameters if len(one) >= GRAINS_FOR_MEDIAN] or diameters
+        low, high = np.percentile([np.median(one) for one in many], [5, 95])
         sides = [max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (outline.box for outline in outlines)]
-        low, median, high = np.percentile(diameters, [5, 50, 95])
-        return cls(float(median), float(low), float(high), max(sides))
+        return cls(float(np.median(np.concatenate(diameters))), float(low), float(high), max(sides))
 
     def grid(self, tile_px: int, scale: float) -> TileGrid:
         """How pictures are cut, now and in detection.

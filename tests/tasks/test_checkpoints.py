@@ -13,6 +13,7 @@ from services.embedded import EmbeddedS3
 from tasks.checkpoints import KEPT, Checkpoints, drop_checkpoints
 from tasks.faults import StorageError
 from tasks.folders import FolderStore
+from tasks.stage import RETRIES
 from tasks.storage import Store, open_store
 from tests.support.runs import bucket_folder
 from tests.support.wire import tapped
@@ -67,7 +68,6 @@ def written(store: Store, scratch: Path, *epochs: int, best: int | None = None) 
 
 
 def newest(store: Store, scratch: Path) -> Checkpoint | None:
-    scratch.mkdir(parents=True, exist_ok=True)
     return Checkpoints(store, ID, scratch, 0).newest()
 
 
@@ -183,14 +183,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def refusing(
     s3_server: EmbeddedS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
-) -> Callable[[int], Checkpoints]:
+) -> Callable[..., Checkpoints]:
     """Makes checkpoints in a bucket whose server refuses the first write."""
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
     wire = tapped(monkeypatch)
 
-    def make(status: int) -> Checkpoints:
-        wire.fail("PutObject", status, times=1)
+    def make(status: int, times: int = 1) -> Checkpoints:
+        wire.fail("PutObject", status, times=times)
         store = open_store(bucket_folder(f"checkpoints/{tmp_path.name}"))
         keeper = Checkpoints(store, ID, tmp_path / "w", 0)
         keeper.keep(state(tmp_path / "run", 1))
@@ -199,7 +199,7 @@ def refusing(
     return make
 
 
-def test_a_busy_server_is_asked_again(refusing: Callable[[int], Checkpoints]) -> None:
+def test_a_busy_server_is_asked_again(refusing: Callable[..., Checkpoints]) -> None:
     keeper = refusing(503)
 
     keeper.wait()
@@ -208,8 +208,23 @@ def test_a_busy_server_is_asked_again(refusing: Callable[[int], Checkpoints]) ->
     assert keeper.newest() is not None
 
 
+def test_an_outage_costs_a_checkpoint_and_not_the_training(
+    refusing: Callable[..., Checkpoints], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper = refusing(503, times=RETRIES + 1)
+
+    keeper.keep(state(tmp_path / "run", 2))
+    keeper.wait()
+
+    keeper.close()
+    assert "could not be written" in caplog.text
+    found = keeper.newest()
+    assert found is not None
+    assert found.epoch == 2
+
+
 def test_a_refusal_ends_the_training_at_the_next_checkpoint(
-    refusing: Callable[[int], Checkpoints], tmp_path: Path
+    refusing: Callable[..., Checkpoints], tmp_path: Path
 ) -> None:
     keeper = refusing(403)
 

@@ -14,7 +14,6 @@ from pollen.bundled.network import new_network
 from pollen.bundled.pictures import LabelledPicture
 from pollen.bundled.publish import (
     average_weights,
-    grain_diameter_range,
     training_facts,
     write_card,
     write_weights,
@@ -84,12 +83,6 @@ def labelled(name: str, *diameters: float) -> LabelledPicture:
     return LabelledPicture(
         name, origin_by_name(name).group, np.zeros((1, 1, 3), np.uint8), outlines
     )
-
-
-def test_a_card_states_the_sizes_of_all_magnifications_and_not_of_single_slivers() -> None:
-    low = [labelled(f"{n}.png", 5, 40, 41) for n in range(10)]
-    high = [labelled(f"{n}.png", 98, 100, 200) for n in range(10, 20)]
-    assert grain_diameter_range([*low, *high, labelled("x.png", 3)]) == (40.0, 100.0)
 
 
 def test_plants_are_those_whose_grains_were_seen(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import yaml
 from PIL import Image
 
 from pollen.classes import GrainClass
+from pollen.collage import Outline
 from pollen.labels import LabelledGrain, write_labels
 from pollen.synth import FrameSpec, render
 from pollen.tiling import TileGrid
@@ -85,10 +86,22 @@ def test_of_a_box_the_ellipse_inside_is_taken() -> None:
 def test_sizes_describe_the_grains(labelled: LabelledFile) -> None:
     known, _ = outlines_of(labelled.grains, labelled.size_px)
 
-    sizes = GrainSizes.of(known)
+    sizes = GrainSizes.of([known])
 
     assert sizes.low_px <= sizes.median_px <= sizes.high_px <= sizes.largest_px
     assert sizes.grid(640, 1.0).largest_grain_px > sizes.largest_px
+
+
+def test_low_and_high_tell_magnifications_and_not_single_slivers() -> None:
+    def discs(*diameters: float) -> list[Outline]:
+        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * np.sqrt(np.pi) / 4
+        return [Outline(0, (corners * diameter).astype(np.float32)) for diameter in diameters]
+
+    low, high = [discs(5, 40, 41)] * 10, [discs(98, 100, 200)] * 10
+
+    sizes = GrainSizes.of([*low, *high, discs(3), []])
+
+    assert (round(sizes.low_px), round(sizes.high_px)) == (40, 100)
 
 
 def test_a_train_split_without_grains_is_refused() -> None:
