@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pollen.layout import CHECKPOINTS, MODELS
-from tasks.storage import Location, open_store
+from services.embedded import EmbeddedS3
+from tasks.storage import open_store
 from tests.support.labelled import export
-from tests.support.runs import REPOSITORY
+from tests.support.runs import REPOSITORY, bucket_folder
 
 EPOCHS = 4
 
@@ -31,9 +34,8 @@ MOMENTS = (
 #: Dies by SIGKILL, as at the hands of an out-of-memory killer: nothing is tidied up.
 _DRIVER = """
 import logging, os, signal, sys
-from pathlib import Path
 from flows.train import make_model
-from tasks.folders import FolderStore
+from tasks.buckets import BucketStore
 from tasks.storage import Location
 from tests.support.training import request_below, train_settings
 
@@ -48,31 +50,35 @@ def dying(call):
     return changed
 
 if kind != "None":
-    delete = FolderStore.delete
+    delete = BucketStore.delete
     def one_by_one(self, keys):
         for key in keys:
             delete(self, [key])
             if kind == "delete" and part in key:
                 os.kill(os.getpid(), signal.SIGKILL)
-    FolderStore.delete = one_by_one
+    BucketStore.delete = one_by_one
     if kind != "delete":
-        setattr(FolderStore, kind, dying(getattr(FolderStore, kind)))
+        setattr(BucketStore, kind, dying(getattr(BucketStore, kind)))
 logging.getLogger("pollen").setLevel(logging.INFO)
 summary = make_model(
-    request_below(Location(folder=Path(root)), settings=train_settings(epochs=int(epochs)))
+    request_below(Location.parse(root), settings=train_settings(epochs=int(epochs)))
 )
 print(summary.outcome, summary.version)
 """
 
 
-def test_a_training_killed_anywhere_goes_on_and_ends_whole(tmp_path: Path) -> None:
-    (tmp_path / "staging_area").mkdir()
-    (tmp_path / "staging_area" / "labelled.zip").write_bytes(export())
-    store = open_store(Location(folder=tmp_path))
+def test_a_training_killed_anywhere_goes_on_and_ends_whole(
+    s3_server: EmbeddedS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("POLLEN_CACHE_DIR", str(tmp_path))
+    store = open_store(bucket_folder("train/killed"))
+    store.write("staging_area/labelled.zip", export())
     trained: list[tuple[int, ...]] = []
     for kind, part in MOMENTS:
         run = subprocess.run(
-            [sys.executable, "-c", _DRIVER, str(tmp_path), str(kind), part, str(EPOCHS)],
+            [sys.executable, "-c", _DRIVER, store.address, str(kind), part, str(EPOCHS)],
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
