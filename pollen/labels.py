@@ -4,6 +4,7 @@ A line is a polygon (``class x1 y1 x2 y2 x3 y3 ...``) or a box (``class cx cy w 
 fractions of the picture's width and height.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.classes import GrainClass, parse_class
-from pollen.dataset.findings import Finding
+from pollen.dataset.findings import Finding, Severity
 
 UNSURE: Final = "unsure"
 
@@ -29,6 +30,10 @@ _LEAST_AREA: Final = 1e-9
 #: Written decimals: 0.004 px of a frame 4000 px wide. A box centre lies between two such coordinates.
 _DECIMALS: Final = 6
 _QUOTED: Final = 60
+#: Findings of one kind that are told of one file. A file with more errors is not read to its end:
+#: what is wrong with it is wrong with all of its lines.
+MOST_TOLD: Final = 20
+_NAMES_QUOTED: Final = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +64,8 @@ class Labels:
     Attributes:
         grains: The grains of the lines without fault, in the order of the file.
         lines: The line of each grain, counted from 1.
-        findings: Faulty lines (errors), doubled lines (warnings), corrected overshoots (notes).
+        findings: Faulty lines (errors), doubled lines (warnings), corrected overshoots (notes); of
+            each kind the first :data:`MOST_TOLD`, and one that says how many lines there are more.
     """
 
     grains: tuple[LabelledGrain, ...] = ()
@@ -81,6 +87,11 @@ def parse_label_class(name: str) -> GrainClass | None:
         raise ValueError(f"{error}, or '{UNSURE}'") from error
 
 
+def class_number(text: str) -> int | None:
+    """The number that a class has in a file; None where the text is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
 def read_labels(text: str, names: Mapping[int, str], file: str) -> Labels:
     """Read a label file; faults become findings, never exceptions.
 
@@ -90,10 +101,13 @@ def read_labels(text: str, names: Mapping[int, str], file: str) -> Labels:
         file: What findings call the file.
     """
     reading = _Reading(names, file)
-    for number, line in enumerate(text.splitlines(), start=1):
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
         fields = line.split()
-        if fields:
-            reading.take(number, fields)
+        if fields and not reading.take(number, fields):
+            reading.leave(number, len(lines))
+            break
+    reading.sum_up()
     return Labels(tuple(reading.grains.values()), tuple(reading.grains), tuple(reading.findings))
 
 
@@ -115,10 +129,11 @@ class _Reading:
     file: str
     grains: dict[int, LabelledGrain] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    _told: Counter[Severity] = field(default_factory=Counter)
     _seen: dict[bytes, int] = field(default_factory=dict)
 
-    def take(self, line: int, fields: list[str]) -> None:
-        """Read one line that is not empty."""
+    def take(self, line: int, fields: list[str]) -> bool:
+        """Read one line that is not empty; whether reading is to go on."""
         try:
             grain_class = self._class(fields[0])
             points, is_box = _points(fields[1:])
@@ -127,22 +142,42 @@ class _Reading:
         except ValueError as fault:
             quoted = " ".join(fields)
             quoted = quoted if len(quoted) <= _QUOTED else quoted[:_QUOTED] + "..."
-            self.findings.append(
-                Finding.error(self.file, f"{fault} (the line is '{quoted}')", line)
+            self._tell(Finding.error(self.file, f"{fault} (the line is '{quoted}')", line))
+        else:
+            grain = LabelledGrain(grain_class, points, is_box)
+            if not self._is_double(grain, line):
+                self.grains[line] = grain
+        return self._told[Severity.ERROR] < MOST_TOLD
+
+    def leave(self, line: int, last: int) -> None:
+        """Say that reading ends here."""
+        if line < last:
+            message = (
+                f"{MOST_TOLD} lines are faulty: {last - line} more lines are not read. Export again"
             )
-            return
-        grain = LabelledGrain(grain_class, points, is_box)
-        if not self._is_double(grain, line):
-            self.grains[line] = grain
+            self.findings.append(Finding.error(self.file, message, line + 1))
+
+    def sum_up(self) -> None:
+        """Say how many notes and warnings were not told."""
+        for severity, times in self._told.items():
+            if times > MOST_TOLD:
+                message = f"... and {times - MOST_TOLD} more lines like those before"
+                self.findings.append(Finding(severity, self.file, None, message))
+
+    def _tell(self, finding: Finding) -> None:
+        self._told[finding.severity] += 1
+        if self._told[finding.severity] <= MOST_TOLD:
+            self.findings.append(finding)
 
     def _class(self, text: str) -> GrainClass | None:
-        number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+        number = class_number(text)
         if number is None:
             raise ValueError(
                 f"expected a class number first, got '{text[:20]}': export the labels in YOLO form"
             )
         if number not in self.names:
-            known = ", ".join(f"{key} {self.names[key]}" for key in sorted(self.names))
+            first = sorted(self.names)[:_NAMES_QUOTED]
+            known = ", ".join(f"{key} {self.names[key]}" for key in first)
             raise ValueError(
                 f"class {number} has no name, the export names {known}: label the grain again, "
                 "or add the missing class to the names"
@@ -163,7 +198,7 @@ class _Reading:
             )
         if overshoot > _ROUNDING:
             message = f"reaches {overshoot:.2g} of a side beyond the picture: cut at its border"
-            self.findings.append(Finding.note(self.file, message, line))
+            self._tell(Finding.note(self.file, message, line))
         return np.clip(points, 0.0, 1.0) + 0.0  # no negative zero
 
     def _is_double(self, grain: LabelledGrain, line: int) -> bool:
@@ -173,13 +208,13 @@ class _Reading:
             return False
         if self.grains[first].grain_class == grain.grain_class:
             message = f"the same grain as in line {first}: taken once. Delete one of the two"
-            self.findings.append(Finding.warning(self.file, message, line))
+            self._tell(Finding.warning(self.file, message, line))
         else:
             message = (
                 f"the same outline as in line {first}, but of another class: one grain has one "
                 "class. Delete the wrong one"
             )
-            self.findings.append(Finding.error(self.file, message, line))
+            self._tell(Finding.error(self.file, message, line))
         return True
 
 

@@ -5,26 +5,27 @@ Known forms: Roboflow (``data.yaml`` with a list of names, train/valid/test), CV
 Label Studio YOLO (``classes.txt`` or ``notes.json``). A curated dataset has the form of the first.
 """
 
-import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-import yaml
-
+from pollen.dataset.class_names import (
+    NAMES_FILES,
+    about_names,
+    names_files,
+    read_names,
+)
 from pollen.dataset.families import without_upload_prefix
 from pollen.dataset.findings import Finding
 from pollen.dataset.manifest import Split
 from pollen.dataset.trees import Tree, TreeError
 from pollen.frames import is_image
-from pollen.labels import LABEL_NAMES, parse_label_class
 
-#: A file of class names holds a few names; a larger one is something else.
-_NAMES_FILE_BYTES: Final = 1 << 16
-_MOST_CLASSES: Final = 1000
+#: Files of class names that are read: an export has one, a zip of several exports a few.
+_MOST_NAMES_FILES: Final = 20
 #: Pictures that can't be read; named here so that they are reported, not passed over.
 _OTHER_PICTURES: Final = frozenset(
     {".bmp", ".webp", ".gif", ".jfif", ".heic", ".heif", ".avif", ".jp2", ".dng"}
@@ -83,19 +84,26 @@ def find_layout(tree: Tree, default_names: Mapping[int, str] | None = None) -> L
     """
     findings: list[Finding] = []
     form, names = "unknown", dict(default_names or {})
-    sources = _names_files(tree.names)
+    sources = names_files(tree.names)
     if not sources and default_names is None:
         findings.append(Finding.error(tree.name, _NO_NAMES))
+    if len(sources) > _MOST_NAMES_FILES:
+        message = (
+            f"holds {len(sources)} files of class names: stage each export as a zip of its own"
+        )
+        findings.append(Finding.error(tree.name, message))
+        sources = sources[:1]
     for source in reversed(sources):  # the first one counts
         file = f"{tree.name}/{source}"
         try:
-            others, (form, names) = names, _read_names(tree, source)
+            others, (form, names) = names, read_names(tree, source)
         except TreeError as error:
             findings.append(Finding.error(file, str(error)))
+            names = {}  # never the usual order in place of one that can't be read
             continue
-        if source is not sources[-1] and names != others:
+        if source is not sources[-1] and others and names != others:
             findings.append(Finding.error(file, f"{_TWO_EXPORTS} {tree.name}/{sources[-1]}"))
-        findings += _about_names(names, file)
+        findings += about_names(names, file)
     root = PurePosixPath(sources[0]).parent.as_posix() if sources else "."
     pairs, faults = _pair(tree, "" if root == "." else f"{root}/")
     return Layout(form, names, pairs, (*findings, *faults))
@@ -111,105 +119,6 @@ _TWO_EXPORTS: Final = (
     "two exports with different class names can't be told apart: stage each as a zip of its own. The "
     "other names are in"
 )
-
-
-def _names_files(names: Iterable[str]) -> list[str]:
-    """The files with class names, of the most reliable kind there is; the least deep first."""
-    ranks = {name: rank for rank, name in enumerate(_READERS)}
-    found = [
-        (ranks[path.name.lower()], len(path.parts), name)
-        for name in names
-        if (path := PurePosixPath(name)).name.lower() in ranks
-    ]
-    best = min(found)[0] if found else None
-    return [name for rank, _, name in sorted(found) if rank == best]
-
-
-def _read_names(tree: Tree, source: str) -> tuple[str, dict[int, str]]:
-    """Form of the export and class names by number.
-
-    Raises:
-        TreeError: The file does not give names.
-    """
-    data = tree.read(source, _NAMES_FILE_BYTES)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TreeError(f"expected text in UTF-8 ({error}): export again") from error
-    form, names = _READERS[PurePosixPath(source).name.lower()](text)
-    if not names or len(names) > _MOST_CLASSES:
-        raise TreeError(
-            f"gives {len(names)} class names, expected {', '.join(LABEL_NAMES[:2])} and perhaps "
-            f"{LABEL_NAMES[2]}: export again"
-        )
-    return form, names
-
-
-def _from_yaml(text: str) -> tuple[str, dict[int, str]]:
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        detail = " ".join(str(error).split())[:200]
-        raise TreeError(f"is not readable as YAML ({detail}): export again") from error
-    names = content.get("names") if isinstance(content, dict) else None
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not all(
-        isinstance(number, int) and not isinstance(number, bool) and isinstance(name, str)
-        for number, name in names.items()
-    ):
-        raise TreeError(
-            "expected 'names:' with a list of class names or with numbers and names, got "
-            f"{str(names)[:60]!r}: export again"
-        )
-    form = "Roboflow" if "roboflow" in content else "Ultralytics YOLO"
-    return form, names
-
-
-def _from_json(text: str) -> tuple[str, dict[int, str]]:
-    try:
-        categories = json.loads(text)["categories"]
-        return "Label Studio YOLO", {int(one["id"]): str(one["name"]) for one in categories}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise TreeError(
-            f"expected 'categories' with id and name ({error!r}): export again"
-        ) from error
-
-
-def _from_lines(form: str) -> Callable[[str], tuple[str, dict[int, str]]]:
-    def read(text: str) -> tuple[str, dict[int, str]]:
-        lines = enumerate(text.rstrip().splitlines())
-        return form, {number: line.strip() for number, line in lines if line.strip()}
-
-    return read
-
-
-#: Files that give class names, the most reliable first.
-_READERS: Final[dict[str, Callable[[str], tuple[str, dict[int, str]]]]] = {
-    "data.yaml": _from_yaml,
-    "data.yml": _from_yaml,
-    "obj.names": _from_lines("CVAT YOLO 1.1"),
-    "classes.txt": _from_lines("Label Studio YOLO"),
-    "notes.json": _from_json,
-}
-
-
-def _about_names(names: Mapping[int, str], file: str) -> list[Finding]:
-    """What a person should know of the class names."""
-    findings = []
-    known = {}
-    for number, name in sorted(names.items()):
-        try:
-            known[number] = parse_label_class(name)
-        except ValueError as error:
-            message = f"{error}; nothing is lost as long as no label uses it"
-            findings.append(Finding.note(file, message))
-    usual = {n: parse_label_class(name) for n, name in enumerate(LABEL_NAMES)}
-    if any(usual.get(number, "none") != found for number, found in known.items()):
-        given = ", ".join(f"{number} {names[number]}" for number in sorted(names))
-        message = f"numbers its classes in another order ({given}): they are taken by name"
-        findings.append(Finding.note(file, message))
-    return findings
 
 
 def _pair(tree: Tree, root: str) -> tuple[tuple[Pair, ...], list[Finding]]:
@@ -260,7 +169,7 @@ def _is_label(name: str) -> bool:
     """Whether a file lies where labels lie."""
     *folders, file = PurePosixPath(name).parts
     in_place = "labels" in folders or any(_BESIDE.fullmatch(folder) for folder in folders)
-    return in_place and file.endswith(".txt") and file not in _READERS
+    return in_place and file.endswith(".txt") and file not in NAMES_FILES
 
 
 def _label_of(image: str, present: set[str]) -> str | None:

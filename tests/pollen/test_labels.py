@@ -11,6 +11,7 @@ from pollen.classes import GrainClass
 from pollen.dataset.findings import Finding, Severity
 from pollen.labels import (
     LABEL_NAMES,
+    MOST_TOLD,
     LabelledGrain,
     parse_label_class,
     read_labels,
@@ -113,6 +114,34 @@ def test_the_same_outline_in_two_classes_is_an_error() -> None:
     finding = only(read_labels(f"0 {TRIANGLE}\n1 {TRIANGLE}", NAMES, "a.txt").findings)
     assert (finding.severity, finding.line) == (Severity.ERROR, 2)
     assert "one grain has one class" in finding.message
+
+
+def test_a_file_of_faulty_lines_is_left_behind_the_first_of_them() -> None:
+    labels = read_labels("37\n" * 700_000, NAMES, "a.txt")
+    assert len(labels.findings) == MOST_TOLD + 1
+    assert {found.severity for found in labels.findings} == {Severity.ERROR}
+    last = labels.findings[-1]
+    assert last.line == MOST_TOLD + 1
+    assert f"{700_000 - MOST_TOLD} more lines are not read" in last.message
+    assert len(read_labels("37\n" * MOST_TOLD, NAMES, "a.txt").findings) == MOST_TOLD
+
+
+def test_notes_are_bounded_and_hide_no_error_behind_them() -> None:
+    overshoots = "".join(f"0 0.1 0.1 1.004 0.1 0.5 0.{n + 200}\n" for n in range(50))
+    labels = read_labels(f"{overshoots}7\n", NAMES, "a.txt")
+    notes = [found for found in labels.findings if found.severity is Severity.NOTE]
+    assert len(notes) == MOST_TOLD + 1
+    assert "30 more lines" in notes[-1].message
+    (error,) = [found for found in labels.findings if found.severity is Severity.ERROR]
+    assert error.line == 51
+    assert len(labels.grains) == 50
+
+
+def test_a_thousand_class_names_are_not_told_with_every_line() -> None:
+    finding = only(
+        read_labels("5000 0.5 0.5 0.1 0.1", dict.fromkeys(range(1000), "x"), "a.txt").findings
+    )
+    assert len(finding.message) < 300
 
 
 def test_boxes_beside_polygons_are_written_as_polygons() -> None:
