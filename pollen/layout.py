@@ -49,6 +49,11 @@ def card_key(model_version: str) -> str:
     return f"{MODELS}{model_version}/model.json"
 
 
+def claim_key(model_version: str) -> str:
+    """Where all of a model lies in one piece while it is being published."""
+    return f"{MODELS}{model_version}/claim.zip"
+
+
 def metrics_key(model_version: str) -> str:
     """Where the figures of a published model lie."""
     return f"{MODELS}{model_version}/{METRICS_NAME}"

@@ -1,15 +1,20 @@
 """Publishing and what the catalogue says: whole or not at all, never changed, unfinished ones told."""
 
+import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pollen.layout import card_key
+from pollen.model_card import ModelCard
 from services.embedded import EmbeddedS3
 from tasks.buckets import BucketStore
 from tasks.catalogue import list_models, show_model
@@ -101,33 +106,48 @@ def test_names_that_mean_something_else_are_refused(
     assert keys(root) == []
 
 
-@pytest.mark.parametrize("moment", range(4))
-def test_a_publishing_that_breaks_off_leaves_nothing_usable_and_can_be_repeated(
-    root: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
-) -> None:
-    """Killed before each of its writes: weights, two files, the card."""
-    card, weights = stand_in(tmp_path, "v1")
-    writes: list[str] = []
+#: The claim, two files, weights, the card, the claim's deletion.
+CHANGES = ("create", "write", "write", "write", "create", "delete")
 
-    class KilledError(BaseException):
-        pass
+
+class KilledError(BaseException):
+    """Ends a publishing without any tidying up."""
+
+
+def killed_before(change: int, monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[object]:
+    """Whoever publishes inside dies before one of the changes."""
+    made: list[str] = []
 
     def dying(name: str) -> Callable[..., Any]:
         real = getattr(FolderStore, name)
 
-        def write(store: FolderStore, key: str, *rest: object) -> object:
-            if len(writes) == moment:
+        def call(store: FolderStore, *arguments: object) -> object:
+            if len(made) == change:
                 raise KilledError
-            writes.append(key)
-            return real(store, key, *rest)
+            assert name == CHANGES[len(made)]
+            made.append(name)
+            return real(store, *arguments)
 
-        return write
+        return call
 
-    with monkeypatch.context() as patch:
-        for name in ("write", "write_file", "create"):
-            patch.setattr(FolderStore, name, dying(name))
-        with pytest.raises(KilledError):
-            publish(root, card, weights, FILES)
+    @contextmanager
+    def patched() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            for name in {*CHANGES, "write_file"}:
+                patch.setattr(FolderStore, name, dying(name))
+            with pytest.raises(KilledError):
+                yield
+
+    return patched()
+
+
+@pytest.mark.parametrize("moment", range(5))
+def test_a_publishing_that_breaks_off_leaves_nothing_usable_and_can_be_repeated(
+    root: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    card, weights = stand_in(tmp_path, "v1")
+    with killed_before(moment, monkeypatch):
+        publish(root, card, weights, FILES)
     assert len(keys(root)) == moment
     with pytest.raises(PollenError, match="there is no model 'v1'"):
         resolve_model("v1", root)
@@ -138,35 +158,179 @@ def test_a_publishing_that_breaks_off_leaves_nothing_usable_and_can_be_repeated(
     assert all("unfinished" in model.trouble and model.card is None for model in listed)
     publish(root, card, weights, FILES)
     assert resolve_model("v1", root).card == card
+    assert "trained_models/v1/claim.zip" not in keys(root)
 
 
-def test_of_two_publishers_of_one_version_one_wins(
+@pytest.mark.parametrize("moment", range(1, 5))
+def test_what_broke_off_is_completed_by_a_run_with_other_weights(
+    root: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """The first one's model is whole then, and the second one's run knows it when repeated."""
+    card, weights = stand_in(tmp_path, "v1")
+    with killed_before(moment, monkeypatch):
+        publish(root, card, weights, FILES)
+    other = stand_in(tmp_path / "other", "v1", b"slightly other weights")
+    with pytest.raises(PollenError, match=r"'v1' .* or had been stopped while it did.*Run again"):
+        publish(root, *other, FILES)
+    assert resolve_model("v1", root).card == card
+    assert whole(root) == card.sha256
+
+
+def test_what_broke_off_is_completed_where_only_the_texts_differ(
+    root: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, weights = stand_in(tmp_path, "v1")
+    with killed_before(2, monkeypatch):
+        publish(root, card, weights, FILES)
+    publish(root, card, weights, FILES | {"metrics.json": b"{}"})
+    assert open_store(root).read("trained_models/v1/metrics.json") == FILES["metrics.json"]
+    assert whole(root) == card.sha256
+
+
+def test_a_claim_left_beside_a_card_means_nothing(
+    root: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between card and deletion; then one who had looked before the card was there."""
+    card, weights = stand_in(tmp_path, "v1")
+    with killed_before(5, monkeypatch):
+        publish(root, card, weights, FILES)
+    assert whole(root) == card.sha256
+    publish(root, card, weights, FILES)
+    with pytest.raises(PollenError, match="with other content is published"):
+        publish(root, *stand_in(tmp_path, "v1", b"other weights"), FILES)
+    assert whole(root) == card.sha256
+
+
+def test_a_claim_that_is_not_whole_is_told(root: Location, tmp_path: Path) -> None:
+    open_store(root).write("trained_models/v1/claim.zip", b"half a fi")
+    with pytest.raises(PollenError, match=r"v1/claim.zip is not whole .*delete this file"):
+        publish(root, *stand_in(tmp_path, "v1"), FILES)
+    assert keys(root) == ["trained_models/v1/claim.zip"]
+
+
+def whole(root: Location) -> str | None:
+    """Hash of the weights that version v1's card promises, everything it names checked; None without a card."""
+    assert root.folder is not None
+    folder = root.folder / "trained_models/v1"
+    try:
+        record = json.loads((folder / "model.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    for name, promised in record["files"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == promised, name
+    assert record["files"]["weights/best.pt"] == record["sha256"]
+    return str(record["sha256"])
+
+
+class Stepped:
+    """A publishing in a thread of its own that makes one step in the store when told to."""
+
+    _mine = threading.local()
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._go, self._waits = threading.Semaphore(0), threading.Semaphore(0)
+        self.over, self.said = False, ""
+        threading.Thread(target=self._run, args=(act,), daemon=True).start()
+        self._waits.acquire()
+
+    def _run(self, act: Callable[[], None]) -> None:
+        Stepped._mine.pause = self._pause
+        try:
+            act()
+        except PollenError as error:
+            self.said = str(error)
+        finally:
+            self.over = True
+            self._waits.release()
+
+    def _pause(self) -> None:
+        self._waits.release()
+        self._go.acquire()
+
+    def step(self) -> None:
+        """Go on until before the next request."""
+        self._go.release()
+        assert self._waits.acquire(timeout=60)
+
+    @classmethod
+    def patch(cls, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make all requests of stepped threads wait to be told."""
+
+        def waiting(real: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: object) -> object:
+                getattr(cls._mine, "pause", lambda: None)()
+                return real(*arguments)
+
+            return call
+
+        for name in ("read", "write", "write_file", "create", "delete"):
+            monkeypatch.setattr(FolderStore, name, waiting(getattr(FolderStore, name)))
+
+
+def test_of_two_publishers_with_different_weights_one_wins_in_whatever_order_they_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One makes some steps, the other some, the first some more, the other all, the first the rest.
+
+    After every single step a card's promises hold: wherever a run is killed, too.
+    """
+    Stepped.patch(monkeypatch)
+    models = [stand_in(tmp_path / text, "v1", text.encode()) for text in ("one", "two")]
+    for number, parts in enumerate(product(range(10), range(1, 11), range(0, 10, 3))):
+        root = Location(folder=tmp_path / "roots" / f"{number}")
+        published: str | None = None
+        one, two = (
+            Stepped(partial(publish, root, card, weights, {"model_card.md": card.sha256.encode()}))
+            for card, weights in models
+        )
+        for runner, steps in zip((one, two, one, two, one), (*parts, 100, 100), strict=True):
+            for _ in range(steps):
+                if runner.over:
+                    assert whole(root) is not None
+                    break
+                runner.step()
+                assert published in (None, whole(root))
+                published = whole(root)
+            else:
+                continue
+        said = [runner.said for runner in (one, two)]
+        winner = [card.sha256 for card, _ in models].index(str(published))
+        assert said[winner] == "", parts
+        assert "Run again" in said[1 - winner] or "other content" in said[1 - winner], parts
+        assert "trained_models/v1/claim.zip" not in keys(root)
+
+
+def test_of_two_publishers_of_one_version_in_a_bucket_one_wins(
     s3_server: EmbeddedS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both see an empty place; the card is written once."""
+    """Both see an empty place and claim it at the same moment, with different weights."""
     meet, create = threading.Barrier(2), BucketStore.create
 
     def together(self: BucketStore, key: str, data: bytes, content_type: str = "") -> bool:
-        meet.wait(60)
+        if key.endswith("claim.zip"):
+            meet.wait(60)
         return create(self, key, data, content_type)
 
     monkeypatch.setattr(BucketStore, "create", together)
+    models = [stand_in(tmp_path / text, "v1", text.encode()) for text in ("one", "two")]
     with s3_server.active():
         place = bucket_folder("publishing/race")
-        card, weights = stand_in(tmp_path, "v1")
 
-        def attempt(text: bytes) -> str:
+        def attempt(model: tuple[ModelCard, Path]) -> str:
             try:
-                publish(place, card, weights, {"model_card.md": text})
+                publish(place, *model, {"model_card.md": model[0].sha256.encode()})
             except PollenError as error:
                 return str(error)
             return ""
 
         with ThreadPoolExecutor(2) as pool:
-            said = sorted(pool.map(attempt, (b"one", b"two")))
-        assert said[0] == ""
-        assert "with other content is published" in said[1]
-        assert resolve_model("v1", place).card == card
+            said = list(pool.map(attempt, models))
+        (winner,) = (index for index, text in enumerate(said) if not text)
+        assert "another run published model 'v1'" in said[1 - winner]
+        assert resolve_model("v1", place).card == models[winner][0]
+        stored = open_store(place)
+        assert stored.read("trained_models/v1/weights/best.pt") == (b"one", b"two")[winner]
+        assert not stored.exists("trained_models/v1/claim.zip")
 
 
 def test_the_catalogue(root: Location, tmp_path: Path) -> None:
