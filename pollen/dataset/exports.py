@@ -1,10 +1,12 @@
 """Reading an export whole: every picture and label checked, nothing kept of the pixels."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Final
 
-from pollen.dataset.findings import Finding, has_error, in_order
+from pollen.dataset.findings import Finding, Severity, has_error, in_order
 from pollen.dataset.layouts import Pair, find_layout
 from pollen.dataset.manifest import GrainCounts, Source, Split
 from pollen.dataset.pictures import PictureFacts, examine
@@ -12,6 +14,9 @@ from pollen.dataset.settings import DatasetSettings, MissingLabels, Unsure
 from pollen.dataset.trees import Tree, TreeError
 from pollen.frames import FrameError
 from pollen.labels import Labels, read_labels, write_labels
+
+#: Findings of one kind that are kept of one export's pictures and labels.
+MOST_KEPT: Final = 2000
 
 
 @dataclass(frozen=True)
@@ -105,21 +110,30 @@ def read_export(
         settings: How to take unsure grains and missing labels; limits.
         known: Facts about pictures by the SHA-256 of their file: these are not decoded again.
         default_names: Class names where no file gives them.
+
+    Raises:
+        TreeError: The disk fails, which says nothing about the export.
     """
     if has_error(tree.findings):
         return Export(tree, "unknown", (), (), {}, in_order(tree.findings))
-    layout = find_layout(tree, default_names)
-    reading = _Reading(tree, settings, layout.names, known or {})
     images, rejected = [], []
-    if layout.names:
-        for pair in layout.pairs:
+    try:
+        layout = find_layout(tree, default_names)
+        reading = _Reading(tree, settings, layout.names, known or {})
+        for pair in layout.pairs if layout.names else ():
             taken = reading.take(pair)
             if isinstance(taken, ExportImage):
                 images.append(taken)
             else:
                 rejected.append(taken)
-    findings = in_order([*tree.findings, *layout.findings, *reading.findings])
+    except OSError as error:
+        raise TreeError(_lost(tree, error)) from error
+    findings = in_order([*tree.findings, *layout.findings, *reading.findings, *reading.untold()])
     return Export(tree, layout.form, tuple(images), tuple(rejected), layout.names, findings)
+
+
+def _lost(tree: Tree, error: OSError) -> str:
+    return f"{tree.name} can't be read to its end ({error}): check the disk, and start again"
 
 
 def read_picture(tree: Tree, entry: str, sha256_expected: str, settings: DatasetSettings) -> bytes:
@@ -128,7 +142,10 @@ def read_picture(tree: Tree, entry: str, sha256_expected: str, settings: Dataset
     Raises:
         TreeError: It can't be read, or it changed since.
     """
-    data = tree.read(entry, _picture_bytes(settings))
+    try:
+        data = tree.read(entry, _picture_bytes(settings))
+    except OSError as error:
+        raise TreeError(_lost(tree, error)) from error
     if sha256(data).hexdigest() != sha256_expected:
         raise TreeError(f"{tree.name}/{entry} changed while it was merged: start the merge again")
     return data
@@ -143,6 +160,22 @@ class _Reading:
     names: Mapping[int, str]
     known: Mapping[str, PictureFacts]
     findings: list[Finding] = field(default_factory=list)
+    _found: Counter[Severity] = field(default_factory=Counter)
+
+    def untold(self) -> Iterable[Finding]:
+        """How many findings there are beyond those kept."""
+        for severity, times in self._found.items():
+            if times > MOST_KEPT:
+                message = (
+                    f"{times - MOST_KEPT} more findings of this kind ({severity}) are not listed"
+                )
+                yield Finding(severity, self.tree.name, None, message)
+
+    def _tell(self, *findings: Finding) -> None:
+        for found in findings:
+            self._found[found.severity] += 1
+            if self._found[found.severity] <= MOST_KEPT:
+                self.findings.append(found)
 
     def take(self, pair: Pair) -> ExportImage | Rejected:
         """Read one picture and its label; all its faults are noted, not only the first."""
@@ -155,7 +188,7 @@ class _Reading:
             digest = sha256(data).hexdigest()
             facts = self.known.get(digest) or self._examine(data, pair.image)
         except (TreeError, FrameError) as error:
-            self.findings.append(Finding.error(file, str(error)))
+            self._tell(Finding.error(file, str(error)))
             return Rejected(pair.image, digest, str(error))
         if fault:
             return Rejected(pair.image, digest, fault)
@@ -186,10 +219,10 @@ class _Reading:
             reason = str(error)
             if isinstance(error, UnicodeDecodeError):
                 reason = f"expected text in UTF-8 ({error}): export again"
-            self.findings.append(Finding.error(file, reason))
+            self._tell(Finding.error(file, reason))
             return Labels(), f"its label can't be read: {reason}", ""
         labels = read_labels(text, self.names, file)
-        self.findings += labels.findings
+        self._tell(*labels.findings)
         faulty = [found for found in labels.findings if has_error([found])]
         fault = self._unsure(labels, file)
         if faulty:
@@ -200,14 +233,14 @@ class _Reading:
         """Why a picture without label file can't be used, as set."""
         file = f"{self.tree.name}/{image}"
         if self.settings.missing_labels is MissingLabels.EMPTY:
-            self.findings.append(Finding.note(file, "has no label file: taken as without grains"))
+            self._tell(Finding.note(file, "has no label file: taken as without grains"))
             return ""
         reason = "has no label file"
         message = (
             f"{reason} and is left out. If it shows no grain, give it an empty label file (in Roboflow "
             "'mark null'), or set missing_labels to 'empty'"
         )
-        self.findings.append(Finding.warning(file, message))
+        self._tell(Finding.warning(file, message))
         return reason
 
     def _unsure(self, labels: Labels, file: str) -> str:
@@ -223,7 +256,7 @@ class _Reading:
         message = (
             f"{reason}, and the picture is left out. Decide their class, or set unsure to 'cover'"
         )
-        self.findings.append(Finding.warning(file, message, lines[0]))
+        self._tell(Finding.warning(file, message, lines[0]))
         return reason
 
 

@@ -1,8 +1,9 @@
 """Where exports are read from: a folder or a zip, behind one small protocol."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
@@ -45,26 +46,48 @@ class Tree(Protocol):
 
         Raises:
             TreeError: The file is larger than the limit, or damaged.
+            OSError: The disk fails, which says nothing about the file.
         """
         ...
 
 
 class FolderTree:
-    """A folder of this machine, whose owner is trusted; links are followed."""
+    """A folder of this machine, whose owner is trusted; links are followed.
 
-    findings: tuple[Finding, ...] = ()
+    A file that can't be read is a property of the folder, to be told like any other.
+    """
+
     sha256 = ""
 
     def __init__(self, folder: Path, name: str | None = None) -> None:
         """List the folder once; ``name`` is what findings call it, by default the folder's name."""
         self.name = name or folder.resolve().name
         self._folder = folder
-        self.names = tuple(sorted(found for found in _walk(folder) if not is_junk(found)))
+        unlisted: list[OSError] = []
+        found = [name for name in _walk(folder, unlisted.append) if not is_junk(name)]
+        self.names = tuple(sorted(name for name in found if _is_text(name)))
+        self.findings: tuple[Finding, ...] = tuple(
+            Finding.error(self.name, f"a folder can't be listed ({error}): check its rights")
+            for error in unlisted
+        )
+        if len(self.names) < len(found):
+            message = (
+                f"{len(found) - len(self.names)} file names are not UTF-8 text: use plain letters"
+            )
+            self.findings += (Finding.error(self.name, message),)
 
     def read(self, name: str, limit_bytes: int) -> bytes:
         """See :meth:`Tree.read`."""
-        with (self._folder / name).open("rb") as file:
-            data = file.read(limit_bytes + 1)
+        path = self._folder / name
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise TreeError("is a device or pipe, not a file: put the file itself there")
+            with path.open("rb") as file:
+                data = file.read(limit_bytes + 1)
+        except OSError as error:
+            raise TreeError(
+                f"can't be read ({error.strerror}): check its rights, or where it links to"
+            ) from error
         if len(data) > limit_bytes:
             raise TreeError(too_large(limit_bytes))
         return data
@@ -93,16 +116,20 @@ def open_tree(path: Path, limits: Limits, name: str | None = None) -> Iterator[T
         name: What findings call it; by default its file name.
 
     Raises:
-        TreeError: There is nothing at the path.
+        TreeError: There is nothing at the path, or it can't be read.
     """
     from pollen.dataset.zips import ZipTree
 
-    if path.is_dir():
-        yield FolderTree(path, name)
-        return
-    if not path.is_file():
-        raise TreeError(f"there is neither a folder nor a zip at {path}: check the path")
-    with ZipTree(path, limits, name) as tree:
+    try:
+        if path.is_dir():
+            tree: FolderTree | ZipTree = FolderTree(path, name)
+        elif path.is_file():
+            tree = ZipTree(path, limits, name)
+        else:
+            raise TreeError(f"there is neither a folder nor a zip at {path}: check the path")
+    except OSError as error:
+        raise TreeError(f"{path} can't be read ({error.strerror}): check its rights") from error
+    with tree if isinstance(tree, ZipTree) else nullcontext():
         yield tree
 
 
@@ -124,10 +151,15 @@ def too_large(limit_bytes: int) -> str:
     )
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def _is_text(name: str) -> bool:
+    """Whether a file name is UTF-8; other bytes stand in it as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _walk(folder: Path, unlisted: Callable[[OSError], None]) -> Iterator[str]:
     """Names of the files below a folder; a link that leads back into a folder above ends there."""
     seen = set()
-    for where, folders, files in os.walk(folder, followlinks=True):
+    for where, folders, files in os.walk(folder, onerror=unlisted, followlinks=True):
         real = os.path.realpath(where)
         if real in seen:
             folders.clear()

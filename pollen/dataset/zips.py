@@ -73,9 +73,16 @@ class ZipTree:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the zip file."""
-        with self._path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """Of the zip file.
+
+        Raises:
+            TreeError: It can't be read any more.
+        """
+        try:
+            with self._path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise TreeError(f"{self.name} can't be read any more ({error.strerror})") from error
 
     def read(self, name: str, limit_bytes: int) -> bytes:
         """See :meth:`pollen.dataset.trees.Tree.read`."""

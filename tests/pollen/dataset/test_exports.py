@@ -1,6 +1,9 @@
 """Exports of each labelling tool, and what is wrong with some."""
 
+import errno
 import json
+import os
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,11 +13,12 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pollen.dataset.exports import Export, read_export, read_picture
+from pollen.dataset.exports import MOST_KEPT, Export, read_export, read_picture
 from pollen.dataset.findings import Finding, Severity
 from pollen.dataset.manifest import GrainCounts, Split
 from pollen.dataset.settings import DatasetSettings
 from pollen.dataset.trees import TreeError, open_tree
+from pollen.labels import MOST_TOLD
 from tests.pollen.dataset.making import (
     NON_VIABLE,
     SETTINGS,
@@ -135,6 +139,87 @@ def test_a_folder_that_links_to_itself_is_read_once(tmp_path: Path) -> None:
     (tmp_path / "again").symlink_to(tmp_path)
     with open_tree(tmp_path, SETTINGS.limits) as tree:
         assert len(read_export(tree, SETTINGS).images) == 1
+
+
+def put(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def test_files_of_a_folder_that_cannot_be_read_are_findings(tmp_path: Path) -> None:
+    names = [f"{letter}.png" for letter in "abcd"]
+    put(tmp_path, roboflow({name: picture(1) for name in names}))
+    images, labels = tmp_path / "train/images", tmp_path / "train/labels"
+    for path, target in ((images / "a.png", "gone.png"), (labels / "b.txt", "b.txt")):
+        path.unlink()
+        path.symlink_to(target)
+    (images / "c.png").unlink()
+    os.mkfifo(images / "c.png")
+    with open_tree(tmp_path, SETTINGS.limits, "mine") as tree:
+        export = read_export(tree, SETTINGS)
+    assert {where: message[:20] for where, message in errors(export).items()} == {
+        "mine/train/images/a.png": "can't be read (No su",
+        "mine/train/labels/b.txt": "can't be read (Too m",
+        "mine/train/images/c.png": "is a device or pipe,",
+    }
+    assert [image.entry for image in export.images] == ["train/images/d.png"]
+
+
+def test_a_file_that_vanishes_is_a_finding(tmp_path: Path) -> None:
+    put(tmp_path, roboflow({"a.png": picture(1), "b.png": picture(2)}))
+    with open_tree(tmp_path, SETTINGS.limits, "mine") as tree:
+        (tmp_path / "train/images/a.png").unlink()
+        export = read_export(tree, SETTINGS)
+    assert list(errors(export)) == ["mine/train/images/a.png"]
+    assert len(export.images) == 1
+
+
+def test_file_names_that_are_no_text_are_told(tmp_path: Path) -> None:
+    put(tmp_path, roboflow({"a.png": picture(1)}))
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/train/images/\xe9.png")).write_bytes(picture(2))
+    with open_tree(tmp_path, SETTINGS.limits, "mine") as tree:
+        assert "not UTF-8 text" in errors(read_export(tree, SETTINGS))["mine"]
+        assert not any("xe9" in name for name in tree.names)
+
+
+def test_a_folder_that_cannot_be_listed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, roboflow({"a.png": picture(1)}))
+    monkeypatch.chdir(tmp_path)
+    for _ in range(20):  # beyond the longest path there may be
+        Path("d" * 250).mkdir()
+        monkeypatch.chdir("d" * 250)
+    with open_tree(tmp_path, SETTINGS.limits, "mine") as tree:
+        export = read_export(tree, SETTINGS)
+    assert "a folder can't be listed" in errors(export)["mine"]
+
+
+def test_a_failing_disk_says_nothing_about_the_export() -> None:
+    class Failing(MemoryTree):
+        def read(self, name: str, limit_bytes: int) -> bytes:
+            if name.endswith(".png"):
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(name, limit_bytes)
+
+    tree = Failing("a.zip", roboflow({"a.png": picture(1)}))
+    with pytest.raises(TreeError, match=r"a\.zip can't be read to its end .*Input/output error"):
+        read_export(tree, SETTINGS)
+    with pytest.raises(TreeError, match="check the disk"):
+        read_picture(tree, "train/images/a.png", "0" * 64, SETTINGS)
+
+
+def test_findings_of_an_export_are_bounded() -> None:
+    names = [f"{number}.png" for number in range(MOST_KEPT // MOST_TOLD + 10)]
+    labels = dict.fromkeys(names, "37\n" * (MOST_TOLD + 5))
+    export = read(roboflow({name: picture(1) for name in names}, labels))
+    assert len(export.findings) == MOST_KEPT + 1
+    (last,) = [found for found in export.findings if found.file == "a.zip"]
+    assert last.severity is Severity.ERROR
+    assert f"{len(names) * (MOST_TOLD + 1) - MOST_KEPT} more findings" in last.message
+    assert len(export.rejected) == len(names)
 
 
 def test_label_studio_names_that_differ_in_the_prefix_are_paired() -> None:
