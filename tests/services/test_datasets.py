@@ -119,10 +119,13 @@ def test_classes_in_another_order_are_read_by_name(
     assert number(told, "non-viable grains") == 3
 
 
-def test_many_findings_are_cut_with_a_note(check: Check, archive: Callable[..., Path]) -> None:
-    lines = "".join(f"7 0.5 0.5 0.2 0.{number + 10}\n" for number in range(FINDINGS_SHOWN + 5))
-    _, told, _ = check(archive(lines))
-    assert told.count("class 7 has no name") == FINDINGS_SHOWN
+def test_many_findings_are_cut_with_a_note(check: Check, tmp_path: Path) -> None:
+    path = tmp_path / "labelled.zip"
+    lonely = {f"train/labels/{at}.txt": b"" for at in range(FINDINGS_SHOWN + 5)}
+    path.write_bytes(export(NAMES[:1], extra=lonely))
+    code, told, _ = check(path)
+    assert code == SOME_FAILED
+    assert told.count("a label without a picture") == FINDINGS_SHOWN
     assert "... and 5 findings more" in told
 
 
