@@ -2,12 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from pollen.backends import quiet_ultralytics
+from pollen.detector import cuda_present
 from pollen.training.pieces import Task
 from pollen.training.settings import TrainSettings
 
@@ -99,7 +101,7 @@ def train(
         The last checkpoint.
 
     Raises:
-        TrainingError: The memory of the GPU is too small, or the training came to nothing.
+        TrainingError: The training broke off for a known cause (memory, disk, GPU, numbers), or came to nothing.
     """
     if resume is not None and resume.ended:
         return resume
@@ -109,34 +111,52 @@ def train(
         options |= {"model": str(resume.last), "resume": str(resume.last)}
         _put(resume.results, folder / "run" / "results.csv")
         _put(resume.best, folder / "run" / "weights" / "best.pt")
-    relay = _Relay(watcher)
+    relay = _Relay(watcher, settings)
     trainer = _trainer(task, options, relay)
-    try:
+    with _explained():
         trainer.train()
-    except RuntimeError as error:
-        known = _explained(error, settings)
-        if known is None:
-            raise
-        raise known from error
     if relay.newest is None:
         raise TrainingError("the training ended before its first epoch: look at the log above")
     return relay.newest
 
 
-def _explained(error: RuntimeError, settings: TrainSettings) -> TrainingError | None:
-    """The error with its remedy, where that is known."""
-    said = str(error).lower()
-    if "out of memory" in said:
-        return TrainingError(
-            f"the GPU's memory is too small for batches of {settings.batch} pictures of "
-            f"{settings.image_px} px: lower batch, or image_px"
-        )
-    if "shared memory" in said or "shm" in said:
-        return TrainingError(
-            f"the {settings.workers} workers that prepare pictures do not get enough shared memory ({error}): give the "
-            "container a larger /dev/shm, or set workers to 0"
-        )
-    return None
+#: What errors of a training say, in lower case, and what to do about them; the first that fits counts.
+_REMEDIES = (
+    (("shared memory", "/shm"), "give the container a larger /dev/shm, or set workers to 0"),
+    (
+        ("out of memory",),
+        "the GPU's memory is too small for batches of this size: lower batch, or image_px",
+    ),
+    (
+        ("dataloader worker (pid", "cannot allocate memory", "can't allocate memory"),
+        "this machine's memory is probably too small: lower workers, or set cache to none",
+    ),
+    (("nan persisted", "nan/inf"), "lower learning_rate, or look for wrong labels"),
+    (
+        ("cuda error", "cudnn", "cublas"),
+        "the GPU failed: run again (the training goes on from its last checkpoint); if it fails again, look at the "
+        "machine's GPU and driver",
+    ),
+    (
+        ("pytorchstreamwriter failed", "no space left", "disk quota"),
+        "the disk is probably full: make room, or set TMPDIR to a folder on a larger one",
+    ),
+)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Give the errors of PyTorch, Ultralytics and the disk their remedies, where these are known."""
+    try:
+        yield
+    except TrainingError:
+        raise
+    except (RuntimeError, OSError) as error:
+        said = str(error)
+        for texts, remedy in _REMEDIES:
+            if any(text in said.lower() for text in texts):
+                raise TrainingError(f"the training broke off ({said}): {remedy}") from error
+        raise
 
 
 def _put(source: Path, target: Path) -> None:
@@ -193,7 +213,10 @@ def _device(settings: TrainSettings) -> tuple[str, str | bool]:
     import torch
 
     present = torch.cuda.is_available()
-    if settings.device == "cuda" and not present:
+    # With auto, a GPU that is there is meant: days on the CPU instead would be nobody's wish.
+    if not present and (
+        settings.device == "cuda" or (settings.device == "auto" and cuda_present())
+    ):
         raise TrainingError(
             f"PyTorch {torch.__version__} can't use the GPU of this machine: install a PyTorch made for its driver, or "
             "set device: cpu"
@@ -216,12 +239,24 @@ def device_name(settings: TrainSettings) -> str:
 class _Relay:
     """Turns Ultralytics' callbacks into a watcher's."""
 
-    def __init__(self, watcher: Watcher) -> None:
+    def __init__(self, watcher: Watcher, settings: TrainSettings) -> None:
         self._watcher = watcher
+        self._batch = settings.batch
         self._started = time.monotonic()
         self.newest: Checkpoint | None = None
 
-    def saved(self, trainer: Any) -> None:  # noqa: ANN401  (Ultralytics gives no types)
+    def epoch_begun(self, trainer: Any) -> None:  # noqa: ANN401  (Ultralytics gives no types)
+        """An epoch begins, perhaps once more: where memory is short, Ultralytics halves the batch by itself.
+
+        What is learnt then would not be what the settings, and with them the training's identity, say.
+        """
+        if trainer.batch_size != self._batch:
+            raise TrainingError(
+                f"the GPU's memory is too small for batches of {self._batch} pictures of {trainer.args.imgsz} px: "
+                f"lower batch (to {trainer.batch_size}, say), or image_px"
+            )
+
+    def saved(self, trainer: Any) -> None:  # noqa: ANN401
         """The files of an epoch are written."""
         self.newest = Checkpoint(
             epoch=trainer.epoch + 1,
@@ -270,6 +305,7 @@ def _trainer(task: Task, options: dict[str, Any], relay: _Relay) -> Any:  # noqa
 
     trainer = Trainer(overrides=options)
     callbacks: dict[str, Callable[[Any], None]] = {
+        "on_train_epoch_start": relay.epoch_begun,
         "on_model_save": relay.saved,
         "on_fit_epoch_end": relay.epoch_over,
         "on_pretrain_routine_end": relay.begun,
@@ -289,15 +325,16 @@ def strip(checkpoint: Path, weights: Path) -> None:
 
     told = {"task", "mode", "imgsz", "single_cls", "epochs", "seed"}
     part = weights.with_suffix(".part.pt")
-    part.write_bytes(checkpoint.read_bytes())
-    kept = strip_optimizer(part)
-    if not kept:
-        raise TrainingError(f"{checkpoint} is no checkpoint that weights can be taken from")
-    arguments = {name: value for name, value in kept["train_args"].items() if name in told}
-    kept["model"].args = arguments
-    kept |= {"train_args": arguments, "git": None, "train_results": None}
-    with part.open("wb") as file:  # given a path, torch writes the path's name into the file
-        torch.save(kept, file)
+    with _explained():
+        part.write_bytes(checkpoint.read_bytes())
+        kept = strip_optimizer(part)
+        if not kept:
+            raise TrainingError(f"{checkpoint} is no checkpoint that weights can be taken from")
+        arguments = {name: value for name, value in kept["train_args"].items() if name in told}
+        kept["model"].args = arguments
+        kept |= {"train_args": arguments, "git": None, "train_results": None}
+        with part.open("wb") as file:  # given a path, torch writes the path's name into the file
+            torch.save(kept, file)
     part.replace(weights)
 
 

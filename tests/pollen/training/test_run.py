@@ -1,6 +1,8 @@
 """Real trainings of the smallest network on a few rendered pictures."""
 
 import csv
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from pollen.collage import Outline
 from pollen.synth import FrameSpec, render
 from pollen.tiling import TileGrid
 from pollen.training.pieces import Task, cut
-from pollen.training.run import Checkpoint, Epoch, strip, train
+from pollen.training.run import Checkpoint, Epoch, TrainingError, device_name, strip, train
 from pollen.training.settings import TrainSettings
 
 SIDE_PX = 128
@@ -143,6 +145,105 @@ def test_stripped_weights_are_a_model_and_tell_nothing_of_the_machine(
     assert str(data.parent).encode() not in raw
     assert raw == (tmp_path / "again.pt").read_bytes()
     assert (tmp_path / "best.pt").stat().st_size < done.best.stat().st_size / 2
+
+
+def breaking(monkeypatch: pytest.MonkeyPatch, error: Exception, *, above: int = 0) -> None:
+    """Let the first forward passes of batches of more than ``above`` pictures end in an error."""
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    real: Any = DetectionTrainer.preprocess_batch
+
+    def preprocess(trainer: Any, batch: Any) -> Any:  # noqa: ANN401
+        if len(batch["img"]) > above:
+            raise error
+        return real(trainer, batch)
+
+    monkeypatch.setattr(DetectionTrainer, "preprocess_batch", preprocess)
+
+
+def test_a_batch_that_does_not_fit_is_told_and_never_halved_silently(
+    task: Task, base: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ultralytics would train with batches of two; the model would not be that of its settings."""
+    breaking(monkeypatch, RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), above=2)
+    notes = Notes(tmp_path / "kept")
+    with pytest.raises(TrainingError, match=r"batches of 4 pictures of 128 px: lower batch \(to 2"):
+        train(base, task, data, tmp_path / "run", SETTINGS, notes)
+    assert not notes.checkpoints
+
+
+def test_a_batch_larger_than_the_dataset_is_no_fault(
+    task: Task, base: str, data: Path, tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 1, "batch": 64})
+    assert train(base, task, data, tmp_path / "run", settings, Notes(tmp_path / "kept")).ended
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (RuntimeError("Training failed: NaN persisted for 4 epochs"), "lower learning_rate"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "run again"),
+        (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "lower workers"),
+        (
+            RuntimeError(
+                "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's "
+                "workers are out of shared memory."
+            ),
+            "/dev/shm",
+        ),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:668] . PytorchStreamWriter failed"),
+            "make room",
+        ),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "last.pt"), "make room, or set TMPDIR"),
+    ],
+    ids=["nan", "cuda", "killed worker", "shared memory", "writer", "disk"],
+)
+def test_known_errors_come_with_their_remedy(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, remedy: str
+) -> None:
+    breaking(monkeypatch, error)
+    with pytest.raises(TrainingError, match=remedy) as told:
+        train("yolov8n.yaml", "detect", data, tmp_path, SETTINGS, Notes(tmp_path))
+    assert told.value.__cause__ is error
+    assert str(error) in str(told.value)
+
+
+def test_an_error_of_unknown_cause_stays_what_it_is(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaking(monkeypatch, RuntimeError("shape '[3]' is invalid"))
+    with pytest.raises(RuntimeError, match="shape") as told:
+        train("yolov8n.yaml", "detect", data, tmp_path, SETTINGS, Notes(tmp_path))
+    assert not isinstance(told.value, TrainingError)
+
+
+@pytest.mark.parametrize(
+    ("device", "driver", "torch_can", "chosen"),
+    [
+        ("auto", False, False, "cpu"),
+        ("auto", True, True, "0"),
+        ("auto", True, False, None),
+        ("cuda", True, False, None),
+        ("cpu", True, False, "cpu"),
+    ],
+)
+def test_a_gpu_that_pytorch_can_not_use_is_told_and_the_cpu_not_taken_instead(
+    monkeypatch: pytest.MonkeyPatch, device: str, driver: bool, torch_can: bool, chosen: str | None
+) -> None:
+    import torch
+
+    monkeypatch.setattr("pollen.training.run.cuda_present", lambda: driver)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: torch_can)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "0")
+    settings = TrainSettings.model_validate({"device": device})
+    if chosen is None:
+        with pytest.raises(TrainingError, match="install a PyTorch made for its driver, or set"):
+            device_name(settings)
+    else:
+        assert device_name(settings).startswith(chosen)
 
 
 @pytest.mark.parametrize("field", sorted(TrainSettings.model_fields))
