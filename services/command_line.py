@@ -150,6 +150,7 @@ def check_dataset(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting, such as unsure=cover."),
     ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
 ) -> None:
     """Check labelled pictures before they are staged, and say in plain words what is wrong.
 
@@ -157,7 +158,7 @@ def check_dataset(
     """
     from services.datasets import run_check
 
-    sys.exit(run_check(path, setting or ()))
+    sys.exit(run_check(path, setting or (), verbose=verbose))
 
 
 @app.command()

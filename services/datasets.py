@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from pollen.dataset.check import CheckResult, check
-from pollen.dataset.findings import Severity
+from pollen.dataset.findings import Severity, has_error
 from pollen.dataset.settings import DatasetSettings
 from pollen.dataset.trees import TreeError
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
-from services.console import OUT, say_error
+from services.console import OUT, set_up_logging
 from services.options import parse_options
+from services.running import guarded
 from tasks.faults import PollenError
 
 #: Findings printed, the gravest first.
@@ -19,24 +21,37 @@ FINDINGS_SHOWN = 60
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
 
-def run_check(path: Path, settings: Sequence[str]) -> int:
+def run_check(path: Path, settings: Sequence[str], *, verbose: bool = False) -> int:
     """Check a zip or folder and tell what was found; returns the exit code."""
-    try:
-        result = check(path.expanduser(), parse_options(settings, DatasetSettings))
-    except (PollenError, TreeError) as error:
-        say_error(str(error))
-        return COULD_NOT_RUN
+    set_up_logging(verbose=verbose)
+
+    def look() -> int:
+        try:
+            result = check(path.expanduser(), parse_options(settings, DatasetSettings))
+        except TreeError as error:
+            raise PollenError(str(error)) from error
+        return _show(result)
+
+    return guarded(look, stopped="stopped", kept="nothing was written", verbose=verbose)
+
+
+def _show(result: CheckResult) -> int:
+    """Print what was found; returns the exit code."""
     _show_findings(result)
     if result.pictures:
         _show_counts(result)
+    verdict, code = "can be used as it is.", DONE
     if not result.is_usable:
-        OUT.print(f"{result.name} would be refused: correct the errors above and check again.")
-        return COULD_NOT_RUN
-    if any(found.severity is not Severity.NOTE for found in result.findings):
-        OUT.print(f"{result.name} can be used; look at the warnings above first.")
-        return SOME_FAILED
-    OUT.print(f"{result.name} can be used as it is.")
-    return DONE
+        verdict = "would be refused: correct the errors above and check again."
+        code = COULD_NOT_RUN
+    elif has_error(result.findings):
+        verdict = "can be used, without the pictures that are left out: see the errors above."
+        code = SOME_FAILED
+    elif any(found.severity is not Severity.NOTE for found in result.findings):
+        verdict = "can be used; look at the warnings above first."
+        code = SOME_FAILED
+    OUT.print(f"{result.name} {verdict}", markup=False, highlight=False, soft_wrap=True)
+    return code
 
 
 def _show_findings(result: CheckResult) -> None:
@@ -49,7 +64,7 @@ def _show_findings(result: CheckResult) -> None:
 
 
 def _show_counts(result: CheckResult) -> None:
-    table = Table(title=f"{result.name} ({result.form})", title_justify="left")
+    table = Table(title=Text(f"{result.name} ({result.form})"), title_justify="left")
     table.add_column("")
     table.add_column("number", justify="right")
     grains = result.grains

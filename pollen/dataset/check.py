@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pollen.dataset.curated import CuratedError, is_curated, read_curated
 from pollen.dataset.exports import Export, read_export
-from pollen.dataset.findings import Finding, has_error, in_order
+from pollen.dataset.findings import Finding, in_order
 from pollen.dataset.manifest import GrainCounts, Split
 from pollen.dataset.merging import Merge, merge
 from pollen.dataset.settings import DatasetSettings
@@ -25,6 +25,8 @@ class CheckResult:
         grains: Labelled grains of the pictures that would be taken.
         splits: Pictures by split; for an export, as a first merge would split them.
         findings: The gravest first.
+        is_usable: Whether it can be merged, or trained on. A fault refuses an export whole; of a
+            dataset it only leaves out the picture.
     """
 
     name: str
@@ -34,36 +36,33 @@ class CheckResult:
     grains: GrainCounts
     splits: dict[Split, int]
     findings: tuple[Finding, ...]
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it can be merged, or trained on."""
-        return not has_error(self.findings)
+    is_usable: bool
 
 
 def check(path: Path, settings: DatasetSettings) -> CheckResult:
     """Check a folder or zip; whatever is wrong becomes a finding.
 
     Raises:
-        TreeError: There is nothing at the path.
+        TreeError: There is nothing at the path, or it can't be read.
     """
     with open_tree(path, settings.limits) as tree:
         try:
             # A zip is always read as an export: its split is not kept.
             if path.is_dir() and is_curated(tree):
                 curated = read_curated(tree, settings)
-                return _merged(curated, merge(curated, [], settings))
+                merged = merge(curated, [], settings)
+                return _merged(curated, merged, is_usable=bool(merged.manifest.images))
             export = read_export(tree, settings)
             if not export.is_usable:
                 return _refused(export.name, export.form, export.findings, len(export.rejected))
             nothing = Export(NoTree(), "dataset", (), (), {}, ())
-            return _merged(export, merge(nothing, [export], settings))
+            return _merged(export, merge(nothing, [export], settings), is_usable=True)
         except (CuratedError, TreeError) as error:
             return _refused(tree.name, "dataset", [Finding.error(tree.name, str(error))])
 
 
-def _merged(export: Export, merged: Merge) -> CheckResult:
-    """The result for what can be used."""
+def _merged(export: Export, merged: Merge, *, is_usable: bool) -> CheckResult:
+    """The result for what was merged."""
     manifest = merged.manifest
     return CheckResult(
         name=export.name,
@@ -73,11 +72,12 @@ def _merged(export: Export, merged: Merge) -> CheckResult:
         grains=manifest.grains(),
         splits={split: len(manifest.split(split)) for split in Split},
         findings=in_order([*export.findings, *merged.findings]),
+        is_usable=is_usable,
     )
 
 
 def _refused(name: str, form: str, findings: Iterable[Finding], left_out: int = 0) -> CheckResult:
     """The result for what can't be used."""
     return CheckResult(
-        name, form, 0, left_out, GrainCounts(), dict.fromkeys(Split, 0), in_order(findings)
+        name, form, 0, left_out, GrainCounts(), dict.fromkeys(Split, 0), in_order(findings), False
     )

@@ -33,12 +33,16 @@ def read_curated(tree: Tree, settings: DatasetSettings, latest: Manifest | None 
         latest: The latest manifest: pictures it knows by their hash are not decoded again.
 
     Raises:
-        CuratedError: Classes are numbered in another order than this project writes.
+        CuratedError: Classes are numbered in another order than this project writes, or nobody can
+            tell how.
+        TreeError: The disk fails.
     """
     if not any(name.startswith(_SPLIT_FOLDERS) for name in tree.names):
         return Export(tree, "dataset", (), (), {}, ())
     known = {image.sha256: _facts(image) for image in latest.images} if latest else {}
     export = read_export(tree, settings, known=known, default_names=_NAMES)
+    if not export.names:  # only where a file of names, or the whole folder, can't be read
+        raise CuratedError(f"the dataset {tree.name} can't be read: {export.findings[0]}")
     if dict(export.names) != {number: _NAMES.get(number) for number in export.names}:
         given = ", ".join(f"{number} {name}" for number, name in sorted(export.names.items()))
         raise CuratedError(

@@ -73,6 +73,32 @@ def test_a_dataset_folder_is_checked_with_its_own_split(tmp_path: Path) -> None:
     assert "numbers its classes" in result.findings[0].message
 
 
+def test_a_faulty_label_leaves_one_picture_of_a_dataset_out(tmp_path: Path) -> None:
+    files = {
+        "train/images/a.png": picture(1),
+        "train/labels/a.txt": VIABLE.encode(),
+        "val/images/b.png": picture(2),
+        "val/labels/b.txt": b"0 1\n",
+    }
+    result = check(written(tmp_path / "pollen", files), SETTINGS)
+    assert result.is_usable
+    assert has_error(result.findings)
+    assert (result.pictures, result.left_out) == (1, 1)
+    none = {"train/labels/a.txt": b"0 1\n"}
+    assert not check(written(tmp_path / "pollen", none), SETTINGS).is_usable
+
+
+def test_a_dataset_whose_class_names_cannot_be_read_is_not_guessed_at(tmp_path: Path) -> None:
+    files = {
+        "train/images/a.png": picture(1),
+        "train/labels/a.txt": VIABLE.encode(),
+        "data.yaml": b"names: [non_viable, viable",
+    }
+    result = check(written(tmp_path / "pollen", files), SETTINGS)
+    assert not result.is_usable
+    assert "not readable as YAML" in result.findings[0].message
+
+
 def test_an_unpacked_export_is_no_dataset(tmp_path: Path) -> None:
     files = roboflow({"a.png": picture(1)})
     files |= {"valid/images/b.png": picture(2), "valid/labels/b.txt": b""}
