@@ -69,6 +69,7 @@ class Export:
         rejected: The others.
         names: Class names by number, as the export gives them.
         findings: Everything that was noticed, the gravest first.
+        first_name: What the same bytes were called when they were merged first; empty: as now.
     """
 
     tree: Tree
@@ -77,6 +78,7 @@ class Export:
     rejected: tuple[Rejected, ...]
     names: Mapping[int, str]
     findings: tuple[Finding, ...]
+    first_name: str = ""
 
     @property
     def name(self) -> str:
@@ -86,7 +88,7 @@ class Export:
     @property
     def source(self) -> Source:
         """What a manifest calls it."""
-        return Source(name=self.tree.name, sha256=self.tree.sha256)
+        return Source(name=self.first_name or self.tree.name, sha256=self.tree.sha256)
 
     @property
     def is_usable(self) -> bool:

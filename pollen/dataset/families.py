@@ -47,7 +47,8 @@ def group_of(name: str, pattern: str) -> str:
     """What must stay in one split: the plant with its ploidy, or the family where the name says nothing.
 
     Replicates (slides) of a plant share a group. Ploidies are written one way, so ``s2x`` and
-    ``S2x`` are the same group.
+    ``S2x`` are the same group. The plant stays as it is written, for tables; whoever compares
+    groups does so without case.
 
     Args:
         name: File name, with or without folders.

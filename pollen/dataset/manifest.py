@@ -173,6 +173,19 @@ class Manifest(_Record):
         ).hexdigest()
 
     @cached_property
+    def pictures_id(self) -> str:
+        """SHA-256 of what is trained on and judged by: equal where only the record of it differs."""
+        what = {"key", "split", "sha256", "label_sha256", "group"}
+        images = [image.model_dump(mode="json", include=what) for image in self.images]
+        return hashlib.sha256(_canonical({"classes": self.classes, "images": images})).hexdigest()
+
+    @property
+    def sources(self) -> frozenset[Source]:
+        """Where its pictures came from, and those that are left out."""
+        images, left_out = self.images, self.left_out
+        return frozenset([one.source for one in images] + [one.source for one in left_out])
+
+    @cached_property
     def by_key(self) -> dict[str, ManifestImage]:
         """The pictures by their key."""
         return {image.key: image for image in self.images}

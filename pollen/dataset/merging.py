@@ -103,7 +103,7 @@ def merge(
         ValueError: An export has errors, or two have the same name.
         TreeError: A picture changed while it was merged.
     """
-    merging = _Merging(curated, _checked(exports), settings, latest)
+    merging = _Merging(curated, _as_first_named(_checked(exports), latest), settings, latest)
     merging.run()
     # What an export had in no order may have come again, in order.
     included = {image.sha256 for image in merging.images}
@@ -143,6 +143,19 @@ def _checked(exports: Iterable[Export]) -> list[Export]:
         if not export.is_usable:
             raise ValueError(f"{export.name} has errors and can't be merged: correct it first")
     return in_turn
+
+
+def _as_first_named(exports: Iterable[Export], latest: Manifest | None) -> list[Export]:
+    """The exports, each as its bytes were called first: ``a (1).zip`` is ``a.zip`` downloaded again."""
+    names: dict[str, str] = {}
+    for source in sorted(latest.sources, key=str) if latest else ():
+        names.setdefault(source.sha256, source.name)
+    return [
+        replace(export, first_name=names.setdefault(export.tree.sha256, export.name))
+        if export.tree.sha256
+        else export
+        for export in exports
+    ]
 
 
 def _recorded(settings: DatasetSettings) -> dict[str, Any]:
@@ -263,8 +276,9 @@ class _Merging:
 
     def _ties_by_name(self, candidate: Candidate) -> list[str]:
         """What a picture shares with others by its name, and by equal pixels."""
+        group = group_of(candidate.original, self._settings.sample_pattern)
         return [
-            f"group:{group_of(candidate.original, self._settings.sample_pattern)}",
+            f"group:{group.casefold()}",  # Windows and people write a plant both ways
             f"family:{family_of(candidate.original)}",
             f"pixels:{candidate.image.facts.pixels_sha256}",
         ]

@@ -1,10 +1,11 @@
 """Small pictures, exports in the form of each labelling tool, and zips, also hostile ones."""
 
+import hashlib
 import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Final
 
@@ -54,8 +55,11 @@ class MemoryTree:
 
     name: str
     files: Mapping[str, bytes]
-    sha256: str = "0" * 64
     findings: tuple[Finding, ...] = ()
+
+    @cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(zipped(self.files)).hexdigest()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,5 +95,6 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
         for name, data in files.items():
-            packed.writestr(name, data)
+            # No clock time: equal files make equal zips.
+            packed.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()

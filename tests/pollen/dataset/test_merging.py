@@ -100,17 +100,18 @@ def export(name: str, pictures: Mapping[str, int], **labels: str) -> Export:
 
 def test_the_first_merge_writes_labels_before_their_pictures() -> None:
     dataset = Dataset()
-    merged = dataset.merge(export("a.zip", {"x.png": 1, "y.png": 2}))
+    one = export("a.zip", {"x.png": 1, "y.png": 2})
+    merged = dataset.merge(one)
     assert merged.is_new
     manifest = merged.manifest
     assert manifest.parent is None
     assert [image.name for image in manifest.images] == ["x.png", "y.png"]
     for image in manifest.images:
         assert image.source.name == "a.zip"
-        assert image.source.sha256 == "0" * 64
+        assert image.source.sha256 == one.tree.sha256
         assert (image.width_px, image.height_px) == (64, 64)
         assert image.grains == GrainCounts(viable=1)
-    keys = [one.key for one in merged.writes]
+    keys = [write.key for write in merged.writes]
     assert keys == [key for image in manifest.images for key in (image.label_key, image.key)]
     assert merged.changes == Changes(added=tuple(sorted(image.key for image in manifest.images)))
 
@@ -154,9 +155,44 @@ def test_twins_of_a_picture_that_leaks_are_left_out_each() -> None:
     dataset = Dataset(files)
     dataset.merge()
     turned = {"1-1-A_2x_C_7.png": encoded(np.ascontiguousarray(pixels(2)[::-1]))}
-    dataset.merge(read(roboflow(turned), "b.zip"), read(roboflow(turned), "c.zip"))
+    other = roboflow(turned) | {"README.roboflow.txt": b"exported once more"}
+    dataset.merge(read(roboflow(turned), "b.zip"), read(other, "c.zip"))
     assert [one.source.name for one in dataset.latest.left_out] == ["b.zip", "c.zip"]
-    assert not dataset.merge(read(roboflow(turned), "c.zip")).is_new
+    assert not dataset.merge(read(other, "c.zip")).is_new
+
+
+def test_the_same_zip_under_another_name_is_the_same_zip() -> None:
+    """Downloaded again as ``a (1).zip``: what was left out of it is not left out a second time."""
+    dataset = Dataset(curated_files({"train/images/1-1-A_2x_A_1.png": 1}))
+    dataset.merge()
+    pictures = {"1-1-A_2x_B_1.png": 1, "x.png": 2, "y.png": 3}
+    files = roboflow(
+        {name: picture(seed) for name, seed in pictures.items()},
+        {"1-1-A_2x_B_1.png": NON_VIABLE, "x.png": VIABLE},
+    )
+    dataset.merge(read(files, "a.zip"))
+    assert {one.reason for one in dataset.latest.left_out} == {
+        "the same picture was merged before, with other labels",
+        "has no label file",
+    }
+    assert not dataset.merge(read(files, "a (1).zip")).is_new
+    assert not dataset.merge(read(files, "a (1).zip"), read(files, "a.zip")).is_new
+    at_once = Dataset()
+    at_once.merge(read(files, "b.zip"), read(files, "a.zip"))
+    assert [source.name for source in at_once.latest.sources] == ["a.zip"]
+
+
+def test_a_plant_written_in_two_ways_is_one_plant() -> None:
+    files = curated_files({"val/images/1-3-f_S4x_A_1.png": 1, "train/images/5-5-B_2x_A_1.png": 2})
+    dataset = Dataset(files)
+    dataset.merge()
+    dataset.merge(export("a.zip", {"1-3-F_S4x_B_2.png": 3, "5-5-b_2x_B_2.png": 4}))
+    assert {image.name: (image.split, image.group) for image in dataset.latest.images} == {
+        "1-3-f_S4x_A_1.png": (Split.VAL, "1-3-f_S4x"),
+        "1-3-F_S4x_B_2.png": (Split.VAL, "1-3-F_S4x"),
+        "5-5-B_2x_A_1.png": (Split.TRAIN, "5-5-B_2x"),
+        "5-5-b_2x_B_2.png": (Split.TRAIN, "5-5-b_2x"),
+    }
 
 
 def test_what_was_left_out_stays_so_until_it_comes_in_another_export() -> None:
@@ -432,9 +468,19 @@ def test_old_pictures_never_move_and_merging_again_changes_nothing(
         before = after
         count = len(dataset.manifests)
         dataset.merge(*exports)
-        for again in exports:
+        renamed = [
+            read_again(again, f"renamed ({place}).zip") for place, again in enumerate(exports)
+        ]
+        for again in (*exports, *renamed):
             dataset.merge(again)
+        dataset.merge(*exports, *renamed)
         assert len(dataset.manifests) == count
+
+
+def read_again(one: Export, name: str) -> Export:
+    """The same bytes under another name."""
+    assert isinstance(one.tree, MemoryTree)
+    return read(one.tree.files, name)
 
 
 @few
@@ -476,6 +522,40 @@ def test_a_manifest_is_canonical_and_reads_back() -> None:
     assert sum(per_split, GrainCounts()) == manifest.grains()
     changed = Manifest.model_validate(json.loads(data) | {"images": manifest.images[:1]})
     assert changed.content_id != manifest.content_id
+
+
+def test_pictures_are_the_same_where_only_the_record_of_them_differs() -> None:
+    dataset = Dataset()
+    dataset.merge(export("a.zip", {"x.png": 1, "y.png": 2}))
+    before = dataset.latest
+    dataset.merge(export("b.zip", {"x.png": 1}, x=NON_VIABLE))
+    after = dataset.latest
+    assert after.left_out
+    assert after.content_id != before.content_id
+    assert after.pictures_id == before.pictures_id
+    others = before.model_dump() | {"settings": {"unsure": "cover"}, "parent": 7}
+    assert Manifest.model_validate(others).pictures_id == before.pictures_id
+    dataset.files[before.images[0].label_key] = NON_VIABLE.encode()
+    dataset.merge()
+    assert dataset.latest.pictures_id != before.pictures_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key": "test/images/x.png", "split": Split.TEST},
+        {"key": "train/images/other.png"},
+        {"sha256": "1" * 64},
+        {"label_sha256": "1" * 64},
+        {"group": "another plant"},
+    ],
+)
+def test_whatever_training_sees_changes_the_id_of_the_pictures(change: dict[str, str]) -> None:
+    dataset = Dataset()
+    dataset.merge(export("a.zip", {"x.png": 1}))
+    (image,) = dataset.latest.images
+    changed = dataset.latest.model_copy(update={"images": (image.model_copy(update=change),)})
+    assert changed.pictures_id != dataset.latest.pictures_id
 
 
 @pytest.mark.parametrize(
