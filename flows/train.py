@@ -74,6 +74,7 @@ def make_model(request: TrainRequest) -> TrainingSummary:
         PollenError: The run could not do its work; the message holds the remedy.
     """
     begin_training(request.settings)
+    base = resolve_base(request.base, request.output)
     progress = watcher()
     progress.say("merging what is staged")
     dataset = update_dataset(request.staging, request.merging)
@@ -81,12 +82,11 @@ def make_model(request: TrainRequest) -> TrainingSummary:
     logger().info("dataset report: %s", report_dataset(request.staging, dataset))
     with scratch_folder("training") as scratch:
         folder = Path(scratch)
-        base = resolve_base(request.base, request.output)
         smudges = fetch_smudges(request.smudges, folder / "smudges")
         settings = request.settings
         plan = find_training(
             TrainingIdentity.of(
-                dataset.manifest.content_id, base.identity, digest(smudges), settings
+                dataset.manifest.pictures_id, base.identity, digest(smudges), settings
             ),
             dataset.name,
             base,
@@ -147,8 +147,10 @@ def _train(
 def _run_name() -> str:
     """What the Prefect UI calls a run: what it trains on, and where."""
     given = flow_run.parameters
-    place = given.get("bucket") or given["request"].output.address
-    return " ".join(["train", str(given.get("dataset") or ""), "in", str(place)])
+    request = given.get("request")
+    if isinstance(request, TrainRequest):
+        return f"train {request.staging.name} in {request.output.address}"
+    return f"train {given.get('dataset')} in {given.get('bucket')}"
 
 
 @flow(name="train", flow_run_name=_run_name, persist_result=False)

@@ -1,6 +1,6 @@
 """Settings given on the command line as ``name=value``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -34,5 +34,15 @@ def parse_options(pairs: Sequence[str], model: type[M]) -> M:
         wrong = "; ".join(
             f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
         )
-        names = ", ".join(model.model_fields)
+        names = ", ".join(_names(model))
         raise PollenError(f"settings can't be used: {wrong}. Settings are: {names}") from error
+
+
+def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Names of all settings, those of settings within settings with a dot."""
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _names(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"

@@ -17,7 +17,7 @@ from services.options import parse_options
 from services.running import guarded, run_story
 from tasks.dataset import Staging
 from tasks.progress import watched_by
-from tasks.storage import Location
+from tasks.storage import Location, open_store
 
 
 class TrainOptions(BaseModel):
@@ -54,12 +54,14 @@ def run_training(
         options = parse_options([_full_name(pair) for pair in settings], TrainOptions)
         pictures = Location.parse(places.dataset, places.block)
         root = Location.parse(places.output, places.block)
-        zips = places.parse(places.staging)
+        zips, debris = places.parse(places.staging), places.parse(places.debris)
+        for place in filter(None, (zips, debris)):
+            open_store(place).check()  # a mistyped folder would count as an empty one
         name = _name(places.dataset)
         manifests = root.below(dataset_folder(name))
         request = TrainRequest(
             staging=Staging(name=name, pictures=pictures, manifests=manifests, zips=zips),
-            smudges=places.parse(places.debris),
+            smudges=debris,
             output=root,
             base=base,
             fresh=fresh,
@@ -71,7 +73,7 @@ def run_training(
             summary = run_story(
                 lambda: make_model(request),
                 lambda: train_request(request, return_state=True),
-                (pictures, root, zips, request.smudges),
+                (pictures, root, zips, debris),
             )
         for line in (summary.message, f"Model and evaluation: {summary.place}"):
             OUT.print(line, highlight=False, markup=False, soft_wrap=True)

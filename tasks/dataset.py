@@ -4,6 +4,7 @@ A zip is archived only behind the manifest that holds its pictures, and pictures
 moment a manifest names them: a merge that is killed anywhere is simply done again.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pollen.dataset.curated import CuratedError, read_curated
 from pollen.dataset.exports import Export, read_export, read_picture
-from pollen.dataset.findings import Finding, in_order
+from pollen.dataset.findings import Finding, Severity, in_order
 from pollen.dataset.manifest import Changes, Manifest, ManifestError, Split
 from pollen.dataset.merging import Merge, Write, merge
 from pollen.dataset.settings import DatasetSettings
@@ -126,7 +127,8 @@ def update_dataset(staging: Staging, settings: DatasetSettings) -> DatasetVersio
         + [found for export in exports for found in export.findings]
     )
     for found in findings[:FINDINGS_LOGGED]:
-        logger().warning("%s", found)
+        level = logging.INFO if found.severity is Severity.NOTE else logging.WARNING
+        logger().log(level, "%s: %s", found.where, found.message)
     if len(findings) > FINDINGS_LOGGED:
         logger().warning("... and %d findings more", len(findings) - FINDINGS_LOGGED)
     if not merged.manifest.images:

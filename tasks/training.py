@@ -184,8 +184,14 @@ def lay_out(
         grid = sizes.grid(settings.image_px, settings.working_scale)
         pieces = write_split([*training, *negatives], "train", folder, grid, plan.base.task)
         write_split(validation, "val", folder, grid, plan.base.task)
-    except (TrainingError, FrameError, ScaleError) as error:
+    except (TrainingError, FrameError) as error:
         raise PollenError(str(error)) from error
+    except ScaleError as error:
+        raise PollenError(
+            f"the largest labelled grain ({sizes.largest_px:.0f} px) does not fit the model's input of "
+            f"{settings.image_px} px at working scale {settings.working_scale:g}: raise image_px, or lower "
+            "working_scale"
+        ) from error
     except OSError as error:
         raise PollenError(
             f"the training pictures can't be written to {folder} ({error}): make room on this disk, or set TMPDIR"

@@ -58,7 +58,7 @@ splits.
 |---|---|---|---|
 {_rows(making.manifest)}
 
-{making.negatives} made-up pictures of debris without any grain were added to the train split.
+Made-up pictures of debris without any grain that were added to the train split: {making.negatives}.
 
 ## How it was made
 
