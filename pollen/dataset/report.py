@@ -114,7 +114,7 @@ def find_leaks(manifest: Manifest) -> tuple[Leak, ...]:
     A check of the result, independent of how it came about.
     """
     shared: dict[str, Callable[[ManifestImage], str]] = {
-        "the plant": lambda image: image.group,
+        "the plant": lambda image: image.group.casefold(),
         "copies of": lambda image: image.family,
         "equal pixels": lambda image: image.pixels_sha256[:16],
     }
