@@ -129,7 +129,12 @@ def _unpack(store: Store, version: str, claim: bytes | None) -> None:
                 store.create(folder + name, data, kind)
             else:
                 store.write(folder + name, data, kind)
-    with suppress(StorageError):  # it does no harm
+    drop_claim(store, version)
+
+
+def drop_claim(store: Store, version: str) -> None:
+    """Delete the claim of a version that is published; where that is not allowed it does no harm."""
+    with suppress(StorageError):
         store.delete([claim_key(version)])
 
 

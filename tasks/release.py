@@ -27,6 +27,7 @@ from tasks.checkpoints import drop_checkpoints
 from tasks.faults import PollenError, StorageError
 from tasks.progress import best_effort
 from tasks.promotions import Order, promote
+from tasks.publishing import drop_claim
 from tasks.registry import read_history
 from tasks.stage import stage
 from tasks.storage import open_store
@@ -208,6 +209,7 @@ def conclude(plan: TrainingPlan) -> TrainingSummary:
             reasons = (str(error),)
     store = open_store(plan.output)
     drop_checkpoints(store, plan.id)
+    drop_claim(store, plan.version)
     summary = TrainingSummary(
         version=plan.version,
         outcome=outcome,

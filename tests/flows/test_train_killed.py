@@ -103,3 +103,4 @@ def test_a_training_killed_anywhere_goes_on_and_ends_whole(
     assert [row["epoch"] for row in csv.DictReader(io.StringIO(table))] == ["1", "2", "3", "4"]
     assert not [key for key in keys if key.startswith("staging_area/l")]
     assert not [key for key in keys if key.startswith(CHECKPOINTS)]
+    assert f"{MODELS}{version}/claim.zip" not in keys
