@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
-from services.datasets import FINDINGS_SHOWN, run_check
+from services.datasets import FINDINGS_SHOWN
 from tests.support.labelled import NAMES, export, labelled
 from tests.support.runs import files
 
@@ -15,19 +15,6 @@ Check = Callable[..., tuple[int, str, str]]
 
 BOX = "0.5 0.5 0.2 0.2"
 LABEL = "train/labels/extra.txt"
-
-
-@pytest.fixture
-def check(capsys: pytest.CaptureFixture[str]) -> Check:
-    """Check as the command does; exit code, standard output and standard error."""
-
-    def run(path: Path, *settings: str) -> tuple[int, str, str]:
-        code = run_check(path, settings)
-        told = capsys.readouterr()
-        assert "Traceback" not in told.out + told.err
-        return code, told.out, told.err
-
-    return run
 
 
 @pytest.fixture

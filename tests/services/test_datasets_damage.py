@@ -7,23 +7,9 @@ from pathlib import Path
 import pytest
 
 from services.command_line import COULD_NOT_RUN, SOME_FAILED
-from services.datasets import run_check
 from tests.support.labelled import NAMES, export, labelled
 
 Check = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def check(capsys: pytest.CaptureFixture[str]) -> Check:
-    """Check as the command does; exit code, standard output and standard error."""
-
-    def run(path: Path, *settings: str) -> tuple[int, str, str]:
-        code = run_check(path, settings)
-        told = capsys.readouterr()
-        assert "Traceback" not in told.out + told.err
-        return code, told.out, told.err
-
-    return run
 
 
 @pytest.fixture
