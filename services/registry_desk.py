@@ -88,7 +88,7 @@ def _print_list(models: Sequence[Listed]) -> None:
         _say("no model is published here; runs by hand use the bundled one")
         return
     table = Table(title="Models", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("version", overflow="fold")
+    table.add_column("version", overflow="fold", min_width=20)
     table.add_column("state", no_wrap=True)
     for name in ("mAP50\nviable", "mAP50\nnon-viable", "count\nerror", "viability\nerror"):
         table.add_column(name, justify="right", no_wrap=True)
