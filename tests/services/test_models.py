@@ -67,7 +67,7 @@ def test_a_model_is_promoted_listed_shown_and_taken_back(root: Path, said: Said)
 def test_the_bundled_model_shows_its_figures(tmp_path: Path, said: Said) -> None:
     assert order_promotion("bundled", str(tmp_path), None, note="") == DONE
     assert tell_list(str(tmp_path), None) == DONE
-    assert "bundled-1 production 0.98" in said()
+    assert "bundled-1 production 0.9" in said()
     assert tell_one("bundled", str(tmp_path), None) == DONE
     shown = said()
     assert "measured on │ val" in shown

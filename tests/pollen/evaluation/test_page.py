@@ -62,7 +62,7 @@ def test_both_models_stand_side_by_side(new: Evaluation, production: Evaluation)
     text, addresses = read(render_page(PageData(new, production, "test", charts, shown)))
     assert "Judged on 4 pictures of 2 plants (2 slides) with 24 labelled grains" in text
     assert "the new model found 23" in text
-    assert "beside model model-0, which is in production" in text
+    assert "beside model model-0, which detection uses now" in text
     assert (
         "closer to the labels than that of the production model on 1 pictures, further away on 1, "
         "and equally far on 2" in text
