@@ -162,6 +162,70 @@ def check_dataset(
 
 
 @app.command()
+def setup(
+    config: Annotated[
+        Path | None,
+        typer.Option(help="What is to be set up. Default: deployments/site.yaml of this checkout."),
+    ] = None,
+    bucket: Annotated[
+        str | None, typer.Option(help="Bucket of the laboratory, in place of the file's.")
+    ] = None,
+    folder: Annotated[
+        str | None, typer.Option(help="Folder in it that is the root, in place of the file's.")
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of the S3 server, in place of the file's.", envvar="AWS_ENDPOINT_URL"
+        ),
+    ] = None,
+    pools: Annotated[
+        Literal["kubernetes", "process"] | None,
+        typer.Option(help="Kind of the work pools that are missing, in place of the file's."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be changed.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
+) -> None:
+    """Set up a Prefect server: blocks, work pools, limits, automations, the first model in production.
+
+    Shows what it will change, then changes it. The second time nothing is left to change.
+
+    For example: pollen setup --dry-run
+    """
+    from services.setup.command import run_setup
+    from services.site import Overrides
+
+    overrides = Overrides(bucket=bucket, folder=folder, endpoint_url=endpoint, pools=pools)
+    sys.exit(run_setup(config, overrides, dry_run=dry_run, verbose=verbose))
+
+
+@app.command()
+def doctor(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="Name or id of a flow run to explain. Without it everything is looked at."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="What was set up. Default: deployments/site.yaml of this checkout."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
+) -> None:
+    """Find out what is wrong, and what to do about it: storage, Prefect, cluster, model.
+
+    Exit codes: 0 nothing is wrong, 1 something wants a look, 2 something will not work.
+    """
+    from services.doctor.command import run_doctor
+
+    sys.exit(run_doctor(run, config, as_json=as_json, verbose=verbose))
+
+
+@app.command()
 def demo(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for tables, report and pictures.")
