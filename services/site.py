@@ -1,0 +1,235 @@
+"""What is to be set up where: ``deployments/site.yaml``, the one file an engineer edits.
+
+It holds no secrets and has no place for them: keys reach runs as environment variables.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from tasks.entries import joined
+from tasks.faults import PollenError
+
+PoolType = Literal["kubernetes", "process"]
+
+SITE_FILE = "site.yaml"
+
+#: Where the application is: in an image, the folder with ``prefect.yaml`` and ``deployments/``.
+APP_DIR = "POLLEN_APP_DIR"
+
+
+def _bucket(name: str) -> str:
+    if "/" in name or not name.strip():
+        raise ValueError("expected the bare name of a bucket, without s3:// and without a folder")
+    return name
+
+
+def _endpoint(url: str) -> str:
+    # What came is not quoted: it may hold a password.
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("expected an address such as https://s3.example.org")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("expected the server's address alone: keys never stand in this file")
+    return url.rstrip("/")
+
+
+def _tidy(folder: str) -> str:
+    return joined(folder)
+
+
+class _Section(BaseModel):
+    """A section of the file: a misspelt name is an error, not a setting that does nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty(cls, data: object) -> object:
+        """A section with nothing but comments below it comes as None."""
+        return {} if data is None else data
+
+
+class SiteStorage(_Section):
+    """Where the laboratory's pictures and results are, without the keys to them."""
+
+    block: str = Field(default="pollen", pattern="^[a-z0-9]+(-[a-z0-9]+)*$")
+    """Name of the S3Bucket block that runs read."""
+    bucket: Annotated[str, AfterValidator(_bucket)] | None = None
+    """None: the bucket of the block that is saved already."""
+    folder: Annotated[str, AfterValidator(_tidy)] = ""
+    """Folder in the bucket below which the laboratory's folders are."""
+    endpoint_url: Annotated[str, AfterValidator(_endpoint)] | None = None
+    """None: Amazon's own."""
+    ca_file: str | None = Field(default=None, min_length=1)
+    """Path, where runs run, of the CA file for a server whose certificate is the institute's own."""
+    region: str | None = Field(default=None, min_length=1)
+
+
+class SitePool(_Section):
+    """A work pool: its kind, and what differs from its job template."""
+
+    type: PoolType = "kubernetes"
+    template: Literal["gpu", "cpu"] | None = None
+    """Job template of a kubernetes pool, in ``deployments/work-pools``; None: the one of the pool's name."""
+    variables: dict[str, Any] = {}
+    """Other defaults for variables of the job template."""
+
+
+class Recovery(_Section):
+    """How much is done by itself for a run that crashed, waits or is gone."""
+
+    requeues: int = Field(default=3, ge=0, le=20)
+    """How often a crashed run is started again, in all."""
+    pending_minutes: int = Field(default=30, ge=1)
+    """How long a pod may wait for its image or a node before its run is ended."""
+    # A run gives a sign of life every three minutes; three of them may be missed.
+    zombie_minutes: int = Field(default=15, ge=9)
+    """How long a run may give no sign of life before it counts as crashed."""
+
+
+class Kubernetes(_Section):
+    """The cluster, where it can't be seen from the environment."""
+
+    namespace: str | None = Field(default=None, min_length=1)
+    """Namespace of workers and runs; None: that of the current context, or of this pod."""
+
+
+class Site(_Section):
+    """All that is set up on one Prefect server."""
+
+    storage: SiteStorage = SiteStorage()
+    prefixes: tuple[str, ...] = Field(default=("",), min_length=1)
+    """Roots below the storage's folder, one per laboratory or project."""
+    pools: dict[str, SitePool] = {"gpu": SitePool(), "cpu": SitePool()}
+    recovery: Recovery = Recovery()
+    kubernetes: Kubernetes = Kubernetes()
+
+    @field_validator("prefixes")
+    @classmethod
+    def _each_once(cls, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        tidy = tuple(joined(prefix) for prefix in prefixes)
+        if len(set(tidy)) < len(tidy):
+            raise ValueError("a root is named twice")
+        return tidy
+
+    def over(self, overrides: "Overrides") -> Self:
+        """This site with what the command line says in place of the file's.
+
+        Raises:
+            ValidationError: An override can't be used.
+        """
+        given = {
+            name: value
+            for name in ("bucket", "folder", "endpoint_url")
+            if (value := getattr(overrides, name)) is not None
+        }
+        data = self.model_dump()
+        data["storage"] |= given
+        if overrides.pools is not None:
+            for pool in data["pools"].values():
+                pool["type"] = overrides.pools
+        return self.model_validate(data)
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line says in place of the file's; None is not said.
+
+    Attributes:
+        bucket: Name of the bucket.
+        folder: Folder in it.
+        endpoint_url: Address of the S3 server.
+        pools: Kind of all pools.
+    """
+
+    bucket: str | None = None
+    folder: str | None = None
+    endpoint_url: str | None = None
+    pools: PoolType | None = None
+
+
+def read_site(config: Path | None, overrides: Overrides = Overrides()) -> Site:
+    """Read what is to be set up.
+
+    Args:
+        config: The file; None for ``site.yaml`` in :func:`deployments_folder`.
+        overrides: What is said in place of the file's.
+
+    Raises:
+        PollenError: There is no such file, or it can't be used; the message names file and field.
+    """
+    path = config if config is not None else deployments_folder() / SITE_FILE
+    try:
+        return _validated(path).over(overrides)
+    except ValidationError as error:
+        raise PollenError(f"the command line and {path} together: {_faults(error)}") from error
+
+
+def deployments_folder() -> Path:
+    """The folder ``deployments`` of the application: job templates, automations, ``site.yaml``.
+
+    Raises:
+        PollenError: It is not where it is looked for.
+    """
+    application = os.environ.get(APP_DIR)
+    if application:
+        folder = Path(application) / "deployments"
+        if not folder.is_dir():
+            raise PollenError(
+                f"{APP_DIR} is {application}, which holds no folder 'deployments': set it to the "
+                "folder with prefect.yaml"
+            )
+        return folder
+    for place in (Path(__file__).parents[1], Path.cwd()):
+        folder = place / "deployments"
+        # Installed beside others, a folder of that name may be anybody's.
+        if (folder / SITE_FILE).is_file():
+            return folder
+    raise PollenError(
+        f"the folder 'deployments' with {SITE_FILE} is neither beside this program nor in {Path.cwd()}: run this in a "
+        f"checkout, or set {APP_DIR} to the folder with prefect.yaml"
+    )
+
+
+def _validated(path: Path) -> Site:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PollenError(f"{path} does not exist: name the file with --config") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise PollenError(f"{path} can't be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise PollenError(f"{path}{line} is not valid YAML: {problem}") from error
+    try:
+        return Site.model_validate(data)
+    except ValidationError as error:
+        raise PollenError(f"{path}: {_faults(error)}") from error
+
+
+def _faults(error: ValidationError) -> str:
+    """What is wrong, field by field, without the values: somebody may have put a key there."""
+    faults = []
+    for each in error.errors(include_url=False, include_input=False):
+        field = ".".join(map(str, each["loc"])) or "the file"
+        if each["type"] == "extra_forbidden":
+            faults.append(f"'{field}' is no setting; check its spelling and its indentation")
+        else:
+            faults.append(f"{field}: {each['msg'].removeprefix('Value error, ')}")
+    return "; ".join(faults)

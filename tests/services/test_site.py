@@ -1,0 +1,162 @@
+"""The site file: what it says arrives, what it can't say is one clear error without the value."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from services.site import Overrides, Site, SitePool, deployments_folder, read_site
+from tasks.faults import PollenError
+
+NOTHING = Overrides()
+
+
+def _site(folder: Path, text: str, overrides: Overrides = NOTHING) -> Site:
+    path = folder / "site.yaml"
+    path.write_text(text, encoding="utf-8")
+    return read_site(path, overrides)
+
+
+def test_the_file_that_is_shipped_changes_no_default() -> None:
+    shipped = read_site(Path(__file__).parents[2] / "deployments" / "site.yaml")
+    assert shipped == Site()
+    assert shipped.storage.block == "pollen"
+    assert shipped.prefixes == ("",)
+    assert shipped.pools == {"gpu": SitePool(), "cpu": SitePool()}
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert _site(tmp_path, "# nothing yet\n") == Site()
+
+
+def test_the_comments_of_the_shipped_file_name_real_settings(tmp_path: Path) -> None:
+    shipped = (Path(__file__).parents[2] / "deployments" / "site.yaml").read_text("utf-8")
+    lines = shipped.splitlines()
+    examples = ("# bucket:", "# folder:", "# endpoint_url:", "# ca_file:", "# region:")
+    for number, line in enumerate(lines):
+        if line.strip().startswith((*examples, "# namespace:")):
+            lines[number] = line.replace("# ", "", 1)
+    site = _site(tmp_path, "\n".join(lines))
+    assert site.storage.bucket == "my-bucket"
+    assert site.storage.folder == "Ostatni/Pollen_viability"
+    assert site.storage.ca_file == "/etc/pollen/ca/ca.crt"
+    assert site.kubernetes.namespace == "stenc-ns"
+
+
+def test_what_the_file_says_arrives(tmp_path: Path) -> None:
+    site = _site(
+        tmp_path,
+        "storage: {block: lab, bucket: images, folder: /a/b/, endpoint_url: 'https://s3.example.org/'}\n"
+        "prefixes: [one/, two]\n"
+        "pools: {gpu-mig: {template: gpu, variables: {gpu_resource: nvidia.com/mig-1g.10gb}}}\n"
+        "recovery: {requeues: 0}\n",
+    )
+    assert site.storage.folder == "a/b"
+    assert site.storage.endpoint_url == "https://s3.example.org"
+    assert site.prefixes == ("one", "two")
+    assert list(site.pools) == ["gpu-mig"]
+    assert site.pools["gpu-mig"].template == "gpu"
+    assert site.recovery.requeues == 0
+    assert site.recovery.pending_minutes == Site().recovery.pending_minutes
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    text = "storage: {bucket: images, folder: a, region: eu}\npools: {p: {variables: {x: 1}}}\n"
+    overrides = Overrides("other", "", "http://127.0.0.1:8333", "process")
+    site = _site(tmp_path, text, overrides)
+    assert site.storage.bucket == "other"
+    assert site.storage.folder == ""
+    assert site.storage.endpoint_url == "http://127.0.0.1:8333"
+    assert site.storage.region == "eu"
+    assert site.pools == {"p": SitePool(type="process", variables={"x": 1})}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("storage: {buckte: images}", "'storage.buckte' is no setting"),
+        ("recovery: {requeues: -1}", "recovery.requeues: "),
+        ("recovery: {zombie_minutes: 2}", "recovery.zombie_minutes: "),
+        ("storage: {bucket: s3://images/a}", "storage.bucket: expected the bare name"),
+        ("storage: {endpoint_url: s3.example.org}", "storage.endpoint_url: expected an address"),
+        ("storage: {block: My Block}", "storage.block: "),
+        ("prefixes: []", "prefixes: "),
+        ("prefixes: [a, a/]", "prefixes: a root is named twice"),
+        ("pools: {gpu: {type: docker}}", "pools.gpu.type: "),
+        ("- a list", "the file: "),
+        ("storage: {block: [\n", "is not valid YAML"),
+    ],
+)
+def test_what_can_not_be_used_is_named_with_file_and_field(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    with pytest.raises(PollenError) as caught:
+        _site(tmp_path, text)
+    assert expected in str(caught.value)
+    assert str(tmp_path / "site.yaml") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "storage: {aws_secret_access_key: s3cr3t}",
+        "storage: {endpoint_url: 'https://key:s3cr3t@s3.example.org'}",
+        "storage: {endpoint_url: 'https://s3.example.org/?X-Amz-Signature=s3cr3t'}",
+        "pools: {gpu: {token: s3cr3t}}",
+    ],
+)
+def test_a_key_in_the_file_is_refused_and_not_repeated(tmp_path: Path, text: str) -> None:
+    with pytest.raises(PollenError) as caught:
+        _site(tmp_path, text)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_an_override_that_can_not_be_used_names_the_command_line(tmp_path: Path) -> None:
+    with pytest.raises(PollenError, match=r"the command line and .*: storage\.bucket: "):
+        _site(tmp_path, "", Overrides(bucket="s3://images"))
+
+
+def test_a_file_that_is_missing_or_unreadable_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PollenError, match=r"site\.yaml does not exist: name the file"):
+        read_site(tmp_path / "site.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"storage: {folder: \xe9t\xe9}")
+    with pytest.raises(PollenError, match=r"latin\.yaml can't be read"):
+        read_site(tmp_path / "latin.yaml")
+    with pytest.raises(PollenError, match="can't be read"):
+        read_site(tmp_path)
+
+
+def test_a_site_can_not_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Site().storage.bucket = "other"  # type: ignore[misc]
+
+
+class TestDeploymentsFolder:
+    def test_the_checkout_has_it(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert deployments_folder() == Path(__file__).parents[2] / "deployments"
+
+    def test_the_application_folder_of_an_image_comes_first(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "deployments").mkdir()
+        monkeypatch.setenv("POLLEN_APP_DIR", str(tmp_path))
+        assert deployments_folder() == tmp_path / "deployments"
+
+    def test_an_application_folder_without_it_is_an_error(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("POLLEN_APP_DIR", str(tmp_path))
+        with pytest.raises(PollenError, match=r"POLLEN_APP_DIR is .* set it to the folder"):
+            deployments_folder()
+
+    def test_an_installed_program_finds_it_in_the_working_directory_or_says_where_it_looked(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr("services.site.__file__", str(tmp_path / "site-packages/services/x.py"))
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(PollenError, match=f"neither beside this program nor in {tmp_path}"):
+            deployments_folder()
+        (tmp_path / "deployments").mkdir()
+        (tmp_path / "deployments" / "site.yaml").touch()
+        assert deployments_folder() == tmp_path / "deployments"
