@@ -1,7 +1,7 @@
 """Folders and buckets behind one small interface: list, read, write whole, delete."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -143,8 +143,12 @@ class Store(Protocol):
         ...
 
 
-def open_store(location: Location) -> Store:
+def open_store(location: Location, config: Mapping[str, Any] | None = None) -> Store:
     """The store at a location; a block is read afresh, so that a changed one takes effect.
+
+    Args:
+        location: The place.
+        config: Client settings over all others, for those who can't wait as long as a run can.
 
     Raises:
         PollenError: The block does not exist, or its settings can't be used.
@@ -152,19 +156,19 @@ def open_store(location: Location) -> Store:
     if location.folder is not None:
         return FolderStore(location.folder)
     if location.block is None:
-        return BucketStore(
-            _client(_from_environment()), str(location.bucket), joined(location.prefix)
-        )
+        client = _client(_from_environment(), config)
+        return BucketStore(client, str(location.bucket), joined(location.prefix))
     block = _load_block(location.block)
     if location.bucket is None:
         folder = joined(block.bucket_folder, location.prefix)
-        return BucketStore(_client(block.credentials), block.bucket_name, folder)
+        return BucketStore(_client(block.credentials, config), block.bucket_name, folder)
     if location.bucket != block.bucket_name:
         raise PollenError(
             f"block '{location.block}' is for the bucket '{block.bucket_name}', not for '{location.bucket}': "
             "name the right block or the right bucket"
         )
-    return BucketStore(_client(block.credentials), location.bucket, joined(location.prefix))
+    client = _client(block.credentials, config)
+    return BucketStore(client, location.bucket, joined(location.prefix))
 
 
 def _load_block(name: str) -> S3Bucket:
@@ -213,7 +217,9 @@ def _from_environment() -> AwsCredentials:
     return AwsCredentials(aws_client_parameters=parameters)
 
 
-def _client(credentials: AwsCredentials | MinIOCredentials) -> "S3Client":
+def _client(
+    credentials: AwsCredentials | MinIOCredentials, over: Mapping[str, Any] | None = None
+) -> "S3Client":
     """A client with our defaults under what the credentials say.
 
     Made from the session, not with the block's ``get_s3_client``: that one is cached for the life
@@ -227,7 +233,7 @@ def _client(credentials: AwsCredentials | MinIOCredentials) -> "S3Client":
         )
     # Servers other than AWS rarely have a DNS name per bucket.
     style: dict[str, Any] = {"s3": {"addressing_style": "path"}} if given.endpoint_url else {}
-    config = CLIENT_CONFIG | style | dict(given.config or {})
+    config = CLIENT_CONFIG | style | dict(given.config or {}) | dict(over or {})
     parameters = given.model_copy(update={"config": config}).get_params_override()
     with explained(given.endpoint_url or "AWS"):
         client: S3Client = credentials.get_boto3_session().client("s3", **parameters)
