@@ -1,6 +1,5 @@
 """The story between buckets, without Prefect: odd keys, bad moments, certificates."""
 
-import datetime
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from pydantic import SecretStr
 
 import tasks.stage
 from services.embedded import EmbeddedPrefect, EmbeddedS3
-from services.embedded.ports import free_ports
 from tasks import storage
 from tasks.faults import PollenError
 from tasks.planning import list_inputs
@@ -30,6 +28,7 @@ from tests.support.runs import (
     tiles_counted,
     upload,
 )
+from tests.support.tls import HttpsS3, make_certificate
 from tests.support.wire import Wire, tapped
 
 NAMES = (
@@ -228,62 +227,7 @@ def test_hostile_keys_write_nothing_outside(
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A self-signed certificate for 127.0.0.1 and its key."""
-    import ipaddress
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "laboratory")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "ca.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return folder / "ca.pem", folder / "key.pem"
-
-
-class HttpsS3(EmbeddedS3):
-    """The same server, which also answers on a port of its own with TLS."""
-
-    def __init__(self, certificate: Path, key: Path) -> None:
-        super().__init__([BUCKET])
-        self._files = certificate, key
-        self._https_port = free_ports(1)[0]
-
-    @property
-    def https_url(self) -> str:
-        """Address of the port with TLS."""
-        return f"https://127.0.0.1:{self._https_port}"
-
-    def _command(self) -> list[str]:
-        certificate, key = self._files
-        return [
-            *super()._command(),
-            f"-s3.port.https={self._https_port}",
-            f"-s3.cert.file={certificate}",
-            f"-s3.key.file={key}",
-        ]
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_certificates_are_checked_and_a_given_authority_is_trusted(

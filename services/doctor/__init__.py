@@ -1,0 +1,1 @@
+"""`pollen doctor`: what is wrong, and the way out; one run explained."""

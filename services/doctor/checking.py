@@ -1,0 +1,102 @@
+"""How checks are run: none of them may stop the doctor, and none may take for ever."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.doctor.finding import Category, Finding, Level
+from tasks.faults import PollenError
+
+#: Seconds a check may take in all; each connection it makes gives up sooner.
+CHECK_SECONDS: Final = 20.0
+#: Seconds one connection may take.
+CONNECT_SECONDS: Final = 4.0
+
+
+@dataclass(frozen=True)
+class About:
+    """Makes findings of one category."""
+
+    category: Category
+
+    def ok(self, summary: str, detail: str = "") -> Finding:
+        """As it should be."""
+        return Finding(Level.OK, self.category, summary, detail)
+
+    def info(self, summary: str, detail: str = "", resolution: str = "") -> Finding:
+        """Good to know, or not looked at."""
+        return Finding(Level.INFO, self.category, summary, detail, resolution)
+
+    def warning(self, summary: str, detail: str = "", resolution: str = "") -> Finding:
+        """Wants a look."""
+        return Finding(Level.WARNING, self.category, summary, detail, resolution)
+
+    def error(self, summary: str, detail: str = "", resolution: str = "") -> Finding:
+        """Will not work."""
+        return Finding(Level.ERROR, self.category, summary, detail, resolution)
+
+
+@dataclass
+class Results:
+    """Findings of checks that run at once, in the order in which the checks were named."""
+
+    _parts: list[list[Finding]] = field(default_factory=list)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """All findings so far."""
+        return [finding for part in self._parts for finding in part]
+
+    def place(self) -> list[Finding]:
+        """A place for the findings of one more check."""
+        self._parts.append([])
+        return self._parts[-1]
+
+
+async def collect(
+    about: About,
+    what: str,
+    check: AsyncIterable[Finding],
+    found: list[Finding],
+    *,
+    seconds: float = CHECK_SECONDS,
+) -> None:
+    """Run one check; whatever happens in it becomes a finding.
+
+    Args:
+        about: What kind of finding.
+        what: What is looked at, for findings about the check itself.
+        check: Yields findings; those yielded before it fails are kept.
+        found: Where findings go.
+        seconds: How long it may take.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            async for finding in check:
+                found.append(finding)  # noqa: PERF401  (what came before a failure is kept)
+    except TimeoutError:
+        found.append(
+            about.error(
+                f"{what}: no answer within {seconds:.0f} s",
+                resolution="see whether the server is overloaded, or a firewall drops packets in between",
+            )
+        )
+    except PollenError as error:
+        found.append(about.error(str(error)))
+    except Exception as error:
+        logging.getLogger("pollen").debug("unexpected", exc_info=True)
+        found.append(
+            about.warning(
+                f"{what} could not be looked at: unexpected error ({type(error).__name__}: {error})",
+                resolution="run `pollen doctor --verbose` and report what it prints",
+            )
+        )
+
+
+async def in_thread(check: Callable[[], Iterable[Finding]]) -> AsyncIterator[Finding]:
+    """A check that waits for sockets in the old way, as one that can run beside others."""
+    findings = iter(check())
+    while (finding := await asyncio.to_thread(next, findings, None)) is not None:
+        yield finding

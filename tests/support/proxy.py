@@ -1,0 +1,80 @@
+"""A server in front of another one that changes what comes back: such as a clock that is wrong."""
+
+import http.client
+import threading
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+Headers = MutableMapping[str, str]
+_PASSED_ON_ANEW = {"connection", "transfer-encoding", "content-length"}
+
+
+@contextmanager
+def proxy(target: str, answer: Callable[[Headers], None]) -> Iterator[str]:
+    """Pass requests on to ``target`` (http only); yields the address to use in its place.
+
+    The Host header stays that of the proxy, so that signatures hold.
+
+    Args:
+        target: Address of the server behind.
+        answer: Changes the headers of an answer.
+    """
+    behind = urlsplit(target).netloc
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _pass_on(self) -> None:
+            headers = dict(self.headers.items())
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            connection = http.client.HTTPConnection(behind, timeout=30)
+            try:
+                connection.putrequest(
+                    self.command, self.path, skip_host=True, skip_accept_encoding=True
+                )
+                for name, value in headers.items():
+                    connection.putheader(name, value)
+                connection.endheaders(body)
+                came = connection.getresponse()
+                content = came.read()
+            finally:
+                connection.close()
+            back = {
+                name: value
+                for name, value in came.getheaders()
+                if name.lower() not in _PASSED_ON_ANEW
+            }
+            answer(back)
+            self.send_response_only(came.status, came.reason)
+            for name, value in back.items():
+                self.send_header(name, value)
+            length = came.getheader("Content-Length") if self.command == "HEAD" else None
+            self.send_header("Content-Length", length or str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on  # noqa: N815
+
+        def log_message(self, *_: Any) -> None:  # noqa: ANN401
+            """Say nothing."""
+
+    with serving(Handler) as address:
+        yield address
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Answer requests on a free port of this machine; yields the address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=10)
