@@ -71,7 +71,7 @@ class SiteStorage(_Section):
     bucket: Annotated[str, AfterValidator(_bucket)] | None = None
     """None: the bucket of the block that is saved already."""
     folder: Annotated[str, AfterValidator(_tidy)] = ""
-    """Folder in the bucket below which the laboratory's folders are."""
+    """Folder in the bucket below which the laboratory's folders are; not said, a saved block keeps its own."""
     endpoint_url: Annotated[str, AfterValidator(_endpoint)] | None = None
     """None: Amazon's own."""
     ca_file: str | None = Field(default=None, min_length=1)
@@ -87,6 +87,8 @@ class SitePool(_Section):
     """Job template of a kubernetes pool, in ``deployments/work-pools``; None: the one of the pool's name."""
     variables: dict[str, Any] = {}
     """Other defaults for variables of the job template."""
+    concurrency_limit: int | None = Field(default=None, ge=1)
+    """How many runs may be under way at once; None: what the pool has is kept."""
 
 
 class Recovery(_Section):
@@ -137,11 +139,14 @@ class Site(_Section):
             for name in ("bucket", "folder", "endpoint_url")
             if (value := getattr(overrides, name)) is not None
         }
-        data = self.model_dump()
-        data["storage"] |= given
+        # What neither says stays unsaid: a saved block then keeps its own.
+        data = self.model_dump(exclude_unset=True)
+        data["storage"] = data.get("storage", {}) | given
         if overrides.pools is not None:
-            for pool in data["pools"].values():
-                pool["type"] = overrides.pools
+            data["pools"] = {
+                name: pool.model_dump(exclude_unset=True) | {"type": overrides.pools}
+                for name, pool in self.pools.items()
+            }
         return self.model_validate(data)
 
 

@@ -39,7 +39,7 @@ class Step:
     """
 
     change: Change
-    do: Callable[[], None] | None = None
+    do: Callable[[], object] | None = None
 
 
 def keep(kind: str, name: str, detail: str = "", *, attention: bool = False) -> Step:

@@ -1,0 +1,116 @@
+"""Deployments: made by `prefect deploy`, which never takes away those that left ``prefect.yaml``; setup does."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterTags,
+    FlowFilter,
+    FlowFilterId,
+)
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.flows import load_flow_arguments_from_entrypoint
+
+from services.setup.plan import Change, Step, keep
+from services.site import deployments_folder
+from tasks.faults import PollenError
+
+KIND = "deployment"
+#: Every deployment of ours has it, and no other one should: those that left ``prefect.yaml`` are deleted.
+TAG: Final = "pollen"
+_PAGE = 200
+#: What carries out the declarations of ``prefect.yaml``.
+DEPLOY = "prefect --no-prompt deploy --all"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A deployment in ``prefect.yaml``.
+
+    Attributes:
+        name: With its flow's, such as ``detect/nightly``.
+        pool: The work pool it runs on; None where it names none.
+    """
+
+    name: str
+    pool: str | None
+
+
+def declared_deployments(path: Path | None = None) -> tuple[Declared, ...]:
+    """Read which deployments are to be there.
+
+    Args:
+        path: A ``prefect.yaml``; None for the application's.
+
+    Raises:
+        PollenError: It is missing or can't be used.
+    """
+    path = path or deployments_folder().parent / "prefect.yaml"
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = tuple(_declared(path.parent, each) for each in data["deployments"])
+    except FileNotFoundError as error:
+        raise PollenError(
+            f"{error.filename} does not exist: run this in a whole checkout"
+        ) from error
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise PollenError(
+            f"{path} can't be used: expected 'deployments', each with 'name' and 'entrypoint' ({type(error).__name__})"
+        ) from error
+    if not found:
+        # Else all of them would be taken for abandoned.
+        raise PollenError(f"{path} declares no deployment")
+    return found
+
+
+def plan_deployments(
+    client: SyncPrefectClient, declared: tuple[Declared, ...]
+) -> tuple[list[Step], list[str]]:
+    """What is to be done with deployments, and which of the declared ones are missing.
+
+    Returns:
+        Steps for those on the server, and the names of those that `prefect deploy` has yet to make.
+    """
+    saved = _ours(client)
+    names = {each.name for each in declared}
+    steps = [
+        keep(KIND, name) if name in names else _removal(client, name, deployment)
+        for name, deployment in sorted(saved.items())
+    ]
+    return steps, sorted(names - saved.keys())
+
+
+def _declared(folder: Path, entry: dict[str, Any]) -> Declared:
+    file, _, function = entry["entrypoint"].rpartition(":")
+    # Read from the source, not imported: a flow's module may want what is not installed here.
+    flow = load_flow_arguments_from_entrypoint(f"{folder / file}:{function}", {"name"})["name"]
+    return Declared(f"{flow}/{entry['name']}", (entry.get("work_pool") or {}).get("name"))
+
+
+def _ours(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
+    """Deployments with our tag, by name with their flow's."""
+    tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    found: list[DeploymentResponse] = []
+    while True:
+        page = client.read_deployments(deployment_filter=tagged, limit=_PAGE, offset=len(found))
+        found += page
+        if len(page) < _PAGE:
+            break
+    if not found:
+        return {}
+    ids = sorted({deployment.flow_id for deployment in found})
+    flows = client.read_flows(flow_filter=FlowFilter(id=FlowFilterId(any_=ids)), limit=_PAGE)
+    names = {flow.id: flow.name for flow in flows}
+    return {f"{names[each.flow_id]}/{each.name}": each for each in found}
+
+
+def _removal(client: SyncPrefectClient, name: str, deployment: DeploymentResponse) -> Step:
+    detail = f"has the tag {TAG} and is not in prefect.yaml any more; its finished runs stay"
+    return Step(
+        Change(KIND, name, "delete", detail), partial(client.delete_deployment, deployment.id)
+    )

@@ -1,0 +1,104 @@
+"""One global concurrency limit per root: without it no detection starts there."""
+
+from functools import partial
+from typing import Final
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import (
+    GlobalConcurrencyLimitCreate,
+    GlobalConcurrencyLimitUpdate,
+)
+from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
+from prefect_aws import S3Bucket
+
+from services.setup.plan import Change, Step, keep
+from services.site import Site
+from tasks.roots import limit_name
+from tasks.storage import Location
+
+KIND = "limit"
+#: What the names of all roots' limits begin with, before the name of the root's block.
+PREFIX: Final = "pollen-root-"
+_PAGE = 200
+
+
+def roots(site: Site) -> tuple[Location, ...]:
+    """The places whose pictures are counted, as flows name them."""
+    return tuple(Location(block=site.storage.block, prefix=prefix) for prefix in site.prefixes)
+
+
+def plan_limits(client: SyncPrefectClient, site: Site) -> list[Step]:
+    """What is to be done with the limits of this site's roots."""
+    existing = {limit.name: limit for limit in _all_limits(client)}
+    steps = []
+    for root in roots(site):
+        name = limit_name(root)
+        steps.append(_step(client, name, root.address, existing.pop(name, None)))
+    blocks = {site.storage.block, *_saved_blocks(client)}
+    stale = [
+        limit for name, limit in existing.items() if _block(name, blocks) == site.storage.block
+    ]
+    return steps + [_removal(client, limit) for limit in stale]
+
+
+def _all_limits(client: SyncPrefectClient) -> list[GlobalConcurrencyLimitResponse]:
+    found: list[GlobalConcurrencyLimitResponse] = []
+    while True:
+        page = client.read_global_concurrency_limits(limit=_PAGE, offset=len(found))
+        found += page
+        if len(page) < _PAGE:
+            return found
+
+
+def _saved_blocks(client: SyncPrefectClient) -> set[str]:
+    """Names of all buckets' blocks: other laboratories may share the server, with limits of their own."""
+    slug = S3Bucket.get_block_type_slug()
+    documents = client.read_block_documents_by_type(slug, include_secrets=False)
+    return {document.name for document in documents if document.name}
+
+
+def _block(limit: str, blocks: set[str]) -> str | None:
+    """The block below which a limit's root lies; of ``lab`` and ``lab-2`` the longer one that fits."""
+    fitting = [block for block in blocks if limit.startswith(f"{PREFIX}{block}-")]
+    return max(fitting, key=len, default=None)
+
+
+def _step(
+    client: SyncPrefectClient, name: str, place: str, saved: GlobalConcurrencyLimitResponse | None
+) -> Step:
+    if saved is None:
+        wanted = GlobalConcurrencyLimitCreate(name=name, limit=1)
+        return Step(
+            Change(KIND, name, "create", f"one detection at a time in {place}"),
+            partial(client.create_global_concurrency_limit, wanted),
+        )
+    differences = []
+    if saved.limit != 1:
+        differences.append(f"slots: {saved.limit} to 1")
+    if not saved.active:
+        differences.append("switched on")
+    if saved.slot_decay_per_second:
+        differences.append("its slot is given back by runs, not by time")
+    if not differences:
+        return keep(KIND, name, place)
+    # The slots taken at the moment are not touched: a run may be at work.
+    update = GlobalConcurrencyLimitUpdate(limit=1, active=True, slot_decay_per_second=0)
+    return Step(
+        Change(KIND, name, "update", "; ".join(differences)),
+        partial(client.update_global_concurrency_limit, name, update),
+    )
+
+
+def _removal(client: SyncPrefectClient, saved: GlobalConcurrencyLimitResponse) -> Step:
+    """A root that the site file no longer names; while a run is at work there, its limit stays."""
+    if saved.active_slots:
+        return keep(
+            KIND,
+            saved.name,
+            "not in the site file, but a run has it: setup again later",
+            attention=True,
+        )
+    return Step(
+        Change(KIND, saved.name, "delete", "its root is not in the site file any more"),
+        partial(client.delete_global_concurrency_limit_by_name, saved.name),
+    )

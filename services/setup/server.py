@@ -1,0 +1,125 @@
+"""The Prefect server that is set up: reached, or one clear error why not."""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import JSONDecodeError
+from typing import Any
+
+import httpx
+import prefect
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import get_current_settings
+
+from tasks.faults import PollenError
+
+#: Seconds until a server that does not answer counts as out of reach.
+CONNECT_SECONDS = 10.0
+
+
+@contextmanager
+def connected() -> Iterator[SyncPrefectClient]:
+    """A client of the configured server, which answered and let it in.
+
+    Raises:
+        PollenError: No server is configured, it is out of reach, or it refuses; also inside the
+            ``with`` block, when it stops answering.
+    """
+    url = get_current_settings().api.url
+    if url is None:
+        raise PollenError(
+            "which Prefect server? Set PREFECT_API_URL to its address, such as http://127.0.0.1:4200/api"
+        )
+    shown = without_password(url)
+    with explained_server(shown):
+        timeout = httpx.Timeout(60.0, connect=CONNECT_SECONDS)
+        with get_client(httpx_settings={"timeout": timeout}, sync_client=True) as client:
+            _greet(client, shown)
+            yield client
+
+
+@contextmanager
+def explained_server(shown: str) -> Iterator[None]:
+    """Turn errors of Prefect's client into ours; none of them quotes a request or a reply whole.
+
+    A refused request comes back with its own contents, and blocks may hold keys.
+    """
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        raise PollenError(_refused(error.response, shown)) from error
+    except httpx.TransportError as error:
+        raise PollenError(
+            f"the Prefect server at {shown} can't be reached ({_reason(error)}): check PREFECT_API_URL and that "
+            "the server runs; on a cluster it is reached from inside, or through `kubectl port-forward`",
+            heals=True,
+        ) from error
+
+
+def version_note(client: SyncPrefectClient) -> str | None:
+    """What to say where server and client are not of one version; None where they are."""
+    server = client.api_version()
+    if server == prefect.__version__:
+        return None
+    return (
+        f"the Prefect server is of version {server}, this program of {prefect.__version__}: keep server, worker and "
+        "image on one version"
+    )
+
+
+def refusal(response: httpx.Response) -> str:
+    """Why the server refused a request, without the parts of its reply that repeat the request."""
+    reasons = ", ".join(_reasons(response))
+    return f"the server answered HTTP {response.status_code}" + (f": {reasons}" if reasons else "")
+
+
+def without_password(url: str) -> str:
+    """An address without the user and password it may name."""
+    return re.sub(r"//[^/@\s]*@", "//", url)
+
+
+def _greet(client: SyncPrefectClient, shown: str) -> None:
+    try:
+        client.api_version()
+    except JSONDecodeError as error:
+        raise PollenError(
+            f"something answers at {shown}, but it is no Prefect API: does PREFECT_API_URL end with /api?"
+        ) from error
+    # The version may be open to all; whether we are let in shows here.
+    client.read_work_pools(limit=1)
+    logging.getLogger("pollen").info("reached the Prefect server at %s", shown)
+
+
+def _reason(error: httpx.TransportError) -> str:
+    return without_password(str(error)) or type(error).__name__
+
+
+def _refused(response: httpx.Response, shown: str) -> str:
+    status = response.status_code
+    if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        given = "is not set" if get_current_settings().api.auth_string is None else "is refused"
+        return (
+            f"the Prefect server at {shown} does not let us in (HTTP {status}): PREFECT_API_AUTH_STRING {given}; it "
+            "must be user:password as the server's PREFECT_SERVER_API_AUTH_STRING (on a cluster the Secret "
+            "pollen-prefect, key auth-string)"
+        )
+    if status == httpx.codes.NOT_FOUND:
+        return f"the server at {shown} does not know {response.request.url.path}: does PREFECT_API_URL end with /api?"
+    return f"the Prefect server at {shown}: {refusal(response)}"
+
+
+def _reasons(response: httpx.Response) -> Iterator[str]:
+    """The parts of an error reply that say why, without those that repeat what was sent."""
+    try:
+        reply: Any = response.json()
+    except ValueError:
+        return
+    if not isinstance(reply, dict):
+        return
+    for name in ("detail", "exception_message"):
+        if isinstance(reply.get(name), str):
+            yield reply[name].strip().rstrip(".")
+    for each in reply.get("exception_detail") or ():
+        if isinstance(each, dict) and isinstance(each.get("msg"), str):
+            yield f"{'.'.join(map(str, each.get('loc', ())))}: {each['msg']}"
