@@ -8,10 +8,10 @@ LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-e
 	--no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format lock model bench clean
+.PHONY: help venv demo test lint format lock model bench image push image-ttl clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## make or update .venv from the lock (PYTHON=... names an interpreter)
 
@@ -37,7 +37,7 @@ format: venv ## format the code and mend what ruff can
 	$(BIN)/ruff format .
 
 lock: venv ## remake the locks after a change of pyproject.toml (UPGRADE=1 also takes newer versions)
-	$(BIN)/uv pip compile $(LOCK_FLAGS) --extra embedded pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile $(LOCK_FLAGS) pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile $(LOCK_FLAGS) --extra embedded --extra dev -c requirements.lock \
 		pyproject.toml -o requirements-dev.lock
 	.ci/check_locks.sh
@@ -47,6 +47,15 @@ model: venv ## train the bundled model again (DATA=labelled pictures WORK=folder
 
 bench: venv ## measure speed and memory, figures side by side
 	$(BIN)/python -m benchmarks
+
+image: ## build the image, named after the commit (ENGINE=docker|podman|buildah; more in .ci/image.sh)
+	@.ci/image.sh build
+
+push: ## build the image and push it (REGISTRY=registry.example.org/project)
+	@.ci/image.sh push
+
+image-ttl: ## build the image and push it to ttl.sh, for a try: it is public and vanishes after 24 hours
+	@.ci/image.sh ttl
 
 clean: ## remove .venv, caches and what the demo made
 	rm -rf .venv demo-output build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,82 @@
+"""Whether what a run needs is here and whole: ``python -m services.health``, the image's health command.
+
+It asks no server: a Prefect or S3 server that is away is no reason to start a container again.
+``pollen doctor`` looks at those.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import typer
+
+from pollen import __version__
+from pollen.model_card import ModelError
+from tasks.registry import bundled_model
+
+HEALTHY, UNHEALTHY = 0, 1
+
+#: What runs and workers import, the large libraries first: they name the cause if they fail.
+MODULES = ("torch", "openvino", "cv2", "prefect_kubernetes", "flows.detect", "flows.train")
+
+#: Variables that name the folders where libraries and runs write.
+FOLDERS = (
+    "HOME",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "POLLEN_CACHE_DIR",
+    "PREFECT_HOME",
+    "MPLCONFIGDIR",
+    "YOLO_CONFIG_DIR",
+)
+
+
+def problems() -> Iterator[str]:
+    """Yield what a run here would fail with, a sentence each."""
+    for name in FOLDERS:
+        if folder := os.environ.get(name):
+            yield from _unwritable(name, Path(folder))
+    for module in MODULES:
+        yield from _not_importable(module)
+    try:
+        bundled_model()
+    except ModelError as error:
+        yield f"The bundled model can't be used: {error}"
+
+
+def main() -> int:
+    """Tell what is wrong, or that all is well."""
+    found = list(problems())
+    for problem in found:
+        typer.echo(problem, err=True)
+    if found:
+        return UNHEALTHY
+    revision = os.environ.get("POLLEN_REVISION", "unknown")
+    typer.echo(f"Healthy: pollen {__version__}, revision {revision}")
+    return HEALTHY
+
+
+def _unwritable(name: str, folder: Path) -> Iterator[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        yield (
+            f"The folder {folder} ({name}) can't be written to: {error.strerror}. "
+            "Mount a volume there that user 1000 may write to"
+        )
+
+
+def _not_importable(module: str) -> Iterator[str]:
+    try:
+        importlib.import_module(module)
+    except (ImportError, OSError) as error:  # OSError: a shared library that does not load
+        yield f"The module {module} can't be imported: {error}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
