@@ -1,0 +1,156 @@
+"""One run per root at a time: what a root is called, and the one slot that its runs take turns with."""
+
+import hashlib
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
+
+from tasks.faults import PollenError
+from tasks.stage import logger
+from tasks.storage import Location
+
+#: How often a run that waits for its turn asks again, in seconds.
+ASK_EVERY_S: Final = 5.0
+#: How long a run waits for its turn, in seconds. A long sweep of a new root takes hours.
+PATIENCE_S: Final = 12 * 3600.0
+#: States in which a run that took the slot still has it. Whatever is in another one was killed.
+_ALIVE: Final = {StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED}
+_LONGEST_NAME: Final = 60
+
+
+def limit_name(root: Location) -> str:
+    """The global concurrency limit of a root, made by `pollen setup`: readable, and another for every other root.
+
+    Prefect forbids slashes and other characters in names, so what tells roots apart is a short hash.
+    """
+    address = root.address.strip("/")
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", address).strip("-")[-_LONGEST_NAME:].strip("-")
+    return f"pollen-root-{readable}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
+
+
+@contextmanager
+def one_run_at_a_time(root: Location) -> Iterator[None]:
+    """Hold the slot of a root inside the block; where another run has it, wait for its end.
+
+    The slot has no lease: Prefect keeps leases in its server's memory, and a server that restarts
+    under a run would leave the slot taken for ever. Instead a run that takes the slot says so by a
+    tag, and one that waits takes the slot of a run that carries the tag and is no longer alive. A
+    slot taken by hand (`prefect gcl`, or any program) carries no tag and is waited for.
+
+    Raises:
+        PollenError: The limit does not exist, the wait took too long, or the server does not answer.
+    """
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise PollenError("only a flow run takes turns with others: run the deployment detect/...")
+    slot = _Slot(limit_name(root), root.address, context.flow_run)
+    try:
+        slot.take()
+    except httpx.HTTPError as error:
+        raise PollenError(
+            f"the limit '{slot.name}' can't be taken on the Prefect server ({error}): check that the "
+            "server runs, and run again"
+        ) from error
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        slot.give_back(time.monotonic() - started)
+
+
+class _Slot:
+    """The one slot of a limit, as a flow run uses it."""
+
+    def __init__(self, name: str, place: str, run: FlowRun) -> None:
+        self.name = name
+        self._place = place
+        self._run = run.id
+        #: What a run carries that has the slot, or is about to ask for it.
+        self._tag = f"holds:{name}"
+        self._tags = [tag for tag in run.tags if tag != self._tag]
+        #: This very run had the slot, was killed, and now runs again.
+        self._had_it = self._tag in run.tags
+
+    def take(self) -> None:
+        """Take the slot, waiting for it if need be.
+
+        Raises:
+            PollenError: There is no such limit, or the wait took too long.
+        """
+        told = False
+        deadline = time.monotonic() + PATIENCE_S
+        with get_client(sync_client=True) as client:
+            while not self._ask(client):
+                others = self._others(client)
+                alive = [run for run in others if run.state_type in _ALIVE]
+                if (others or self._had_it) and not alive:
+                    self._free(client, others)
+                    continue
+                if not told:
+                    names = ", ".join(f"'{run.name}'" for run in alive) or "somebody"
+                    logger().info(
+                        "%s is at work in %s: this run waits for the end of it", names, self._place
+                    )
+                    told = True
+                if time.monotonic() > deadline:
+                    raise PollenError(
+                        f"another run has been at work in {self._place} for {PATIENCE_S / 3600:.0f} h: let it end or "
+                        f"cancel it, then run again (the Prefect server says that the limit '{self.name}' is taken)"
+                    )
+                time.sleep(ASK_EVERY_S)
+
+    def _ask(self, client: SyncPrefectClient) -> bool:
+        """Take the slot if it is free. Tagged before: a run that is killed in between is known by it."""
+        client.update_flow_run(self._run, tags=[*self._tags, self._tag])
+        try:
+            taken = client.increment_concurrency_slots([self.name], 1, "concurrency").json()
+        except httpx.HTTPStatusError as error:
+            client.update_flow_run(self._run, tags=self._tags)
+            if error.response.status_code == httpx.codes.LOCKED:
+                return False
+            raise
+        if not taken:
+            client.update_flow_run(self._run, tags=self._tags)
+            raise PollenError(
+                f"there is no global concurrency limit '{self.name}' on the Prefect server, which keeps two runs "
+                f"from counting in {self._place} at once: name this place in deployments/site.yaml and run "
+                "`pollen setup`"
+            )
+        return True
+
+    def _others(self, client: SyncPrefectClient) -> list[FlowRun]:
+        """Other runs that carry the tag."""
+        tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[self._tag]))
+        found = client.read_flow_runs(flow_run_filter=tagged)
+        return [run for run in found if run.id != self._run]
+
+    def _free(self, client: SyncPrefectClient, dead: list[FlowRun]) -> None:
+        """Take the slot away from runs that were killed while they had it."""
+        names = ", ".join(f"'{run.name}'" for run in dead) or "this run's earlier attempt"
+        logger().warning("%s was killed at work in %s: taking over", names, self._place)
+        client.update_global_concurrency_limit(
+            self.name, GlobalConcurrencyLimitUpdate(active_slots=0)
+        )
+        self._had_it = False
+        for run in dead:
+            with suppress(ObjectNotFound):
+                client.update_flow_run(run.id, tags=[tag for tag in run.tags if tag != self._tag])
+
+    def give_back(self, seconds: float) -> None:
+        """Free the slot. If that fails, the next run finds this one ended and takes it."""
+        try:
+            with get_client(sync_client=True) as client:
+                client.release_concurrency_slots([self.name], 1, max(seconds, 0.001))
+                client.update_flow_run(self._run, tags=self._tags)
+        except httpx.HTTPError as error:
+            logger().warning("the limit '%s' could not be given back: %s", self.name, error)

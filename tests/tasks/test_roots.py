@@ -1,0 +1,174 @@
+"""One run per root at a time, on a real Prefect server."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prefect import flow, tags
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.objects import State
+from prefect.states import Crashed, Running
+
+from services.embedded import EmbeddedPrefect
+from tasks import roots
+from tasks.faults import PollenError
+from tasks.roots import limit_name, one_run_at_a_time
+from tasks.stage import Pool
+from tasks.storage import Location
+
+ROOT = Location(block="pollen", prefix="turns")
+NAME = limit_name(ROOT)
+
+
+def run_alone(seconds: float = 0.0, root: Location = ROOT) -> State[Any]:
+    """A flow run that wants the root for itself; its result is when it had it."""
+
+    @flow(name="taking-turns")
+    def work() -> tuple[float, float]:
+        with one_run_at_a_time(root):
+            began = time.monotonic()
+            time.sleep(seconds)
+            return began, time.monotonic()
+
+    return cast("State[Any]", work(return_state=True))
+
+
+def slots_taken() -> int | None:
+    with get_client(sync_client=True) as client:
+        return client.read_global_concurrency_limit_by_name(NAME).active_slots
+
+
+def take_by_hand() -> None:
+    with get_client(sync_client=True) as client:
+        assert client.increment_concurrency_slots([NAME], 1, "concurrency").json()
+
+
+@pytest.fixture
+def limit(prefect_server: EmbeddedPrefect, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The limit of the root, as `pollen setup` makes it."""
+    monkeypatch.setattr(roots, "ASK_EVERY_S", 0.1)
+    monkeypatch.setattr(roots, "PATIENCE_S", 30.0)
+    with get_client(sync_client=True) as client:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=NAME, limit=1))
+        yield
+        tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[f"holds:{NAME}"]))
+        for run in client.read_flow_runs(flow_run_filter=tagged):
+            client.update_flow_run(run.id, tags=[])
+        client.delete_global_concurrency_limit_by_name(NAME)
+
+
+places = st.text(st.characters(codec="utf-8"), min_size=1, max_size=80)
+
+
+@given(st.lists(places, min_size=2, max_size=2, unique_by=lambda place: place.strip("/")))
+def test_every_root_has_a_name_of_its_own_that_prefect_takes(prefixes: list[str]) -> None:
+    names = [limit_name(Location(block="b", prefix=prefix)) for prefix in prefixes]
+    assert names[0] != names[1]
+    for name in names:
+        GlobalConcurrencyLimitCreate(name=name, limit=1)
+        assert len(name) < 100
+
+
+def test_a_root_is_named_readably_and_whatever_slashes_surround_it() -> None:
+    name = limit_name(Location(block="pollen", prefix="Ostatni/Pollen_viability"))
+    assert name.startswith("pollen-root-pollen-Ostatni-Pollen_viability-")
+    assert name == limit_name(Location(block="pollen", prefix="/Ostatni/Pollen_viability/"))
+
+
+def test_a_missing_limit_names_the_remedy(prefect_server: EmbeddedPrefect) -> None:
+    elsewhere = Location(block="pollen", prefix="never set up")
+    with pytest.raises(PollenError, match=r"(?s)no global concurrency limit.*run `pollen setup`"):
+        run_alone(root=elsewhere).result()
+
+
+def test_outside_of_a_flow_run_there_are_no_turns() -> None:
+    with pytest.raises(PollenError, match="only a flow run"), one_run_at_a_time(ROOT):
+        pass
+
+
+@pytest.mark.usefixtures("limit")
+def test_two_runs_take_turns() -> None:
+    with Pool(2) as pool:
+        first, second = sorted(
+            run.result().result() for run in [pool.submit(run_alone, 0.5) for _ in range(2)]
+        )
+    assert first[1] <= second[0]
+    assert slots_taken() == 0
+
+
+@pytest.mark.usefixtures("limit")
+def test_a_run_that_fails_gives_its_turn_back() -> None:
+    @flow(name="taking-turns")
+    def failing() -> None:
+        with one_run_at_a_time(ROOT):
+            raise ValueError("on purpose")
+
+    state = cast("State[Any]", failing(return_state=True))
+    assert state.is_failed()
+    assert slots_taken() == 0
+    assert run_alone().is_completed()
+
+
+@pytest.mark.usefixtures("limit")
+def test_a_slot_taken_by_hand_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    take_by_hand()
+
+    def free_later() -> float:
+        time.sleep(3)
+        freed = time.monotonic()
+        with get_client(sync_client=True) as client:
+            client.release_concurrency_slots([NAME], 1, 1.0)
+        return freed
+
+    with Pool(1) as pool:
+        freed = pool.submit(free_later)
+        began, _ = run_alone().result()
+        assert began >= freed.result()
+    assert "somebody is at work in pollen/turns" in caplog.text
+
+
+@pytest.mark.usefixtures("limit")
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roots, "PATIENCE_S", 0.2)
+    take_by_hand()
+    with pytest.raises(PollenError, match="let it end or cancel it"):
+        run_alone().result()
+    assert slots_taken() == 1
+
+
+@pytest.mark.usefixtures("limit")
+@pytest.mark.parametrize("alive", [False, True])
+def test_the_slot_of_a_killed_run_is_taken_over(
+    alive: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @flow(name="taking-turns")
+    def killed() -> None:
+        """Leaves the slot taken and its tag, as a run does that is killed."""
+
+    with get_client(sync_client=True) as client:
+        state: State[Any] = Running() if alive else Crashed()
+        run = client.create_flow_run(killed, state=state, tags=[f"holds:{NAME}", "other"])
+    take_by_hand()
+    if alive:
+        monkeypatch.setattr(roots, "PATIENCE_S", 0.5)
+        with pytest.raises(PollenError, match="let it end or cancel it"):
+            run_alone().result()
+        return
+    assert run_alone().is_completed()
+    assert slots_taken() == 0
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(run.id).tags == ["other"]
+
+
+@pytest.mark.usefixtures("limit")
+def test_a_run_that_was_killed_and_runs_again_has_its_turn_at_once() -> None:
+    take_by_hand()
+    with tags(f"holds:{NAME}"):
+        state = run_alone()
+    assert state.is_completed()
+    assert slots_taken() == 0
