@@ -1,0 +1,238 @@
+"""What the Prefect server knows of a flow run, put together; all of it bounded in size."""
+
+import difflib
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterName,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import Artifact, FlowRun, StateType, WorkerStatus
+from prefect.client.schemas.sorting import FlowRunSort, LogSort
+from prefect.events.filters import (
+    EventAnyResourceFilter,
+    EventFilter,
+    EventNameFilter,
+    EventOccurredFilter,
+)
+from prefect.exceptions import ObjectNotFound
+
+from services.doctor.facts import LogLine, PoolFacts, RunFacts, Trouble
+from services.doctor.troubles import better_kind, told_by_observer
+
+#: Lines of a run's log that are read, from its end; the server gives at most so many at once.
+LOG_LINES: Final = 200
+#: Events about a run's pods that are read.
+EVENTS: Final = 100
+#: How long the server keeps events; it refuses to look for older ones.
+EVENTS_KEPT: Final = timedelta(days=7)
+#: Runs among which a mistyped name is looked for.
+RECENT_RUNS: Final = 200
+#: Runs of the same name, and runs that a run started, that are looked at.
+CHILDREN: Final = 20
+
+_POD_EVENTS: Final = "prefect.kubernetes.pod."
+_HEARTBEAT: Final = "prefect.flow-run.heartbeat"
+_PROGRESS: Final = {"detection-progress", "training-progress"}
+_FAILED_IMAGES: Final = "failed-images"
+_UNDER_WAY: Final = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a name or id stands for.
+
+    Attributes:
+        run: The flow run; None where there is none.
+        namesakes: How many other runs have this name.
+        near: Names that look like it, where there is none.
+    """
+
+    run: FlowRun | None
+    namesakes: int = 0
+    near: tuple[str, ...] = ()
+
+
+async def find_run(client: PrefectClient, name: str) -> Found:
+    """Find a flow run by its id or its name; of several the newest."""
+    try:
+        return Found(await client.read_flow_run(UUID(name)))
+    except ObjectNotFound:
+        return Found(None)
+    except ValueError:  # no id
+        pass
+    newest = FlowRunSort.EXPECTED_START_TIME_DESC
+    named = FlowRunFilter(name=FlowRunFilterName(any_=[name]))
+    runs = await client.read_flow_runs(flow_run_filter=named, sort=newest, limit=CHILDREN)
+    if runs:
+        return Found(runs[0], len(runs) - 1)
+    recent = [run.name for run in await client.read_flow_runs(sort=newest, limit=RECENT_RUNS)]
+    like = FlowRunFilter(name=FlowRunFilterName(like_=name))
+    holding = [run.name for run in await client.read_flow_runs(flow_run_filter=like, limit=5)]
+    near = [*holding, *difflib.get_close_matches(name, set(recent), n=5, cutoff=0.5)]
+    return Found(None, near=tuple(dict.fromkeys(near)))
+
+
+async def children_of(client: PrefectClient, run: FlowRun) -> list[FlowRun]:
+    """The runs that a run started and waits for, such as its shards; the newest first."""
+    started = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]))
+    return await client.read_flow_runs(
+        flow_run_filter=started, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=CHILDREN
+    )
+
+
+async def gather(client: PrefectClient, run: FlowRun) -> RunFacts:
+    """All that is known of a run on the server."""
+    logs = list(reversed(await _logs(client, run)))
+    states = sorted(await client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
+    artifacts = await client.read_artifacts(
+        artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id])),
+        limit=100,
+    )
+    images, total = _failed_images(artifacts)
+    deployment, variables = await _deployment(client, run)
+    told = [told_by_observer(log.message, log.timestamp) for log in logs]
+    events = [trouble async for trouble in _pod_events(client, run)]
+    troubles = [trouble for trouble in (*told, *events) if trouble is not None]
+    heard = [run.state.timestamp] if run.state else []
+    heard += [log.timestamp for log in logs[-1:]]
+    heard += [event.occurred for event in await _events(client, run, name=_HEARTBEAT, limit=1)]
+    return RunFacts(
+        run=run,
+        at=datetime.now(UTC),
+        states=tuple(states),
+        logs=tuple(LogLine(log.level, log.message) for log in logs),
+        troubles=tuple(sorted(troubles, key=lambda trouble: trouble.at or datetime.now(UTC))),
+        failed_images=images,
+        failed_total=total,
+        progress=progress_of(artifacts),
+        deployment=deployment,
+        variables=variables,
+        pool=await _pool(client, run),
+        holders=await _holders(client, run),
+        sign_of_life=max(heard, default=None),
+    )
+
+
+async def _logs(client: PrefectClient, run: FlowRun) -> Sequence[Any]:
+    wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
+    return await client.read_logs(wanted, limit=LOG_LINES, sort=LogSort.TIMESTAMP_DESC)
+
+
+async def _deployment(
+    client: PrefectClient, run: FlowRun
+) -> tuple[str | None, dict[str, Any] | None]:
+    """Its name, with that of its flow, and its job variables."""
+    if run.deployment_id is None:
+        return None, None
+    wanted = DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id]))
+    found = await client.read_deployments(deployment_filter=wanted)
+    if not found:
+        return None, None
+    flow = await client.read_flow(run.flow_id)
+    return f"{flow.name}/{found[0].name}", found[0].job_variables
+
+
+async def _pool(client: PrefectClient, run: FlowRun) -> PoolFacts | None:
+    if run.work_pool_name is None:
+        return None
+    return await pool_facts(client, run.work_pool_name)
+
+
+async def pool_facts(client: PrefectClient, name: str) -> PoolFacts | None:
+    """A work pool and its workers; None where there is none of that name."""
+    try:
+        pool = await client.read_work_pool(name)
+    except ObjectNotFound:
+        return None
+    workers = await client.read_workers_for_work_pool(name)
+    variables = pool.base_job_template.get("variables", {}).get("properties", {})
+    return PoolFacts(
+        name=pool.name,
+        kind=pool.type,
+        paused=pool.is_paused,
+        limit=pool.concurrency_limit,
+        online=sum(worker.status is WorkerStatus.ONLINE for worker in workers),
+        known=len(workers),
+        defaults={name: each.get("default") for name, each in variables.items()},
+    )
+
+
+async def _holders(client: PrefectClient, run: FlowRun) -> tuple[str, ...]:
+    """Runs of the same deployment that are under way."""
+    if run.deployment_id is None:
+        return ()
+    runs = await client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id])),
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNDER_WAY))
+        ),
+        limit=5,
+    )
+    return tuple(f"{each.name} ({each.state_name})" for each in runs if each.id != run.id)
+
+
+async def _pod_events(client: PrefectClient, run: FlowRun) -> AsyncIterator[Trouble]:
+    for event in await _events(client, run, prefix=_POD_EVENTS, limit=EVENTS):
+        labels = event.resource.root
+        kind = labels.get("kubernetes.diagnosis") or labels.get("kubernetes.reason")
+        if kind:
+            text = f"{event.event.removeprefix(_POD_EVENTS)}: {kind}"
+            yield Trouble(better_kind(kind, text), text, event.occurred)
+
+
+async def _events(
+    client: PrefectClient, run: FlowRun, *, name: str = "", prefix: str = "", limit: int
+) -> Sequence[Any]:
+    """The latest events about a run, of one name or of names that begin alike."""
+    began = max(run.created or datetime.min.replace(tzinfo=UTC), datetime.now(UTC) - EVENTS_KEPT)
+    wanted = EventFilter(
+        occurred=EventOccurredFilter.model_validate({"since": began}),
+        event=EventNameFilter(name=[name]) if name else EventNameFilter(prefix=[prefix]),
+        any_resource=EventAnyResourceFilter(id=[f"prefect.flow-run.{run.id}"]),
+    )
+    page = await client.read_events(wanted, limit=limit)
+    return page.events
+
+
+def progress_of(artifacts: Sequence[Artifact]) -> str:
+    """What a run's progress bar says, in words; empty where it has none."""
+    bars = [each for each in artifacts if each.key in _PROGRESS and each.data is not None]
+    if not bars:
+        return ""
+    return f"{float(str(bars[-1].data)):.0f} %: {bars[-1].description or ''}".rstrip(": ")
+
+
+def _failed_images(artifacts: Sequence[Artifact]) -> tuple[tuple[tuple[str, str], ...], int]:
+    """File names and reasons, and how many there are in all."""
+    tables = [each for each in artifacts if each.key == _FAILED_IMAGES]
+    if not tables:
+        return (), 0
+    rows = tuple(_rows(tables[-1].data))
+    counted = (tables[-1].description or "").partition(" ")[0]
+    return rows, int(counted) if counted.isdecimal() else len(rows)
+
+
+def _rows(data: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401  (whatever the server kept)
+    try:
+        table = json.loads(data) if isinstance(data, str) else data
+    except ValueError:
+        return
+    for row in table if isinstance(table, list) else ():
+        if isinstance(row, dict):
+            yield str(row.get("filename")), str(row.get("reason"))

@@ -1,0 +1,206 @@
+"""What Kubernetes refuses or ends, in a person's words: pods that don't start, pods that are killed.
+
+The kinds are those of the worker's observer (`prefect_kubernetes.diagnostics`) and reasons that
+Kubernetes itself gives; the texts of refused Jobs are those of the Kubernetes worker.
+"""
+
+import re
+from datetime import datetime
+from typing import Final
+
+from prefect.client.schemas.objects import State
+from prefect_kubernetes.diagnostics import DiagnosisCategory  # type: ignore[import-untyped]
+
+from services.doctor.checking import About
+from services.doctor.facts import RunFacts, Trouble
+from services.doctor.finding import Category, Finding
+
+#: How the worker begins the state of a run for which it could make no Job.
+NOT_SUBMITTED: Final = "Failed to submit flow run to infrastructure:"
+#: Kubernetes' own reasons for a Job that was ended.
+DEADLINE: Final = "DeadlineExceeded"
+BACKOFF: Final = "BackoffLimitExceeded"
+#: Kubernetes' own reason for events about Jobs that get no pod.
+FAILED_CREATE: Final = "FailedCreate"
+CONFIG_ERROR: Final = "CreateContainerConfigError"
+#: What parts a line of the observer's log into what is and what to do.
+RESOLUTION: Final = "Resolution:"
+
+_ABOUT = About(Category.RUN)
+
+#: What it is, and what to do about it. A pod that has none of these has no known trouble.
+EXPLAINED: Final[dict[str, tuple[str, str]]] = {
+    DiagnosisCategory.IMAGE_PULL_ERROR.value: (
+        "Kubernetes can't pull the image (ImagePullBackOff)",
+        "check the image's name and tag ({image}) and that it is still in the registry (ttl.sh keeps images for a day "
+        "at most); for a private registry, that the pull secret exists in the namespace and is named in the pool's "
+        "variable image_pull_secrets. After pushing another tag: POLLEN_IMAGE=... prefect deploy --all",
+    ),
+    DiagnosisCategory.UNSCHEDULABLE_INSUFFICIENT_RESOURCES.value: (
+        "no node has enough free GPUs, memory, CPU or disk (unschedulable)",
+        "wait until others are done (kubectl get pods), or ask for less in the pool's variables (gpu_count, "
+        "memory_request, cpu_request, ephemeral_storage_request) and run `pollen setup`",
+    ),
+    DiagnosisCategory.UNSCHEDULABLE_NODE_AFFINITY.value: (
+        "no node has the labels that the pool's node selector asks for (unschedulable)",
+        "correct node_selector in the pool's variables in deployments/site.yaml and run `pollen setup`; the labels are "
+        "shown by kubectl get nodes --show-labels, or by the cluster's documentation",
+    ),
+    DiagnosisCategory.UNSCHEDULABLE_TAINT.value: (
+        "the nodes that would fit keep this pod away (unschedulable, taints)",
+        "add the taint to tolerations in the pool's variables in deployments/site.yaml and run `pollen setup`, if this "
+        "project may use those nodes; ask the cluster's administrators",
+    ),
+    DiagnosisCategory.UNSCHEDULABLE.value: (
+        "no node may take this pod (unschedulable)",
+        "read what the scheduler says above; ask the cluster's administrators",
+    ),
+    DiagnosisCategory.OOM_KILLED.value: (
+        "the run was killed because it used more memory than its limit ({memory_limit}) (OOMKilled)",
+        "raise memory_limit in the pool's variables in deployments/site.yaml and run `pollen setup`, or start with "
+        "lower settings (detect: memory_megapixels, batch_images; train: batch); what was done is kept",
+    ),
+    DiagnosisCategory.EVICTED.value: (
+        "the node threw the run out (evicted)",
+        "a node ran short of disk or memory, or was emptied for maintenance. Set the memory request equal to the limit "
+        "and the disk request to what runs need (ephemeral_storage_request) in deployments/site.yaml; what was done is "
+        "kept, and the next run goes on from there",
+    ),
+    DiagnosisCategory.CRASH_LOOP_BACKOFF.value: (
+        "the run's container ends at once, again and again",
+        "look at the log below; check the image and its start command",
+    ),
+    DEADLINE: (
+        "the run took longer than its Job's deadline ({active_deadline_seconds} s)",
+        "what was done is kept: run again, it goes on from there. If such runs are to take this long, raise "
+        "active_deadline_seconds in the pool's variables in deployments/site.yaml and run `pollen setup`",
+    ),
+    CONFIG_ERROR: (
+        "the pod waits for a Secret or ConfigMap that is not there",
+        "make it in the namespace (deployments/ holds examples): kubectl create secret generic pollen-s3 ...",
+    ),
+    "InvalidImageName": (
+        "the image's name is not valid",
+        "correct POLLEN_IMAGE ({image}) and run prefect deploy --all",
+    ),
+    "ErrImageNeverPull": (
+        "the image is not on the node, and image_pull_policy forbids to pull it",
+        "set image_pull_policy to IfNotPresent",
+    ),
+}
+_VARIABLES: Final = ("image", "memory_limit", "active_deadline_seconds")
+
+
+def told_by_observer(text: str, at: datetime) -> Trouble | None:
+    """The trouble that a line of the observer's log tells; None where it is another line."""
+    if RESOLUTION not in text:
+        return None
+    said = text.partition(RESOLUTION)[0].strip()
+    kind = next((kind for mark, kind in _LOGGED if mark in said), None)
+    return None if kind is None else Trouble(better_kind(kind, said), said, at)
+
+
+def better_kind(kind: str, text: str) -> str:
+    """The cause that counts among those the scheduler names.
+
+    The observer looks for taints first; but there are always nodes with taints that are not meant
+    for anybody, while a lack of GPUs on the others is what the pod waits for.
+    """
+    if not kind.startswith(DiagnosisCategory.UNSCHEDULABLE.value):
+        return kind
+    lower = text.lower()
+    for marks, better in _UNSCHEDULABLE:
+        if any(mark in lower for mark in marks):
+            return str(better.value)
+    return kind
+
+
+_UNSCHEDULABLE: Final = (
+    (("insufficient",), DiagnosisCategory.UNSCHEDULABLE_INSUFFICIENT_RESOURCES),
+    (("affinity", "node selector"), DiagnosisCategory.UNSCHEDULABLE_NODE_AFFINITY),
+    (("taint",), DiagnosisCategory.UNSCHEDULABLE_TAINT),
+)
+#: What the observer's log lines say, by kind.
+_LOGGED: Final = (
+    ("Image pull failed for container", DiagnosisCategory.IMAGE_PULL_ERROR.value),
+    ("(OOMKilled)", DiagnosisCategory.OOM_KILLED.value),
+    ("was evicted", DiagnosisCategory.EVICTED.value),
+    ("is crash-looping", DiagnosisCategory.CRASH_LOOP_BACKOFF.value),
+    ("Pod is unschedulable", DiagnosisCategory.UNSCHEDULABLE.value),
+)
+
+
+def explained(trouble: Trouble, facts: RunFacts) -> Finding | None:
+    """A pod's trouble as a finding; None where it is not a known one."""
+    if trouble.kind == FAILED_CREATE:
+        return refused_job(trouble.text)
+    known = EXPLAINED.get(trouble.kind)
+    if known is None:
+        return None
+    values = {name: facts.variable(name) or "see the pool" for name in _VARIABLES}
+    summary, resolution = (text.format_map(values) for text in known)
+    return _ABOUT.error(summary, trouble.text, resolution)
+
+
+def latest_explained(facts: RunFacts, state: State | None = None) -> Finding | None:
+    """The latest known trouble of the run's pods, in the attempt that is in a state; None: the present one."""
+    troubles = facts.troubles_of(facts.state if state is None else state)
+    found = (explained(trouble, facts) for trouble in reversed(troubles))
+    return next(filter(None, found), None)
+
+
+def refused_job(text: str) -> Finding:
+    """A Job or pod that Kubernetes, or the way there, did not let be made.
+
+    Args:
+        text: The message of the worker's state, or of Kubernetes' event.
+    """
+    said = text.removeprefix(NOT_SUBMITTED).strip()
+    lower = said.lower()
+    for marks, summary, resolution in _REFUSALS:
+        if any(re.search(mark, lower) for mark in marks):
+            return _ABOUT.error(summary, said, resolution)
+    return _ABOUT.error(
+        "the worker could not start the run",
+        said,
+        "mend what the message names; the worker's own log says more",
+    )
+
+
+#: What refusals say, what that is, and what to do; the most special ones first.
+_REFUSALS: Final = (
+    (
+        ("violates podsecurity",),
+        "the namespace's Pod Security refuses the pod",
+        "the pool's job template was changed: `pollen setup` puts ours back, which keeps to the restricted profile",
+    ),
+    (
+        ("exceeded quota", "must specify limits"),
+        "the namespace's quota is used up",
+        "wait until other pods of the namespace are done, lower what the pool asks for in deployments/site.yaml (then "
+        "`pollen setup`), or ask the cluster's administrators for more. `pollen doctor` shows the quotas",
+    ),
+    (
+        ("forbidden",),
+        "the worker may not create Jobs (Forbidden)",
+        "give its service account the Role of this project (kubectl apply -k deployments/...), and check that the "
+        "pool's namespace is the worker's own. `pollen doctor` tests the rights",
+    ),
+    (
+        (r"namespaces? .*not found",),
+        "the namespace in which the Job was to be made does not exist",
+        "set kubernetes.namespace in deployments/site.yaml to yours and run `pollen setup`",
+    ),
+    (
+        ("unprocessable", "is invalid", "bad request"),
+        "Kubernetes takes the Job for invalid",
+        "correct the job variables of the pool (deployments/site.yaml, then `pollen setup`), of the deployment "
+        "(prefect.yaml), or of this run",
+    ),
+    (
+        ("unauthorized", "invalid kube-config", "cannot connect"),
+        "the worker can't reach the cluster",
+        "a worker in the cluster needs its service account's token mounted; one outside needs a kubeconfig "
+        "(KUBECONFIG)",
+    ),
+)
