@@ -25,12 +25,13 @@ from tasks.negatives import Smudge, digest, fetch_smudges, make_negative_files
 from tasks.pictures import fetch_pictures
 from tasks.progress import Published, watched_by, watcher
 from tasks.publishing import publish
-from tasks.registry import BUNDLED, PRODUCTION, Model, resolve_model
+from tasks.registry import PRODUCTION, Model, resolve_model
 from tasks.release import TrainingSummary, conclude, describe, judge
 from tasks.stage import logger
 from tasks.storage import Location
 from tasks.training import (
     TrainingPlan,
+    base_name,
     begin_training,
     find_training,
     lay_out,
@@ -46,7 +47,7 @@ class TrainRequest(BaseModel):
         staging: The dataset, and where newly labelled exports are.
         smudges: Where pictures of debris are; None: nowhere.
         output: The root of the registry.
-        base: What training starts from.
+        base: What training starts from; None: what its recipe starts from.
         fresh: Train once more, even where the same training was done.
         settings: How to train.
         merging: How to merge exports.
@@ -58,7 +59,7 @@ class TrainRequest(BaseModel):
     staging: Staging
     smudges: Location | None = None
     output: Location
-    base: str = BUNDLED
+    base: str | None = None
     fresh: bool = False
     settings: TrainSettings = TrainSettings()
     merging: DatasetSettings = DatasetSettings()
@@ -74,7 +75,7 @@ def make_model(request: TrainRequest) -> TrainingSummary:
         PollenError: The run could not do its work; the message holds the remedy.
     """
     begin_training(request.settings)
-    base = resolve_base(request.base, request.output)
+    base = resolve_base(base_name(request.base, request.settings), request.output, request.settings)
     progress = watcher()
     progress.say("merging what is staged")
     dataset = update_dataset(request.staging, request.merging)
@@ -136,9 +137,11 @@ def _train(
         dataset=request.staging.name,
         number=dataset.number,
         manifest=manifest,
-        base=Path(request.base).name,  # where a person keeps it is nobody's business
+        base=Path(
+            base_name(request.base, settings)
+        ).name,  # where a person keeps it is nobody's business
         identity=plan.identity,
-        epochs=trained.epochs,
+        course=trained.course,
         negatives=len(negatives),
     )
     publish(plan.output, card, trained.weights, describe(judgement, trained, making))
@@ -158,7 +161,7 @@ def train(
     bucket: str = "pollen",
     prefix: str | None = None,
     dataset: str = "pollen",
-    base: str = BUNDLED,
+    base: str | None = None,
     fresh: bool = False,
     settings: TrainSettings = TrainSettings(),  # noqa: B008  (frozen; the UI shows its defaults)
     merging: DatasetSettings = DatasetSettings(),  # noqa: B008
@@ -174,7 +177,8 @@ def train(
         prefix: Folder in the bucket (below the block's own folder) that holds `datasets/` and `staging_area/`.
         dataset: Name of the dataset.
         base: What training starts from: `bundled`, `production`, the version of a published model, the path of a
-            .pt file, or an architecture such as `yolov8n-seg.yaml` for random weights.
+            .pt file, or an architecture such as `yolov8n-seg.yaml` for random weights. Left empty: `bundled`, or random
+            weights with the bundled recipe.
         fresh: Train once more although this training was done before.
         settings: How to train.
         merging: How to merge exports.

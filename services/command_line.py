@@ -95,12 +95,12 @@ def train(
         typer.Option("--output", "-o", help="Root of the registry: trained_models/ goes below it."),
     ],
     base: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What training starts from: bundled, production, a published version, the path of a .pt file, "
-            "or yolov8n-seg.yaml and the like for random weights."
+            help="What training starts from: bundled (the default), production, a published version, the path of a "
+            ".pt file, or yolov8n-seg.yaml and the like for random weights (the default with recipe=bundled)."
         ),
-    ] = "bundled",
+    ] = None,
     staging: Annotated[
         str | None,
         typer.Option(help="Folder or s3:// address of labelled exports (zips) to merge."),

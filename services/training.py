@@ -45,7 +45,7 @@ class Places(NamedTuple):
 
 
 def run_training(
-    places: Places, *, base: str, fresh: bool, settings: Sequence[str], verbose: bool
+    places: Places, *, base: str | None, fresh: bool, settings: Sequence[str], verbose: bool
 ) -> int:
     """Train and tell what came of it; returns the exit code."""
     set_up_logging(verbose=verbose)

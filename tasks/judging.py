@@ -54,14 +54,14 @@ def choose_card(
     Raises:
         PollenError: The model or a picture can't be used.
     """
-    sizes, settings = laid_out.sizes, plan.settings
+    sizes, grid, settings = laid_out.sizes, laid_out.grid, plan.settings
     card = ModelCard(
         version=plan.version,
         sha256=sha256_of(trained.weights),
         task=plan.base.task,
         classes=tuple(item.label for item in GrainClass),
-        tile_px=settings.image_px,
-        working_scale=settings.working_scale,
+        tile_px=grid.tile_px,
+        working_scale=grid.scale,
         grain_diameter_px=round(sizes.median_px, 1),
         grain_diameter_range_px=(round(sizes.low_px, 1), round(sizes.high_px, 1)),
         pixel_size_um=laid_out.pixel_size_um,

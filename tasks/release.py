@@ -88,7 +88,7 @@ def describe(judgement: Judgement, trained: Trained, making: Making) -> dict[str
             charts=charts,
             disagreements=disagreements,
             decision=judgement.decision,
-            facts=_facts(making),
+            facts=_facts(making, trained),
         )
     )
     text = card_text(card, making, judgement.new, judgement.split, judgement.decision)
@@ -103,7 +103,7 @@ def describe(judgement: Judgement, trained: Trained, making: Making) -> dict[str
                 "base": making.base,
                 "training_id": making.identity.id,
                 "identity": making.identity.model_dump(mode="json"),
-                "epochs": making.epochs,
+                "course": trained.course,
                 "device": trained.device,
                 "negatives": making.negatives,
                 "code_version": __version__,
@@ -115,12 +115,12 @@ def describe(judgement: Judgement, trained: Trained, making: Making) -> dict[str
     }
 
 
-def _facts(making: Making) -> Mapping[str, str]:
+def _facts(making: Making, trained: Trained) -> Mapping[str, str]:
     return {
         "dataset": f"{making.dataset}, version {making.number}",
         "training": making.identity.id,
         "started from": making.base,
-        "epochs": str(making.epochs),
+        "course": trained.course,
         "code version": __version__,
     }
 

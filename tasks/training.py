@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pollen.detector import cuda_present
+from pollen.bundled.network import ARCHITECTURE
+from pollen.bundled.pictures import picture_of
+from pollen.bundled.stages import window
+from pollen.bundled.train import train_recipe
+from pollen.bundled.weights import start_weights, write_result
 from pollen.frames import FrameError
 from pollen.layout import card_key, checkpoints_folder
 from pollen.model_card import ModelError
@@ -21,10 +25,11 @@ from pollen.training.identity import TrainingIdentity
 from pollen.training.run import Checkpoint, Epoch, TrainingError, device_name, strip, train
 from pollen.training.settings import TrainSettings
 from tasks.checkpoints import Checkpoints
+from tasks.devices import check_device
 from tasks.faults import PollenError
 from tasks.leftovers import remove_dead, scratch_folders
 from tasks.progress import Progress
-from tasks.registry import cache_folder, resolve_model
+from tasks.registry import BUNDLED, cache_folder, resolve_model
 from tasks.stage import logger, stage
 from tasks.storage import Location, open_store
 
@@ -65,55 +70,65 @@ class LaidOut:
     """A training's pictures as the model sees them.
 
     Attributes:
-        description: ``data.yaml``.
+        description: ``data.yaml``; None: the recipe makes its own pictures of the files.
         sizes: Of the labelled grains of the train split.
-        grid: How pictures were cut.
+        grid: How pictures were cut, and detection will cut them.
         pixel_size_um: Width of a pixel, where the files say it and agree.
+        files: Of the train split, negatives among them.
     """
 
-    description: Path
+    description: Path | None
     sizes: GrainSizes
     grid: TileGrid
     pixel_size_um: float | None = None
+    files: tuple[LabelledFile, ...] = ()
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves: weights alone, the table of epochs, how many there were, and where it ran."""
+    """What a training leaves: weights alone, the table of its course, that in words, and where it ran."""
 
     weights: Path
     results: Path
-    epochs: int
+    course: str
     device: str
 
 
 def begin_training(settings: TrainSettings) -> None:
-    """Take away what killed runs left here, and refuse a GPU that is not there before anything is merged.
+    """Take away what killed runs left here, and miss a GPU that is not there before anything is merged.
 
     Raises:
-        PollenError: There is none.
+        PollenError: A GPU is wanted and there is none.
     """
     remove_dead(scratch_folders())
-    if settings.device == "cuda" and not cuda_present():
-        raise PollenError(
-            "no usable NVIDIA GPU on this machine: run on a machine or pool with a GPU, or set device: cpu"
-        )
+    check_device(settings.device)
+
+
+def base_name(named: str | None, settings: TrainSettings) -> str:
+    """What a training starts from: what a person named, or what its recipe starts from."""
+    return named or (ARCHITECTURE if settings.recipe == "bundled" else BUNDLED)
 
 
 @stage("find base {name}")
-def resolve_base(name: str, output: Location) -> Base:
+def resolve_base(name: str, output: Location, settings: TrainSettings) -> Base:
     """Find what a training starts from.
 
     Args:
         name: An architecture (``yolov8n-seg.yaml``: random weights), ``bundled``, ``production``, a published
             version, or the path of a ``.pt`` file.
         output: The place whose registry is asked.
+        settings: The recipe must be able to train it.
 
     Raises:
         PollenError: There is no such thing, or it can't be trained.
     """
     architecture = untrained(name)
     if architecture is not None:
+        if settings.recipe == "bundled" and name != ARCHITECTURE:
+            raise PollenError(
+                f"the bundled recipe trains {ARCHITECTURE}, not {name}: leave out the base, or choose recipe: "
+                "ultralytics"
+            )
         return architecture
     if name.endswith(".pt") and not Path(name).is_file():
         raise PollenError(
@@ -122,6 +137,8 @@ def resolve_base(name: str, output: Location) -> Base:
         )
     model = resolve_model.function(name, output)
     try:
+        if settings.recipe == "bundled":
+            start_weights(model.weights, cache_folder())
         return from_weights(model.weights, model.card.sha256, cache_folder())
     except ValueError as error:
         raise PollenError(str(error)) from error
@@ -179,25 +196,32 @@ def lay_out(
         PollenError: A picture or label can't be used, there are none, or the grains do not fit the input.
     """
     settings = plan.settings
+    files = (*training, *negatives)
+    tile_px, scale = settings.image_px, settings.working_scale
+    if settings.recipe == "bundled":
+        tile_px, scale = window()
     try:
         sizes = _sizes(training, validation)
-        grid = sizes.grid(settings.image_px, settings.working_scale)
-        pieces = write_split([*training, *negatives], "train", folder, grid, plan.base.task)
+        grid = sizes.grid(tile_px, scale)
+        if settings.recipe == "bundled":
+            return LaidOut(None, sizes, grid, _pixel_size_um(training), files)
+        pieces = write_split(files, "train", folder, grid, plan.base.task)
         write_split(validation, "val", folder, grid, plan.base.task)
     except (TrainingError, FrameError) as error:
         raise PollenError(str(error)) from error
     except ScaleError as error:
         raise PollenError(
             f"the largest labelled grain ({sizes.largest_px:.0f} px) does not fit the model's input of "
-            f"{settings.image_px} px at working scale {settings.working_scale:g}: raise image_px, or lower "
-            "working_scale"
+            f"{tile_px} px at working scale {scale:g}: "
+            + ("choose recipe: ultralytics, and " if settings.recipe == "bundled" else "")
+            + "raise image_px, or lower working_scale"
         ) from error
     except OSError as error:
         raise PollenError(
             f"the training pictures can't be written to {folder} ({error}): make room on this disk, or set TMPDIR"
         ) from error
-    logger().info("%d pieces of %d pictures to train on", pieces, len(training) + len(negatives))
-    return LaidOut(write_description(folder), sizes, grid, _pixel_size_um(training))
+    logger().info("%d pieces of %d pictures to train on", pieces, len(files))
+    return LaidOut(write_description(folder), sizes, grid, _pixel_size_um(training), files)
 
 
 def _sizes(training: Sequence[LabelledFile], validation: Sequence[LabelledFile]) -> GrainSizes:
@@ -236,21 +260,12 @@ def train_model(plan: TrainingPlan, laid_out: LaidOut, folder: Path, progress: P
     try:
         newest = keeper.newest()
         if newest is not None:
-            logger().info("training %s goes on behind epoch %d", plan.id, newest.epoch)
-        last = train(
-            plan.base.source,
-            plan.base.task,
-            laid_out.description,
-            folder / "training",
-            settings,
-            _Watch(keeper, progress),
-            newest,
-        )
+            unit = "step" if settings.recipe == "bundled" else "epoch"
+            logger().info("training %s goes on behind %s %d", plan.id, unit, newest.epoch)
+        run = _run_recipe if laid_out.description is None else _run_ultralytics
+        trained = run(plan, laid_out, folder, _Watch(keeper, progress), newest)
         keeper.wait()
-        weights = folder / "best.pt"
-        strip(last.best, weights)
-        return Trained(weights, last.results, last.epoch, device_name(settings))
-    except (TrainingError, ModelError) as error:
+    except (TrainingError, ModelError, FrameError) as error:
         raise PollenError(str(error)) from error
     except OSError as error:
         raise PollenError(
@@ -259,6 +274,34 @@ def train_model(plan: TrainingPlan, laid_out: LaidOut, folder: Path, progress: P
         ) from error
     finally:
         keeper.close()
+    return trained
+
+
+def _run_ultralytics(
+    plan: TrainingPlan, laid_out: LaidOut, folder: Path, watch: "_Watch", newest: Checkpoint | None
+) -> Trained:
+    """Train on pieces of the pictures, the whole of them every epoch."""
+    base, settings = plan.base, plan.settings
+    data = laid_out.description or folder
+    last = train(base.source, base.task, data, folder / "training", settings, watch, newest)
+    weights = folder / "best.pt"
+    strip(last.best, weights)
+    course = f"{last.epoch} epochs, the best by mAP on val was kept"
+    return Trained(weights, last.results, course, device_name(settings))
+
+
+def _run_recipe(
+    plan: TrainingPlan, laid_out: LaidOut, folder: Path, watch: "_Watch", newest: Checkpoint | None
+) -> Trained:
+    """Train by the recipe of the bundled model, on scenes made of the pictures."""
+    settings = plan.settings
+    start = None if plan.base.source == ARCHITECTURE else Path(plan.base.source)
+    pictures = [] if newest and newest.ended else [picture_of(file) for file in laid_out.files]
+    last = train_recipe(pictures, folder / "training", settings, watch, start, newest)
+    weights = folder / "best.pt"
+    write_result(last.best, weights)
+    course = f"{last.epoch} steps of the bundled recipe, their last running averages were averaged"
+    return Trained(weights, last.results, course, device_name(settings))
 
 
 class _Watch:

@@ -31,8 +31,11 @@ non-viable a viable grain must be ({viable_odds}) were chosen by count and viabi
 median (in picture pixels, two magnifications together: medians of pictures from {smallest:.0f} to {largest:.0f} px), at
 most {max_grain_px:.0f} px.
 
-To make it again: `make model DATA=folder`, then `python -m pollen.bundled.publish`; `python -m pollen.bundled.evaluate
-DATA` measures it.
+To make it again: `pollen train DATA --output PLACE --set recipe=bundled` runs these stages, chooses the thresholds on
+`val`, measures and publishes the result (many hours on two cores). It will be a similar model, not the same bits: the
+shipped one's stages 2 to 4 were restarted with changed settings while they ran, the last one ended at step 1,550, and
+its thresholds were chosen on `train` too. `make model DATA=folder`, `python -m pollen.bundled.publish` and `python -m
+pollen.bundled.evaluate DATA` do the same by hand.
 
 ## What it reaches on `val`
 

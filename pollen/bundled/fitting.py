@@ -4,8 +4,9 @@ import logging
 import math
 import time
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pollen.bundled.batches import batches
 from pollen.bundled.network import batch_loss
@@ -34,6 +35,8 @@ class Stage:
         warmup: Steps over which the learning rate rises from 0.
         mask_ratio: Scene pixels per mask pixel in the loss.
         seed: Start of the scenes' randomness.
+        mean_every: The stage's result is the mean of the running averages after so many steps each;
+            0: the running average at its end.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Stage:
     warmup: int = 100
     mask_ratio: int = 4
     seed: int = 0
+    mean_every: int = 0
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step."""
@@ -64,14 +68,24 @@ class FitOptions:
     Attributes:
         workers: Processes that make scenes.
         save_every: Steps between checkpoints.
-        keep_every: Steps between checkpoints that are kept for averaging; 0 for none.
         bfloat16: Forward and backward in bfloat16.
+        device: Where PyTorch computes.
     """
 
     workers: int = 2
     save_every: int = 50
-    keep_every: int = 500
     bfloat16: bool = True
+    device: str = "cpu"
+
+
+class FitWatcher(Protocol):
+    """Hears how a stage goes on; what it raises ends the training."""
+
+    def reported(self, fitter: "Fitter", losses: dict[str, float]) -> None:
+        """Some steps are done; ``losses`` are running means by name."""
+
+    def saved(self, fitter: "Fitter") -> None:
+        """The state is written; the file is replaced by the next one."""
 
 
 class Fitter:
@@ -84,16 +98,20 @@ class Fitter:
         maker: SceneMaker,
         folder: Path,
         options: FitOptions,
+        watcher: FitWatcher | None = None,
     ) -> None:
         import torch
         from ultralytics.utils.torch_utils import ModelEMA
 
         self.stage, self.maker, self.folder, self.options = stage, maker, folder, options
-        self.network = network.to(memory_format=torch.channels_last)
+        self.watcher = watcher
+        self.network = network.to(options.device, memory_format=torch.channels_last)
         self.optimizer = _optimizer(self.network, stage.rate)
         averaging: Any = ModelEMA
         self.average = averaging(self.network)
         self.average.decay = averaging_decay
+        self.mean: dict[str, torch.Tensor] = {}
+        self.means = 0
         self.step = 0
         self.seconds = 0.0
         self.threads = PoliteThreads()
@@ -101,7 +119,12 @@ class Fitter:
     @property
     def checkpoint(self) -> Path:
         """Where this stage's state is kept."""
-        return self.folder / f"{self.stage.name}.pt"
+        return checkpoint_of(self.stage, self.folder)
+
+    def result(self) -> "dict[str, torch.Tensor]":
+        """What the stage has come to: see :attr:`Stage.mean_every`."""
+        state: dict[str, torch.Tensor] = self.average.ema.state_dict()
+        return self.mean if self.means else state
 
     def resume(self) -> None:
         """Go on from the stage's own checkpoint if there is one."""
@@ -114,6 +137,7 @@ class Fitter:
         self.average.ema.load_state_dict(state["average"])
         self.average.updates = state["updates"]
         self.optimizer.load_state_dict(state["optimizer"])
+        self.mean, self.means = state["mean"], state["means"]
         self.step, self.seconds = state["step"], state["seconds"]
         logger.info("%s: goes on at step %d of %d", self.stage.name, self.step, self.stage.steps)
 
@@ -135,7 +159,7 @@ class Fitter:
             shown = {k: 0.98 * shown.get(k, v) + 0.02 * v for k, v in parts.items()}
             now = time.monotonic()
             self.seconds, before = self.seconds + now - before, now
-            if self.step % 50 == 0:
+            if self.step % 50 == 0 or self.step == stage.steps:
                 self._report(shown)
             if self.step % self.options.save_every == 0 or self.step == stage.steps:
                 self.save()
@@ -146,6 +170,7 @@ class Fitter:
         torch.set_num_threads(self.threads.advise())
         for group in self.optimizer.param_groups:
             group["lr"] = self.stage.rate_at(self.step)
+        batch = {name: part.to(self.options.device) for name, part in batch.items()}
         batch["img"] = batch["img"].float() / 255
         loss, parts = batch_loss(self.network, batch, bfloat16=self.options.bfloat16)
         torch.autograd.backward(loss)
@@ -154,7 +179,18 @@ class Fitter:
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.network)
         self.step += 1
+        if self.stage.mean_every and self.step % self.stage.mean_every == 0:
+            self._take_into_mean()
         return parts
+
+    def _take_into_mean(self) -> None:
+        """Take the running average into the mean; whole numbers are taken as they are."""
+        self.means += 1
+        for name, value in self.average.ema.state_dict().items():
+            if self.means > 1 and value.is_floating_point():
+                self.mean[name] += (value.cpu() - self.mean[name]) / self.means
+            else:
+                self.mean[name] = value.cpu().clone()
 
     def _report(self, parts: dict[str, float]) -> None:
         losses = " ".join(f"{name}={value:.3f}" for name, value in parts.items() if value)
@@ -168,6 +204,8 @@ class Fitter:
             self.seconds / self.step,
             self.threads.threads,
         )
+        if self.watcher is not None:
+            self.watcher.reported(self, parts)
 
     def save(self) -> None:
         """Write the state beside its place, then move it there: never half a checkpoint."""
@@ -178,17 +216,24 @@ class Fitter:
             "average": self.average.ema.state_dict(),
             "updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),
+            "mean": self.mean,
+            "means": self.means,
             "step": self.step,
             "seconds": self.seconds,
+            "name": self.stage.name,
             "stage": repr(asdict(self.stage)),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         part = self.checkpoint.with_suffix(".part")
         torch.save(state, part)
         part.replace(self.checkpoint)
-        keep = self.options.keep_every
-        if keep and self.step % keep == 0:
-            kept = self.folder / f"{self.stage.name}-{self.step:06d}.average.pt"
-            torch.save(self.average.ema.state_dict(), kept)
+        if self.watcher is not None:
+            self.watcher.saved(self)
+
+
+def checkpoint_of(stage: Stage, folder: Path) -> Path:
+    """Where a stage's state is kept."""
+    return folder / f"{stage.name}.pt"
 
 
 def averaging_decay(updates: int) -> float:

@@ -11,6 +11,8 @@ from pollen.collage import Outline, Pixels
 from pollen.dataset.findings import has_error
 from pollen.evaluation.pictures import origin_by_name
 from pollen.labels import LABEL_NAMES, read_labels
+from pollen.training.folder import LabelledFile, outlines_of
+from pollen.training.pieces import cover
 
 PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png"})
 
@@ -30,6 +32,18 @@ class LabelledPicture:
     plant: str
     pixels: Pixels
     outlines: tuple[Outline, ...]
+
+
+def picture_of(file: LabelledFile) -> LabelledPicture:
+    """A picture of a dataset; grains of unsure class are covered with background.
+
+    Raises:
+        FrameError: The picture can't be read.
+        TrainingError: Its label can't be used.
+    """
+    known, unsure = outlines_of(file.grains, file.size_px)
+    pixels = cover(file.pixels(), unsure, known)
+    return LabelledPicture(file.name, origin_by_name(file.name).group, pixels, tuple(known))
 
 
 def read_outlines(path: Path, width: int, height: int) -> tuple[Outline, ...]:

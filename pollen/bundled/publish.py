@@ -10,27 +10,25 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pollen import __version__
 from pollen.backends import quiet_ultralytics
 from pollen.bundled.card_text import card_text
 from pollen.bundled.evaluate import report
 from pollen.bundled.fitting import Stage
-from pollen.bundled.network import ARCHITECTURE, new_network
+from pollen.bundled.network import ARCHITECTURE
 from pollen.bundled.pictures import LabelledPicture, read_split
-from pollen.bundled.train import RENDERED_FRAMES, RENDERED_SEED, STAGES
+from pollen.bundled.stages import RENDERED_SEED, STAGES
+from pollen.bundled.weights import average_weights, write_weights
 from pollen.classes import GrainClass
 from pollen.evaluation.evaluate import evaluate
 from pollen.evaluation.metrics import as_metrics
 from pollen.evaluation.pictures import read_pictures
 from pollen.model_card import CARD_NAME, ModelCard, sha256_of
 from pollen.training.folder import GrainSizes
-
-if TYPE_CHECKING:
-    import torch
+from pollen.training.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
 
@@ -39,50 +37,6 @@ WEIGHTS_NAME = "best.pt"
 TEXT_NAME = "MODEL_CARD.md"
 LARGEST_GRAIN_PX = 140.0
 """Diameter of the largest grain to expect, picture pixels; the largest labelled ones have 125."""
-
-
-def average_weights(paths: Sequence[Path]) -> dict[str, "torch.Tensor"]:
-    """Mean of several saved states of one network (whole numbers are taken from the last)."""
-    import torch
-
-    states = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
-    states = [state.get("average", state) for state in states]
-    mean = dict(states[-1])
-    for name, value in mean.items():
-        if value.is_floating_point():
-            mean[name] = torch.stack([state[name].float() for state in states]).mean(dim=0)
-    return mean
-
-
-def write_weights(state: dict[str, "torch.Tensor"], path: Path) -> None:
-    """Save a state as a checkpoint that plain ``YOLO(path)`` loads, without optimiser or paths."""
-    import torch
-    from ultralytics import __version__ as ultralytics_version
-
-    network = new_network(seed=0)
-    network.load_state_dict(state)
-    network.criterion = None
-    settings = {"task": "segment", "mode": "train", "single_cls": False}
-    network.args = settings
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    checkpoint = {
-        "epoch": -1,
-        "best_fitness": None,
-        "model": network.half().eval(),
-        "ema": None,
-        "updates": None,
-        "optimizer": None,
-        "train_args": settings,
-        "train_metrics": {},
-        "train_results": {},
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": ultralytics_version,
-        "license": "AGPL-3.0",
-    }
-    part = path.with_suffix(".part")
-    torch.save(checkpoint, part)
-    part.replace(path)
 
 
 def training_facts(
@@ -107,7 +61,7 @@ def training_facts(
             # The rest is debris on a plain canvas, which is named after plants too.
             "plants": len({picture.plant for picture in pictures if picture.outlines}),
             **{item.label: classes.count(int(item)) for item in GrainClass},
-            "rendered_frames": RENDERED_FRAMES,
+            "rendered_frames": TrainSettings().rendered_frames,
             "rendered_seed": RENDERED_SEED,
         },
         "code_version": __version__,

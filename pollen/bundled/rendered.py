@@ -1,6 +1,7 @@
 """Rendered frames as training pictures."""
 
 import logging
+import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -22,16 +23,22 @@ def render_split(folder: Path, count: int, seed: int, workers: int) -> list[Labe
         folder: Where they go.
         count: How many.
         seed: Start of all randomness.
-        workers: Processes.
+        workers: Processes; below 2 it is done here.
     """
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     missing = [n for n in range(count) if not (folder / "images" / f"{n:05d}.png").exists()]
     if missing:
         logger.info("rendering %d frames", len(missing))
-        with ProcessPoolExecutor(workers) as pool:
+    if len(missing) > 1 and workers > 1:
+        # Not forked: the caller may be one of many threads, and OpenCV's would not come along.
+        fresh = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=fresh) as pool:
             list(pool.map(_render_one, *zip(*[(folder, n, seed) for n in missing], strict=True)))
-    return read_split(folder)[:count]
+    else:
+        for number in missing:
+            _render_one(folder, number, seed)
+    return read_split(folder)[:count] if count else []
 
 
 def _render_one(folder: Path, number: int, seed: int) -> None:

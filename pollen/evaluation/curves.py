@@ -1,4 +1,4 @@
-"""The course of a training as a chart, from the table that Ultralytics writes."""
+"""The course of a training as a chart, from the table that Ultralytics or the bundled recipe writes."""
 
 from pathlib import Path
 
@@ -27,28 +27,29 @@ _MAPS = {
 
 
 def draw_training(results_csv: Path) -> bytes | None:
-    """Losses and mAP by epoch.
+    """Losses and mAP by epoch, or by step.
 
     Args:
-        results_csv: ``results.csv`` of an Ultralytics run.
+        results_csv: ``results.csv`` of an Ultralytics run, or of the bundled recipe.
 
     Returns:
-        A PNG, or ``None`` where there is no table or no epoch in it.
+        A PNG, or ``None`` where there is no table or nothing in it.
     """
     if not results_csv.is_file() or not results_csv.read_text(encoding="utf-8").strip():
         return None
     table = pl.read_csv(results_csv, infer_schema_length=None, truncate_ragged_lines=True)
     table = table.rename({name: name.strip() for name in table.columns})
-    if not table.height or "epoch" not in table.columns:
+    unit = next((name for name in ("epoch", "step") if name in table.columns), None)
+    if not table.height or unit is None:
         return None
     # Numbers of a training that went wrong may be "inf" or "nan"; those points are not drawn.
     table = table.select(pl.all().cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False))
     with chart_style():
-        return _draw(table)
+        return _draw(table, unit)
 
 
-def _draw(table: pl.DataFrame) -> bytes:
-    epochs = table["epoch"].to_list()
+def _draw(table: pl.DataFrame, unit: str) -> bytes:
+    epochs = table[unit].to_list()
     # Where a run is not validated, Ultralytics writes zeros.
     known = {name for name in table.columns if (table[name].fill_null(0) != 0).any()}
     figure, (losses, maps) = panels(11.6, 5.0, 2)
@@ -60,8 +61,8 @@ def _draw(table: pl.DataFrame) -> bytes:
     for name, (label, colour, line) in _MAPS.items():
         if name in known:
             maps.plot(epochs, table[name].to_list(), line, color=colour, linewidth=2, label=label)
-    losses.set(title="Losses", xlabel="epoch", ylabel="loss")
-    maps.set(title="Precision of boxes on val", xlabel="epoch", ylabel="mAP", ylim=(0, 1.02))
+    losses.set(title="Losses", xlabel=unit, ylabel="loss")
+    maps.set(title="Precision of boxes on val", xlabel=unit, ylabel="mAP", ylim=(0, 1.02))
     losses.legend(ncols=2, fontsize=11)
     if known & set(_MAPS):
         maps.legend(loc="lower right")
@@ -69,5 +70,5 @@ def _draw(table: pl.DataFrame) -> bytes:
         maps.text(
             0.5, 0.5, "not measured during this training", ha="center", transform=maps.transAxes
         )
-    figure.suptitle(f"Training (n = {table.height} epochs)")
+    figure.suptitle(f"Training (n = {max(filter(None, epochs), default=0):.0f} {unit}s)")
     return to_png(figure)

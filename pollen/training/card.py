@@ -19,7 +19,7 @@ class Making:
         manifest: That version.
         base: What training started from, as the person named it.
         identity: Of the training.
-        epochs: How many there were.
+        course: Of the training, in words.
         negatives: Pictures of debris added to the train split.
     """
 
@@ -28,7 +28,7 @@ class Making:
     manifest: Manifest
     base: str
     identity: TrainingIdentity
-    epochs: int
+    course: str
     negatives: int
 
 
@@ -62,7 +62,7 @@ Made-up pictures of debris without any grain that were added to the train split:
 
 ## How it was made
 
-Started from `{making.base}` ({making.identity.base[:16]}); {making.epochs} epochs, the best by mAP on val was kept.
+Started from `{making.base}` ({making.identity.base[:16]}); {making.course}.
 Training id {making.identity.id}. The confidence ({card.confidence}) and how much likelier than non-viable a viable
 grain must be ({card.viable_odds}) were chosen on val by count and viability error. It works at
 {card.working_scale} of the pictures'

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pollen.backends import quiet_ultralytics
 from pollen.detector import cuda_present
@@ -20,31 +20,38 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What came of one epoch.
+    """What came of one epoch, or of some steps.
 
     Attributes:
         number: From 1.
-        of: Epochs planned.
+        of: How many are planned.
         losses: Mean training losses by name.
-        map50: Box mAP50 on the val split, classes together.
+        map50: Box mAP50 on the val split, classes together; None: not measured while training.
         map50_95: Box mAP50-95 on it.
         seconds_left: Until the planned end, by the mean of this run.
+        unit: What is numbered.
     """
 
     number: int
     of: int
     losses: dict[str, float]
-    map50: float
-    map50_95: float
+    map50: float | None
+    map50_95: float | None
     seconds_left: float
+    unit: Literal["epoch", "step"] = "epoch"
 
     @property
     def sentence(self) -> str:
         """One line for people."""
         losses = ", ".join(f"{name} {value:.3f}" for name, value in self.losses.items())
+        reached = (
+            ""
+            if self.map50 is None or self.map50_95 is None
+            else f"mAP50 {self.map50:.3f}, mAP50-95 {self.map50_95:.3f}; "
+        )
         return (
-            f"epoch {self.number} of {self.of}: mAP50 {self.map50:.3f}, mAP50-95 {self.map50_95:.3f}; "
-            f"losses {losses}; about {_duration(self.seconds_left)} left"
+            f"{self.unit} {self.number} of {self.of}: {reached}losses {losses}; "
+            f"about {_duration(self.seconds_left)} left"
         )
 
 
@@ -53,7 +60,7 @@ class Checkpoint:
     """Everything a training needs to go on.
 
     Attributes:
-        epoch: Epochs completed.
+        epoch: Epochs (or steps) completed.
         ended: No further epoch is to come.
         last: State after the last epoch, with the optimiser's.
         best: State after the best epoch so far.
@@ -113,7 +120,7 @@ def train(
         _put(resume.best, folder / "run" / "weights" / "best.pt")
     relay = _Relay(watcher, settings)
     trainer = _trainer(task, options, relay)
-    with _explained():
+    with explained():
         trainer.train()
     if relay.newest is None:
         raise TrainingError("the training ended before its first epoch: look at the log above")
@@ -145,7 +152,7 @@ _REMEDIES = (
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Give the errors of PyTorch, Ultralytics and the disk their remedies, where these are known."""
     try:
         yield
@@ -167,7 +174,7 @@ def _put(source: Path, target: Path) -> None:
 
 def _options(base: str, data: Path, folder: Path, settings: TrainSettings) -> dict[str, Any]:
     """What Ultralytics is told. Nothing that matters is left to its defaults."""
-    device, precision = _device(settings)
+    device, precision = chosen_device(settings)
     return {
         "model": base,
         "data": str(data),
@@ -208,8 +215,12 @@ def _options(base: str, data: Path, folder: Path, settings: TrainSettings) -> di
     }
 
 
-def _device(settings: TrainSettings) -> tuple[str, str | bool]:
-    """Device and precision. Ultralytics' own check of mixed precision wants to download a model."""
+def chosen_device(settings: TrainSettings) -> tuple[str, str | bool]:
+    """Device and precision. Ultralytics' own check of mixed precision wants to download a model.
+
+    Raises:
+        TrainingError: There is a GPU, or one is asked for, and PyTorch can't use it.
+    """
     import torch
 
     present = torch.cuda.is_available()
@@ -230,7 +241,7 @@ def device_name(settings: TrainSettings) -> str:
     """What a training runs on, for the record."""
     import torch
 
-    device, precision = _device(settings)
+    device, precision = chosen_device(settings)
     if device == "cpu":
         return "cpu"
     return f"{torch.cuda.get_device_name(0)}, {precision or 'fp32'}"
@@ -325,7 +336,7 @@ def strip(checkpoint: Path, weights: Path) -> None:
 
     told = {"task", "mode", "imgsz", "single_cls", "epochs", "seed"}
     part = weights.with_suffix(".part.pt")
-    with _explained():
+    with explained():
         part.write_bytes(checkpoint.read_bytes())
         kept = strip_optimizer(part)
         if not kept:

@@ -1,8 +1,8 @@
 """What a person may set for a training; the same model is part of the form in the Prefect UI."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TrainSettings(BaseModel):
@@ -10,6 +10,22 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    recipe: Literal["ultralytics", "bundled"] = Field(
+        "ultralytics",
+        description="bundled: the stages by which the model shipped with this package was made (collages of the "
+        "pictures' own grains, rendered frames, YOLOv8n-seg at 480 px and working scale 0.75), from random weights "
+        "unless a base is named. It has its own epochs, sizes and rates, and keeps all training pictures in memory "
+        "(about 10 bytes per pixel).",
+    )
+    recipe_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="With recipe bundled: the part of its 10,600 steps that is done; less than 1 is for trials.",
+    )
+    rendered_frames: int = Field(
+        500, ge=0, le=100_000, description="With recipe bundled: rendered pictures it learns from."
+    )
     epochs: int = Field(300, ge=1, le=10_000, description="Passes over the training pictures.")
     patience: int = Field(
         100,
@@ -76,7 +92,10 @@ class TrainSettings(BaseModel):
         "auto", description="auto: the GPU where there is one."
     )
     workers: int = Field(
-        4, ge=0, le=64, description="Processes that prepare pictures ahead, with a GPU."
+        4,
+        ge=0,
+        le=64,
+        description="Processes that prepare pictures ahead, with a GPU or recipe bundled.",
     )
     cache: Literal["none", "ram", "disk"] = Field(
         "none",
@@ -94,6 +113,31 @@ class TrainSettings(BaseModel):
     #: other values.
     RUN_ONLY: ClassVar = frozenset({"device", "workers", "cache", "checkpoint_minutes"})
 
+    #: What only the bundled recipe asks for, and what it asks for besides.
+    RECIPE_ONLY: ClassVar = frozenset({"recipe", "recipe_share", "rendered_frames"})
+    RECIPE_TOO: ClassVar = frozenset({"negatives", "seed"})
+
+    @model_validator(mode="after")
+    def _is_one_recipe(self) -> Self:
+        """Refuse settings that the recipe would not look at."""
+        unused = self._unused() - {"recipe"}
+        idle = [
+            name
+            for name, field in type(self).model_fields.items()
+            if name in unused and getattr(self, name) != field.default
+        ]
+        if idle:
+            raise ValueError(
+                f"{', '.join(idle)}: not used by recipe {self.recipe}; leave it out, or choose the other recipe"
+            )
+        return self
+
+    def _unused(self) -> set[str]:
+        """The settings that the recipe does not look at, and that decide what the other one learns."""
+        if self.recipe == "ultralytics":
+            return set(self.RECIPE_ONLY)
+        return set(type(self).model_fields) - self.RECIPE_ONLY - self.RECIPE_TOO - self.RUN_ONLY
+
     def learnt_from(self) -> dict[str, Any]:
         """The settings that decide what is learnt: part of a training's identity."""
-        return self.model_dump(mode="json", exclude=set(self.RUN_ONLY))
+        return self.model_dump(mode="json", exclude=set(self.RUN_ONLY) | self._unused())

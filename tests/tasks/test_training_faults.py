@@ -41,7 +41,7 @@ class Bench:
         self.version: DatasetVersion = update_dataset(self.staging, DatasetSettings())
         self.settings = train_settings()
         identity = TrainingIdentity.of("manifest", "base", "debris", self.settings)
-        base = resolve_base("yolov8n.yaml", root)
+        base = resolve_base("yolov8n.yaml", root, self.settings)
         self.plan = TrainingPlan(identity, "pollen-001", base, self.settings, root)
         store.write(model_folder(self.plan.version) + METRICS_NAME, METRICS)
 
@@ -60,7 +60,7 @@ CALLS: dict[str, tuple[Callable[[Bench], object], str]] = {
         lambda b: fetch_pictures(b.version.manifest.images, b.staging.pictures),
         "ListObjectsV2",
     ),
-    "resolve_base": (lambda b: resolve_base("production", b.root), "ListObjectsV2"),
+    "resolve_base": (lambda b: resolve_base("production", b.root, b.settings), "ListObjectsV2"),
     "find_training": (lambda b: b.find_training(), "HeadObject"),
     "read_verdict": (lambda b: read_verdict(b.plan), "GetObject"),
 }

@@ -11,11 +11,13 @@ from pollen.bundled.polite_threads import PoliteThreads, runnable
 from pollen.bundled.scenes import SceneMaker, SceneMix, Stock
 
 MIX = SceneMix(real=1, collage=1)
-OPTIONS = FitOptions(workers=0, save_every=2, keep_every=4, bfloat16=False)
+OPTIONS = FitOptions(workers=0, save_every=2, bfloat16=False)
 
 
 def stage(steps: int = 4) -> Stage:
-    return Stage("tiny", MIX, side_px=96, scale=0.5, steps=steps, batch=2, warmup=1, seed=9)
+    return Stage(
+        "tiny", MIX, side_px=96, scale=0.5, steps=steps, batch=2, warmup=1, seed=9, mean_every=2
+    )
 
 
 def fitter(stock: list[Stock], folder: Path, steps: int = 4) -> Fitter:
@@ -54,8 +56,30 @@ def test_a_killed_training_ends_as_an_undisturbed_one(stock: list[Stock], tmp_pa
     expected = undisturbed.average.ema.state_dict()
     for name, value in second.average.ema.state_dict().items():
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-5)
-    assert (killed / "tiny-000004.average.pt").exists()
+    for name, value in second.result().items():
+        torch.testing.assert_close(value, undisturbed.result()[name], rtol=1e-3, atol=1e-5)
     assert not list(killed.glob("*.part"))
+
+
+def test_the_result_is_the_mean_of_the_running_averages(stock: list[Stock], tmp_path: Path) -> None:
+    fitting = fitter(stock, tmp_path)
+    seen = []
+    take = fitting._take_into_mean
+
+    def watched() -> None:
+        seen.append({k: v.clone() for k, v in fitting.average.ema.state_dict().items()})
+        take()
+
+    fitting._take_into_mean = watched  # type: ignore[method-assign]
+    assert fitting.result().keys() == fitting.average.ema.state_dict().keys()
+    fitting.run()
+
+    assert len(seen) == 2
+    for name, value in fitting.result().items():
+        expected = (
+            (seen[0][name] + seen[1][name]) / 2 if value.is_floating_point() else seen[1][name]
+        )
+        torch.testing.assert_close(value, expected)
 
 
 def test_the_rate_rises_then_falls_along_a_cosine() -> None:

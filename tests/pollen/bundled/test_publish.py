@@ -12,12 +12,8 @@ import torch
 
 from pollen.bundled.network import new_network
 from pollen.bundled.pictures import LabelledPicture
-from pollen.bundled.publish import (
-    average_weights,
-    training_facts,
-    write_card,
-    write_weights,
-)
+from pollen.bundled.publish import training_facts, write_card
+from pollen.bundled.weights import average_weights, write_weights
 from pollen.collage import Outline
 from pollen.evaluation.pictures import origin_by_name
 from pollen.model_card import check_weights

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from pollen.collage import Outline
 from pollen.synth import FrameSpec, render
@@ -247,7 +248,31 @@ def test_a_gpu_that_pytorch_can_not_use_is_told_and_the_cpu_not_taken_instead(
 
 
 @pytest.mark.parametrize("field", sorted(TrainSettings.model_fields))
-def test_every_setting_reaches_the_identity_or_only_the_run(field: str) -> None:
-    learnt = SETTINGS.learnt_from()
+def test_every_setting_reaches_an_identity_or_only_the_run(field: str) -> None:
+    learnt = SETTINGS.learnt_from() | TrainSettings(recipe="bundled").learnt_from()
 
     assert (field in learnt) != (field in TrainSettings.RUN_ONLY)
+
+
+def test_a_setting_of_one_recipe_says_nothing_about_trainings_of_the_other() -> None:
+    ours = TrainSettings(recipe="bundled").learnt_from()
+
+    assert set(ours) == {"recipe", "recipe_share", "rendered_frames", "negatives", "seed"}
+    assert set(ours) & set(SETTINGS.learnt_from()) == {"negatives", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"recipe": "bundled", "epochs": 5, "image_px": 320}, "epochs, image_px: not used"),
+        ({"rendered_frames": 3}, "rendered_frames: not used by recipe ultralytics"),
+    ],
+)
+def test_settings_that_a_recipe_does_not_look_at_are_refused(
+    values: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(ValidationError, match=named):
+        TrainSettings.model_validate(values)
+
+    every = TrainSettings().model_dump()  # a form gives all of them
+    assert TrainSettings.model_validate(every | {"recipe": "bundled"}).recipe == "bundled"
