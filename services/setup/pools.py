@@ -15,6 +15,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.schema_tools.validation import validate
 from prefect.workers.process import ProcessWorker
 
+from services.namespace import current_namespace
+from services.setup.gpus import VARIABLE as GPU_RESOURCE
+from services.setup.gpus import with_gpu_resource
 from services.setup.plan import Change, Step, keep
 from services.site import Site, SitePool, deployments_folder
 from tasks.faults import PollenError
@@ -38,11 +41,20 @@ def plan_pools(client: SyncPrefectClient, site: Site, folder: Path | None = None
     Raises:
         PollenError: A job template is missing or broken, or the site's variables do not fit it.
     """
-    return [_step(client, name, pool, folder) for name, pool in site.pools.items()]
+    namespace = site.kubernetes.namespace or current_namespace()
+    return [_step(client, name, pool, folder, namespace) for name, pool in site.pools.items()]
 
 
-def pool_template(name: str, pool: SitePool, folder: Path | None = None) -> dict[str, Any]:
+def pool_template(
+    name: str, pool: SitePool, folder: Path | None = None, namespace: str | None = None
+) -> dict[str, Any]:
     """The base job template a pool is to have.
+
+    Args:
+        name: Of the pool.
+        pool: What the site file says of it.
+        folder: Where the job templates are; None for those of the application.
+        namespace: Where Jobs are to be created, unless the site file's variables say so themselves.
 
     Raises:
         PollenError: See :func:`plan_pools`.
@@ -52,6 +64,10 @@ def pool_template(name: str, pool: SitePool, folder: Path | None = None) -> dict
     else:
         template = _read_template(name, pool, folder)
     properties = template["variables"].get("properties", {})
+    if namespace and "namespace" in properties:
+        properties["namespace"]["default"] = namespace
+    if GPU_RESOURCE in properties and GPU_RESOURCE in pool.variables:
+        with_gpu_resource(template, pool.variables[GPU_RESOURCE])
     for variable, value in pool.variables.items():
         where = f"pools.{name}.variables.{variable}"
         if variable not in properties:
@@ -104,7 +120,13 @@ def _check(where: str, value: object, schema: dict[str, Any], variable: str) -> 
         )
 
 
-def _step(client: SyncPrefectClient, name: str, pool: SitePool, folder: Path | None) -> Step:
+def _step(
+    client: SyncPrefectClient,
+    name: str,
+    pool: SitePool,
+    folder: Path | None,
+    namespace: str | None,
+) -> Step:
     saved = _saved(client, name)
     if saved is not None and saved.type != pool.type:
         return keep(
@@ -114,7 +136,7 @@ def _step(client: SyncPrefectClient, name: str, pool: SitePool, folder: Path | N
             f"nothing uses the pool delete it (prefect work-pool delete {name}) and set up again",
             attention=True,
         )
-    template = pool_template(name, pool, folder)
+    template = pool_template(name, pool, folder, namespace)
     if saved is None:
         said = (
             f"{pool.type}; own defaults: {_names(pool.variables)}" if pool.variables else pool.type
