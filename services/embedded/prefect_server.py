@@ -19,6 +19,7 @@ class EmbeddedPrefect(EmbeddedServer):
     Args:
         home: ``PREFECT_HOME`` of the server; None for a temporary folder, removed at the end.
         ui: Whether to serve the user interface at ``ui_url``.
+        auth_string: ``user:password`` that the server asks everybody for; None lets everybody in.
         start_timeout_s: How long to wait until it answers. A new database takes about 11 s on two
             idle cores, 30 s when Python has yet to compile the installed packages.
     """
@@ -27,10 +28,16 @@ class EmbeddedPrefect(EmbeddedServer):
     _variable_prefix = "PREFECT_"
 
     def __init__(
-        self, *, home: Path | None = None, ui: bool = False, start_timeout_s: float = 180.0
+        self,
+        *,
+        home: Path | None = None,
+        ui: bool = False,
+        auth_string: str | None = None,
+        start_timeout_s: float = 180.0,
     ) -> None:
         super().__init__(home, start_timeout_s)
         self._ui = ui
+        self._auth_string = auth_string
 
     @property
     def home(self) -> Path:
@@ -49,17 +56,33 @@ class EmbeddedPrefect(EmbeddedServer):
 
     def environment(self) -> dict[str, str]:
         """Return the variables that make a new Python process use this server and nothing else."""
-        return {"PREFECT_API_URL": self.api_url, **self._own_settings(), **direct_connection()}
+        key = {"PREFECT_API_AUTH_STRING": self._auth_string} if self._auth_string else {}
+        return {
+            "PREFECT_API_URL": self.api_url,
+            **key,
+            **self._own_settings(),
+            **direct_connection(),
+        }
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Make this process and its children use this server inside the ``with`` block."""
         with super().active():
             # Imported only now: the first import reads the environment, user's settings and all.
-            from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+            from prefect.settings import (
+                PREFECT_API_AUTH_STRING,
+                PREFECT_API_URL,
+                PREFECT_HOME,
+                temporary_settings,
+            )
 
+            ours = {
+                PREFECT_API_URL: self.api_url,
+                PREFECT_API_AUTH_STRING: self._auth_string,
+                PREFECT_HOME: self.home,
+            }
             # And this is for a Prefect that was imported before.
-            with temporary_settings({PREFECT_API_URL: self.api_url, PREFECT_HOME: self.home}):
+            with temporary_settings(ours):
                 try:
                     yield
                 finally:
@@ -87,14 +110,21 @@ class EmbeddedPrefect(EmbeddedServer):
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
         }
-        return {**inherited, **self._own_settings(), "PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
+        # In the environment, not on the command line: others on this machine can read that.
+        key = {"PREFECT_SERVER_API_AUTH_STRING": self._auth_string} if self._auth_string else {}
+        level = {"PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
+        return {**inherited, **self._own_settings(), **key, **level}
 
     def _answers(self) -> bool:
         """Ask for the server's health, then whether its home is ours."""
         import httpx
 
+        user, _, password = (self._auth_string or "").partition(":")
+        auth = httpx.BasicAuth(user, password) if self._auth_string else None
         try:
-            with httpx.Client(base_url=self.api_url, timeout=5.0, trust_env=False) as client:
+            with httpx.Client(
+                base_url=self.api_url, auth=auth, timeout=5.0, trust_env=False
+            ) as client:
                 if client.get("/health").status_code != httpx.codes.OK:
                     return False
                 settings = client.get("/admin/settings").raise_for_status().json()

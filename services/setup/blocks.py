@@ -242,9 +242,9 @@ def _differences(data: dict[str, Any], said: dict[str, Any]) -> list[str]:
         flat |= flat.pop("aws_client_parameters")
         before = data | (data.get("aws_client_parameters") or {})
     words = [
-        f"{_NAMES[name]}: {_shown(before.get(name))} to {_shown(value)}"
-        for name, value in flat.items()
-        if name in _NAMES and value != before.get(name)
+        f"{word}: {_shown(before.get(name))} to {_shown(flat[name])}"
+        for name, word in _NAMES.items()
+        if name in flat and flat[name] != before.get(name)
     ]
     if flat.get("verify") is True and before.get("verify") is not True:
         words.append("certificates are checked")

@@ -60,7 +60,8 @@ def declared_deployments(path: Path | None = None) -> tuple[Declared, ...]:
         ) from error
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise PollenError(
-            f"{path} can't be used: expected 'deployments', each with 'name' and 'entrypoint' ({type(error).__name__})"
+            f"{path} can't be used: expected 'deployments', each with 'name' and the 'entrypoint' of a flow "
+            f"({type(error).__name__}: {error})"
         ) from error
     if not found:
         # Else all of them would be taken for abandoned.
