@@ -90,12 +90,21 @@ class SitePool(_Section):
     concurrency_limit: int | None = Field(default=None, ge=1)
     """How many runs may be under way at once; None: what the pool has is kept."""
 
+    def of_type(self, kind: PoolType) -> Self:
+        """This pool as one of another kind: variables are for the job template of one kind only."""
+        if kind == self.type:
+            return self
+        return self.model_copy(update={"type": kind, "variables": {}})
+
 
 class Recovery(_Section):
     """How much is done by itself for a run that crashed, waits or is gone."""
 
     requeues: int = Field(default=3, ge=0, le=20)
     """How often a crashed run is started again, in all."""
+    # Longer than a run goes without a sign of life: one that only seemed dead shows itself meanwhile.
+    restart_minutes: int = Field(default=4, ge=1)
+    """How long after the crash."""
     pending_minutes: int = Field(default=30, ge=1)
     """How long a pod may wait for its image or a node before its run is ended."""
     # A run gives a sign of life every three minutes; three of them may be missed.
@@ -144,7 +153,7 @@ class Site(_Section):
         data["storage"] = data.get("storage", {}) | given
         if overrides.pools is not None:
             data["pools"] = {
-                name: pool.model_dump(exclude_unset=True) | {"type": overrides.pools}
+                name: pool.of_type(overrides.pools).model_dump(exclude_unset=True)
                 for name, pool in self.pools.items()
             }
         return self.model_validate(data)

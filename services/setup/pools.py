@@ -67,7 +67,7 @@ def pool_template(
     if namespace and "namespace" in properties:
         properties["namespace"]["default"] = namespace
     if GPU_RESOURCE in properties and GPU_RESOURCE in pool.variables:
-        with_gpu_resource(template, pool.variables[GPU_RESOURCE])
+        with_gpu_resource(template, _gpu_resource(name, pool.variables[GPU_RESOURCE]))
     for variable, value in pool.variables.items():
         where = f"pools.{name}.variables.{variable}"
         if variable not in properties:
@@ -94,6 +94,15 @@ def _read_template(name: str, pool: SitePool, folder: Path | None) -> dict[str, 
             f"the job template {path} can't be used: expected JSON with 'variables' and 'job_configuration'"
         ) from error
     return dict(template)
+
+
+def _gpu_resource(name: str, value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", value):
+        return value
+    raise PollenError(
+        f"site file: pools.{name}.variables.{GPU_RESOURCE} can't be used: expected a name as `kubectl describe node` "
+        "shows it, such as nvidia.com/gpu"
+    )
 
 
 def _unknown(variable: str, known: list[str]) -> str:
@@ -136,6 +145,9 @@ def _step(
             f"nothing uses the pool delete it (prefect work-pool delete {name}) and set up again",
             attention=True,
         )
+    if namespace is None and saved is not None:
+        # Given from a computer that knows of no cluster, where it was set up from one that does.
+        namespace = _default(saved.base_job_template, "namespace")
     template = pool_template(name, pool, folder, namespace)
     if saved is None:
         said = (
@@ -192,6 +204,11 @@ def _differences(
             f"runs at once: {saved.concurrency_limit or 'any'} to {pool.concurrency_limit}"
         )
     return WorkPoolUpdate(**said), words
+
+
+def _default(template: dict[str, Any], variable: str) -> str | None:
+    value = template.get("variables", {}).get("properties", {}).get(variable, {}).get("default")
+    return value if isinstance(value, str) else None
 
 
 def _changed_variables(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -61,14 +61,28 @@ def test_what_the_file_says_arrives(tmp_path: Path) -> None:
 
 
 def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
-    text = "storage: {bucket: images, folder: a, region: eu}\npools: {p: {variables: {x: 1}}}\n"
+    text = "storage: {bucket: images, folder: a, region: eu}\npools: {p: {concurrency_limit: 3}}\n"
     overrides = Overrides("other", "", "http://127.0.0.1:8333", "process")
     site = _site(tmp_path, text, overrides)
     assert site.storage.bucket == "other"
     assert site.storage.folder == ""
     assert site.storage.endpoint_url == "http://127.0.0.1:8333"
     assert site.storage.region == "eu"
-    assert site.pools == {"p": SitePool(type="process", variables={"x": 1})}
+    assert site.pools == {"p": SitePool(type="process", concurrency_limit=3)}
+
+
+def test_variables_for_a_job_template_go_with_the_kind_of_pool_they_are_for(tmp_path: Path) -> None:
+    text = "pools: {k: {variables: {x: 1}}, p: {type: process, variables: {y: 2}}}"
+    site = _site(tmp_path, text, Overrides(pools="process"))
+    assert site.pools["k"] == SitePool(type="process")
+    assert site.pools["p"] == SitePool(type="process", variables={"y": 2})
+
+
+def test_what_neither_says_stays_unsaid(tmp_path: Path) -> None:
+    """A saved block keeps its folder unless a folder is said, be it the empty one."""
+    text = "storage: {bucket: images}"
+    assert "folder" not in _site(tmp_path, text).storage.model_fields_set
+    assert "folder" in _site(tmp_path, text, Overrides(folder="")).storage.model_fields_set
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ SHIPPED = Path(__file__).parents[3] / "deployments" / "work-pools"
 
 
 def site(name: str, **pool: Any) -> Site:  # noqa: ANN401  (settings of the pool)
-    return Site.model_validate({"pools": {name: pool}})
+    # Said, so that a kubeconfig of whoever runs the tests has no say.
+    return Site.model_validate({"pools": {name: pool}, "kubernetes": {"namespace": "lab"}})
 
 
 def carry_out(step: Step) -> None:
@@ -43,6 +44,7 @@ def test_a_kubernetes_pool_has_the_shipped_template_with_the_sites_defaults(
     pool = client.read_work_pool(name)
     expected = json.loads((SHIPPED / f"{template}.json").read_text("utf-8"))
     expected["variables"]["properties"]["node_selector"]["default"] = selector
+    expected["variables"]["properties"]["namespace"]["default"] = "lab"
     assert pool.type == "kubernetes"
     assert pool.base_job_template == expected
     assert only(client, there).change.action == "keep"
@@ -102,11 +104,21 @@ def test_a_pool_of_another_type_is_left_alone_and_it_says_so(
     assert "is of type process and left alone; the site file says kubernetes" in step.change.detail
 
 
+def test_a_namespace_that_is_not_known_here_stays_as_it_was_set_up(
+    client: SyncPrefectClient, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    unsaid = Site.model_validate({"pools": {name: {"template": "cpu"}}})
+    carry_out(only(client, site(name, template="cpu")))
+    assert only(client, unsaid).change.action == "keep"
+
+
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
         ({"node_selectr": {}}, "no such variable; did you mean node_selector?"),
         ({"node_selector": "a100"}, "variables.node_selector can't be used: expected object"),
+        ({"gpu_resource": ["nvidia.com/gpu"]}, "expected a name as `kubectl describe node` shows"),
         ({"env": {"AWS_SECRET_ACCESS_KEY": "s3cr3t"}}, "looks like a secret"),
         ({"env": {"lab_password": "s3cr3t"}}, "looks like a secret"),
     ],
