@@ -1,0 +1,66 @@
+"""The manifests as `kubectl apply -k` would send them."""
+
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+KUBERNETES = ROOT / "deployments" / "kubernetes"
+
+#: Newer ones call the same things by other names.
+_OLD_WORDS = {
+    "resources:\n  - ../../base": "bases:\n  - ../../base",
+    "patches:": "patchesStrategicMerge:",
+}
+
+
+def kubectl() -> str:
+    """The program; the test is skipped on a machine without it."""
+    found = shutil.which("kubectl")
+    if found is None:
+        pytest.skip("kubectl, which puts the manifests together, is not on this machine")
+    return found
+
+
+@cache
+def built(folder: str, *, all_patches: bool = False) -> tuple[dict[str, Any], ...]:
+    """The manifests of a kustomization below ``deployments/kubernetes``.
+
+    Args:
+        folder: The kustomization.
+        all_patches: Also apply the patches that are commented out for sites to choose from.
+    """
+    with TemporaryDirectory() as scratch:
+        copy = Path(scratch, "kubernetes")
+        shutil.copytree(KUBERNETES, copy)
+        file = copy / folder / "kustomization.yaml"
+        text = file.read_text(encoding="utf-8")
+        if all_patches:
+            text = text.replace("# - path:", "- path:")
+        if _before_1_21():  # what Debian 12 has
+            for new, old in _OLD_WORDS.items():
+                text = text.replace(new, old)
+            text = text.replace("- path: ", "- ")
+        file.write_text(text, encoding="utf-8")
+        done = subprocess.run(
+            [kubectl(), "kustomize", str(file.parent)], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    assert "deprecated" not in done.stderr
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+@cache
+def _before_1_21() -> bool:
+    done = subprocess.run(
+        [kubectl(), "version", "--client"], capture_output=True, text=True, check=True
+    )
+    version = re.search(r"v1\.(\d+)", done.stdout)
+    return version is not None and int(version[1]) < 21

@@ -1,0 +1,299 @@
+"""The manifests of server, database and workers: valid, restricted, and with no more rights than needed.
+
+All but the first test read the golden file, so they say the same on a machine without kubectl.
+"""
+
+import json
+import os
+import re
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+from prefect.settings import Settings
+
+from services.site import deployments_folder
+from tests.deployments.checking import (
+    GOLDEN,
+    VERSIONS,
+    as_yaml,
+    assert_golden,
+    assert_safe,
+    assert_valid,
+)
+from tests.deployments.kustomizing import KUBERNETES, built
+
+OVERLAY = "overlays/stenc-ns"
+NAMESPACE = "stenc-ns"
+
+
+@cache
+def manifests() -> tuple[dict[str, Any], ...]:
+    text = (GOLDEN / "stenc-ns.yaml").read_text(encoding="utf-8")
+    return tuple(yaml.safe_load_all(text))
+
+
+def of_kind(kind: str) -> dict[str, dict[str, Any]]:
+    return {each["metadata"]["name"]: each for each in manifests() if each["kind"] == kind}
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    """Pod templates by the name of what makes the pods."""
+    return {
+        each["metadata"]["name"]: each["spec"]["template"]
+        for each in manifests()
+        if "template" in each.get("spec", {})
+    }
+
+
+def container(name: str) -> dict[str, Any]:
+    (only,) = pods()[name]["spec"]["containers"]
+    found: dict[str, Any] = only
+    return found
+
+
+def environment(name: str) -> dict[str, Any]:
+    return {
+        each["name"]: each.get("value", each.get("valueFrom")) for each in container(name)["env"]
+    }
+
+
+def test_are_as_the_golden_file() -> None:
+    assert_golden(GOLDEN / "stenc-ns.yaml", as_yaml(*built(OVERLAY)))
+
+
+def test_patches_to_choose_from_fit() -> None:
+    chosen = {each["metadata"]["name"]: each for each in built(OVERLAY, all_patches=True)}
+    assert chosen["pollen-worker"]
+    accounts = [
+        each for each in built(OVERLAY, all_patches=True) if each["kind"] == "ServiceAccount"
+    ]
+    assert {each["metadata"]["name"] for each in accounts if "imagePullSecrets" in each} == {
+        "pollen-server",
+        "pollen-worker",
+    }
+    assert chosen["pollen-s3"]["spec"]["egress"] == [{"ports": [{"protocol": "TCP", "port": 443}]}]
+    for manifest in built(OVERLAY, all_patches=True):
+        assert_valid(manifest, VERSIONS[-1])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kubernetes_knows_every_field(version: str) -> None:
+    for manifest in manifests():
+        assert_valid(manifest, version)
+
+
+def test_the_whole_is_there_and_in_one_namespace() -> None:
+    assert pods().keys() == {"prefect-server", "prefect-database", "worker-gpu", "worker-cpu"}
+    assert {each["metadata"]["namespace"] for each in manifests()} == {NAMESPACE}
+    assert {each["kind"] for each in manifests()} == {
+        *("ServiceAccount", "Role", "RoleBinding", "Service"),
+        *("Deployment", "StatefulSet", "NetworkPolicy"),
+    }
+
+
+@pytest.mark.parametrize("name", ["prefect-server", "prefect-database", "worker-gpu", "worker-cpu"])
+def test_fits_a_restricted_namespace(name: str) -> None:
+    assert_safe(pods()[name]["spec"])
+    assert {"readinessProbe", "livenessProbe"} <= container(name).keys()
+    assert pods()[name]["spec"]["automountServiceAccountToken"] is name.startswith("worker")
+
+
+def test_workers_have_the_least_rights() -> None:
+    assert of_kind("Role").keys() == {"pollen-worker"}
+    rules = {
+        resource: set(rule["verbs"])
+        for rule in of_kind("Role")["pollen-worker"]["rules"]
+        for resource in rule["resources"]
+    }
+    assert rules == {
+        "jobs": {"get", "list", "watch", "create", "delete"},
+        "pods": {"get", "list", "watch"},
+        "pods/log": {"get"},
+    }
+    assert of_kind("RoleBinding")["pollen-worker"]["subjects"] == [
+        {"kind": "ServiceAccount", "name": "pollen-worker", "namespace": NAMESPACE}
+    ]
+    assert of_kind("ServiceAccount").keys() == {"pollen-job", "pollen-server", "pollen-worker"}
+    for account in of_kind("ServiceAccount").values():
+        assert account["automountServiceAccountToken"] is False
+
+
+def test_there_is_no_cluster_role_anywhere() -> None:
+    for path in (KUBERNETES).rglob("*.yaml"):
+        kinds = re.findall(r"^kind: (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert not [kind for kind in kinds if kind.startswith("Cluster")], path
+
+
+@pytest.mark.parametrize("pool", ["gpu", "cpu"])
+def test_worker_sees_its_namespace_and_keeps_the_password_out_of_jobs(pool: str) -> None:
+    name = f"worker-{pool}"
+    assert f"--pool={pool}" in container(name)["args"]
+    assert "--no-create-pool-if-not-found" in container(name)["args"]
+    assert environment(name)["PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES"] == {
+        "fieldRef": {"fieldPath": "metadata.namespace"}
+    }
+    reference = environment(name)["PREFECT_API_AUTH_STRING"]["secretKeyRef"]
+    prefix = "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET"
+    assert environment(name)[f"{prefix}_NAME"] == reference["name"]
+    assert environment(name)[f"{prefix}_KEY"] == reference["key"]
+    assert environment(name)["PREFECT_API_URL"].startswith("http://prefect-server:4200/")
+
+
+def test_server_asks_for_the_password_and_answers_probes_without() -> None:
+    given = environment("prefect-server")
+    for name, key in (
+        ("PREFECT_SERVER_API_AUTH_STRING", "auth-string"),
+        ("PREFECT_SERVER_ENCRYPTION_KEY", "encryption-key"),
+        ("PREFECT_SERVER_DATABASE_PASSWORD", "database-password"),
+    ):
+        assert given[name] == {"secretKeyRef": {"name": "pollen-prefect", "key": key}}
+    assert given["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    probes = container("prefect-server")
+    assert probes["livenessProbe"]["httpGet"]["path"] == "/api/health"
+    assert probes["readinessProbe"]["httpGet"]["path"] == "/api/ready"
+    assert of_kind("Deployment")["prefect-server"]["spec"]["strategy"]["type"] == "Recreate"
+
+
+def test_prefect_knows_every_setting_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("PREFECT_"):
+            monkeypatch.delenv(name)
+    given = {
+        name: value if isinstance(value, str) else "from-a-secret"
+        for name, value in environment("prefect-server").items()
+        if name.startswith("PREFECT_") and name != "PREFECT_SERVER_ENCRYPTION_KEY"  # read elsewhere
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    understood = Settings().to_environment_variables(exclude_unset=True)
+    assert understood.keys() >= given.keys()  # a misspelt one would be ignored silently
+
+
+def test_the_database_keeps_its_data() -> None:
+    (claim,) = of_kind("StatefulSet")["prefect-database"]["spec"]["volumeClaimTemplates"]
+    mounts = {
+        each["name"]: each["mountPath"] for each in container("prefect-database")["volumeMounts"]
+    }
+    folder = mounts[claim["metadata"]["name"]]
+    assert environment("prefect-database")["PGDATA"].startswith(f"{folder}/")
+
+
+def test_no_manifest_holds_a_secret() -> None:
+    assert not of_kind("Secret")
+    for path in (KUBERNETES / "secrets").glob("*.yaml"):
+        assert path.name.endswith(".example.yaml")
+        example = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert set(example["stringData"].values()) == {""}, path
+        assert "data" not in example
+
+
+def test_examples_show_every_secret_and_key_that_is_asked_for() -> None:
+    shown = {}
+    for path in (KUBERNETES / "secrets").glob("*.yaml"):
+        example = yaml.safe_load(path.read_text(encoding="utf-8"))
+        shown[example["metadata"]["name"]] = set(example["stringData"])
+    asked: dict[str, set[str]] = {}
+    for reference in re.findall(r'"secretKeyRef": (\{.*?\})', json.dumps(manifests())):
+        entry = json.loads(reference)
+        asked.setdefault(entry["name"], set()).add(entry["key"])
+    assert asked == {"pollen-prefect": shown["pollen-prefect"]}
+    # The other one goes to runs, whole.
+    template = (deployments_folder() / "work-pools" / "gpu.json").read_text(encoding="utf-8")
+    assert '"name": "pollen-s3"' in template
+    assert shown["pollen-s3"] == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+
+# Network: who reaches whom. The policies are few enough to be carried out here.
+
+ROLES = ("server", "database", "worker", "job")
+
+
+def chosen(selector: dict[str, Any], role: str) -> bool:
+    """Whether a selector means pods of a role."""
+    if any(value != role for value in selector.get("matchLabels", {}).values()):
+        return False
+    return all(
+        each["operator"] == "Exists" or role in each["values"]
+        for each in selector.get("matchExpressions", [])
+    )
+
+
+def lets_through(rule: dict[str, Any], way: str, other: str, port: int) -> bool:
+    """Whether a rule lets traffic with ``other`` (a role, or anywhere else) on a port through."""
+    peers = rule.get(way)
+    ports = rule.get("ports")
+    return (peers is None or any(chosen(each["podSelector"], other) for each in peers)) and (
+        ports is None or any(each.get("port", port) == port for each in ports)
+    )
+
+
+def allowed(role: str, way: str, other: str, port: int) -> bool:
+    """Whether pods of a role may send to (``to``) or be reached from (``from``) another."""
+    direction, section = {"to": ("Egress", "egress"), "from": ("Ingress", "ingress")}[way]
+    governing = [
+        policy["spec"]
+        for policy in of_kind("NetworkPolicy").values()
+        if chosen(policy["spec"]["podSelector"], role)
+        and direction in policy["spec"]["policyTypes"]
+    ]
+    assert governing, f"nothing governs {section} of {role}: all is allowed"
+    return any(
+        lets_through(rule, way, other, port) for spec in governing for rule in spec.get(section, [])
+    )
+
+
+def reaches(sender: str, receiver: str, port: int) -> bool:
+    return allowed(sender, "to", receiver, port) and allowed(receiver, "from", sender, port)
+
+
+def test_every_pod_has_a_role_that_policies_know() -> None:
+    labels = {name: pod["metadata"]["labels"]["pollen/role"] for name, pod in pods().items()}
+    assert labels == {
+        "prefect-server": "server",
+        "prefect-database": "database",
+        "worker-gpu": "worker",
+        "worker-cpu": "worker",
+    }
+    template = json.loads((deployments_folder() / "work-pools" / "gpu.json").read_text())
+    pod = template["job_configuration"]["job_manifest"]["spec"]["template"]
+    assert pod["metadata"]["labels"] == {"pollen/role": "job"}
+
+
+@pytest.mark.parametrize(
+    ("sender", "receiver", "port"),
+    [("server", "database", 5432), ("worker", "server", 4200), ("job", "server", 4200)],
+)
+def test_what_the_work_needs_gets_through(sender: str, receiver: str, port: int) -> None:
+    assert reaches(sender, receiver, port)
+
+
+def test_nothing_else_gets_through() -> None:
+    needed = {("server", "database", 5432), ("worker", "server", 4200), ("job", "server", 4200)}
+    ports = (22, 4200, 5432, 8080)
+    open_ways = {
+        (sender, receiver, port)
+        for sender in ROLES
+        for receiver in ROLES
+        for port in ports
+        if reaches(sender, receiver, port)
+    }
+    assert open_ways == needed
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_who_reaches_what_is_outside(role: str) -> None:
+    assert allowed(role, "to", "elsewhere", 53)  # names
+    assert allowed(role, "to", "elsewhere", 443) is (role in {"worker", "job"})  # Kubernetes; S3
+    assert allowed(role, "to", "elsewhere", 8333) is (role == "job")
+    assert not allowed(role, "from", "elsewhere", 4200)
+
+
+def test_services_lead_to_their_pods() -> None:
+    for name, service in of_kind("Service").items():
+        assert service["spec"]["selector"].items() <= pods()[name]["metadata"]["labels"].items()
+        (port,) = service["spec"]["ports"]
+        (declared,) = container(name)["ports"]
+        assert port["targetPort"] == declared["name"]
+        assert port["port"] == declared["containerPort"]
