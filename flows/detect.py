@@ -1,32 +1,66 @@
 """The story of detection: which stages, in which order. Nothing else happens here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pollen.detector import DeviceError, Profile
 from pollen.layout import INPUTS, records_folder
+from pollen.model_card import ModelCard
 from pollen.planning import Batch
 from pollen.settings import DetectSettings
 from tasks.detection import BatchResult, detect_batch, load_model
-from tasks.faults import PollenError, StorageError
-from tasks.planning import check_access, compact_records, plan
+from tasks.devices import check_device
+from tasks.faults import PollenError, StorageError, heals
+from tasks.planning import Plan, check_access, compact_records, plan
 from tasks.progress import Published, watched_by, watcher
 from tasks.registry import PRODUCTION, resolve_model
 from tasks.reporting import Summary, begin_results, summarise
+from tasks.roots import one_run_at_a_time
+from tasks.shard_plans import read_plan
+from tasks.shards import FAILED_FOR_NOW, Order, count_on_shards, wait_for_left_over
 from tasks.stage import BATCHES_AT_ONCE, logger
-from tasks.storage import Location
-from tasks.work import Work
+from tasks.storage import Location, open_store
+from tasks.work import Counted, Work
+
+
+def count_here(todo: Plan, work: Work) -> Counted:
+    """Count what waits in this process."""
+    if not todo.batches:
+        return Counted()
+    failures = _count_batches(todo.batches, work)
+    return Counted(todo.waiting, _problem(failures, len(todo.batches)))
+
+
+@dataclass(frozen=True)
+class Counting:
+    """How the pictures that wait get counted: all in which a run on a cluster differs from others.
+
+    Attributes:
+        count: Counts them.
+        shards: How many runs share them.
+        gpu: Whether the machines that count have a GPU; None: it is this one, and is asked.
+    """
+
+    count: Callable[[Plan, Work], Counted] = count_here
+    shards: int = 1
+    gpu: bool | None = None
 
 
 def count_pictures(
-    source: Location, output: Location, model: str, settings: DetectSettings
+    source: Location,
+    output: Location,
+    model: str,
+    settings: DetectSettings,
+    counting: Counting = Counting(),
 ) -> Summary:
     """Count every picture below ``source`` that was not counted yet; results go below ``output``.
 
@@ -38,30 +72,67 @@ def count_pictures(
     progress = watcher()
     check_access(source, output)
     chosen = resolve_model(model, output)
-    try:
-        profile = Profile.resolve(chosen.card, settings)
-    except DeviceError as error:
-        raise PollenError(str(error)) from error
+    profile = _profile(chosen.card, settings, counting.gpu)
     records = records_folder(profile.model_version, profile.fingerprint)
-    todo = plan(source, output, records, settings)
+    todo = plan(source, output, records, settings, counting.shards)
     progress.planned(todo.waiting, todo.inputs.height)
     work = Work(source, output, chosen, profile, settings, records)
-    failures: list[Exception] = []
-    if todo.batches:
-        progress.say("preparing the model")
-        load_model(chosen, profile)
-        begin_results(output)
-        failures = _count_batches(todo.batches, work)
+    counted = counting.count(todo, work)
+    if counted.pictures:
         progress.say("writing tables")
-    summary = summarise(work, todo.inputs, todo.waiting)
-    if todo.batches:
+    summary = summarise(work, todo.inputs, counted.pictures)
+    if counted.pictures:
         _compact(work)
-    if failures:
-        raise PollenError(
-            f"{len(failures)} of {len(todo.batches)} batches could not be counted; what was counted is in "
-            f"the tables, and the next run counts the rest. First cause: {failures[0]}"
-        ) from failures[0]
+    if counted.problem:
+        raise counted.problem
     return summary
+
+
+def count_with_shards(order: Order, settings: DetectSettings) -> Summary:
+    """The same story on a cluster: one run at a time per root, and other runs count for it.
+
+    Raises:
+        PollenError: The run could not do its work; the message holds the remedy.
+    """
+    order.check()
+    counting = Counting(partial(count_on_shards, order), order.shards, gpu=True)
+    with one_run_at_a_time(order.root):
+        wait_for_left_over(order)
+        return count_pictures(order.root.below(INPUTS), order.root, order.model, settings, counting)
+
+
+def count_part(root: Location, key: str, shard: int) -> str:
+    """Count a shard's part of a plan; returns what became of it, in words.
+
+    Args:
+        root: The root of the results.
+        key: Of the plan.
+        shard: Number of the part, from 1.
+
+    Raises:
+        PollenError: Not all of it could be counted.
+    """
+    planned = read_plan(open_store(root), key)
+    batches = planned.part(shard)
+    check_device(planned.settings.device)
+    chosen = resolve_model(planned.model, root)
+    profile = _profile(chosen.card, planned.settings)
+    planned.check(profile)
+    records = records_folder(profile.model_version, profile.fingerprint)
+    work = Work(root.below(INPUTS), root, chosen, profile, planned.settings, records)
+    pictures = sum(len(batch.items) for batch in batches)
+    watcher().planned(pictures, pictures)
+    problem = _problem(_count_batches(batches, work), len(batches))
+    if problem:
+        raise problem
+    return f"part {shard} of {len(planned.shards)}: {pictures} pictures counted in {len(batches)} batches"
+
+
+def _profile(card: ModelCard, settings: DetectSettings, gpu: bool | None = None) -> Profile:
+    try:
+        return Profile.resolve(card, settings, gpu=gpu)
+    except DeviceError as error:
+        raise PollenError(str(error)) from error
 
 
 def _count_batches(batches: Sequence[Batch], work: Work) -> list[Exception]:
@@ -70,6 +141,9 @@ def _count_batches(batches: Sequence[Batch], work: Work) -> list[Exception]:
     Where the first one can't even reach its store, the others would fail alike after the same
     work, so they are not begun.
     """
+    watcher().say("preparing the model")
+    load_model(work.model, work.profile)
+    begin_results(work.output)
     failures: list[Exception] = []
     calls = ({"batch": batch, "work": work, "progress": watcher()} for batch in batches)
     for number, result in enumerate(detect_batch.each(calls)):
@@ -78,6 +152,20 @@ def _count_batches(batches: Sequence[Batch], work: Work) -> list[Exception]:
             if isinstance(result, StorageError) and len(failures) > number:
                 break
     return failures
+
+
+def _problem(failures: Sequence[Exception], batches: int) -> PollenError | None:
+    """What a run says of batches that failed; the first one that waiting does not mend comes first."""
+    if not failures:
+        return None
+    first = min(failures, key=heals)
+    problem = PollenError(
+        f"{len(failures)} of {batches} batches could not be counted; what was counted is in "
+        f"the tables, and the next run counts the rest. First cause: {first}",
+        heals=heals(first),
+    )
+    problem.__cause__ = first
+    return problem
 
 
 def _compact(work: Work) -> None:
@@ -126,8 +214,11 @@ def detect(
         shards: How many runs share the work on a cluster. The numbers do not depend on it.
         settings: How to count.
     """
-    root = Location(block=bucket, prefix=prefix or "")
-    return _as_state(root.below(INPUTS), root, model, shards, settings)
+    order = Order(bucket, prefix, model, shards)
+    if deployment.id is not None:
+        return _as_state(lambda: count_with_shards(order, settings))
+    _say_of_shards(shards)
+    return _as_state(lambda: count_pictures(order.root.below(INPUTS), order.root, model, settings))
 
 
 @flow(
@@ -144,20 +235,41 @@ def detect_between(
     settings: DetectSettings = DetectSettings(),  # noqa: B008
 ) -> State[Summary]:
     """Count the pictures of one place and write the results to another: what `pollen detect` runs."""
-    return _as_state(source, output, model, shards, settings)
+    _say_of_shards(shards)
+    return _as_state(lambda: count_pictures(source, output, model, settings))
 
 
-def _as_state(
-    source: Location, output: Location, model: str, shards: int, settings: DetectSettings
-) -> State[Summary]:
-    """Run the story and name its end; the message carries the numbers, or the remedy."""
+@flow(name="detect-shard", task_runner=_threads, persist_result=False)
+def detect_shard(bucket: str, plan: str, shard: int, prefix: str | None = None) -> State[None]:
+    """Count a part of what a `detect` run planned; that run starts this one and writes the tables.
+
+    Args:
+        bucket: Name of the saved S3Bucket block.
+        plan: Key of the plan, below the root.
+        shard: Which part, from 1.
+        prefix: Folder in the bucket (below the block's own folder) that holds `detect_images/`.
+    """
+    root = Location(block=bucket, prefix=prefix or "")
+    try:
+        with watched_by(Published(watcher(), "detection-progress")):
+            return Completed(message=count_part(root, plan, shard))
+    except PollenError as error:
+        return Failed(message=str(error), name=FAILED_FOR_NOW if error.heals else "Failed")
+
+
+def _say_of_shards(shards: int) -> None:
+    """Tell who asks for shards where there are none."""
     if shards > 1:
         logger().info(
             "shards run on a cluster's GPU pool; all batches of this run are counted here"
         )
+
+
+def _as_state(story: Callable[[], Summary]) -> State[Summary]:
+    """Run the story and name its end; the message carries the numbers, or the remedy."""
     try:
-        with watched_by(Published(watcher())):
-            summary = count_pictures(source, output, model, settings)
+        with watched_by(Published(watcher(), "detection-progress")):
+            summary = story()
     except PollenError as error:
         return Failed(message=str(error))
     return Completed(name=summary.outcome, message=summary.message, data=summary)

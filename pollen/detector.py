@@ -59,15 +59,22 @@ class Profile:
     counting_version: int = COUNTING_VERSION
 
     @classmethod
-    def resolve(cls, card: ModelCard, settings: DetectSettings) -> "Profile":
+    def resolve(
+        cls, card: ModelCard, settings: DetectSettings, *, gpu: bool | None = None
+    ) -> "Profile":
         """Fill in what the settings leave to the model and the machine.
+
+        Args:
+            card: What the model says of itself.
+            settings: What a person asks for.
+            gpu: Whether the machine that will count has a GPU; None: it is this one, and is asked.
 
         Raises:
             DeviceError: The device, backend and precision asked for do not go together.
         """
-        device = (
-            settings.device if settings.device != "auto" else "cuda" if cuda_present() else "cpu"
-        )
+        if gpu is None:
+            gpu = settings.device != "cpu" and cuda_present()
+        device = settings.device if settings.device != "auto" else "cuda" if gpu else "cpu"
         backend = (
             settings.backend
             if settings.backend != "auto"
@@ -82,7 +89,7 @@ class Profile:
             if device == "cuda"
             else "fp32"
         )
-        if device == "cuda" and not cuda_present():
+        if device == "cuda" and not gpu:
             raise DeviceError(
                 "no usable NVIDIA GPU on this machine: run on a machine or pool with a GPU, or set device: cpu"
             )

@@ -9,10 +9,13 @@ GRAINS_TABLE = RESULTS + "particle_measurements.csv"
 TABLES_PENDING = RESULTS + "tables.pending.txt"
 SAMPLES_TABLE = RESULTS + "sample_viability.csv"
 RECORDS = RESULTS + "records/"
+#: What runs on a cluster share among them; removed when the counting ends.
+PLANS = RESULTS + "plans/"
 REPORTS = RESULTS + "reports/"
 REPORT = REPORTS + "detection_report.html"
 MODELS = "trained_models/"
 METRICS_NAME = "metrics.json"
+TRAINING_NAME = "training.json"
 PROMOTIONS = MODELS + "promotions/"
 CHECKPOINTS = MODELS + "checkpoints/"
 DATASETS = "datasets/"
@@ -32,6 +35,22 @@ def annotated_key(frame_name: str) -> str:
 def records_folder(model_version: str, fingerprint: str) -> str:
     """Where the records of one model and one set of settings lie: planning reads no others."""
     return f"{RECORDS}{model_version}-{fingerprint}/"
+
+
+def plans_folder(run_id: str) -> str:
+    """Where the plans of one flow run lie that has others count for it."""
+    return f"{PLANS}{run_id}/"
+
+
+def plan_key(run_id: str, number: int) -> str:
+    """The plan of a flow run's round ``number``, counted from 1."""
+    return f"{plans_folder(run_id)}{number:04d}.json"
+
+
+def plan_number(key: str) -> int | None:
+    """The round of a plan, ``None`` for anything else that lies in the folder."""
+    name = key.rpartition("/")[2].removesuffix(".json")
+    return int(name) if name.isdecimal() and name.isascii() and key.endswith(".json") else None
 
 
 def model_folder(model_version: str) -> str:
@@ -57,6 +76,11 @@ def claim_key(model_version: str) -> str:
 def metrics_key(model_version: str) -> str:
     """Where the figures of a published model lie."""
     return f"{MODELS}{model_version}/{METRICS_NAME}"
+
+
+def training_key(model_version: str) -> str:
+    """Where it is recorded how a published model was trained."""
+    return f"{MODELS}{model_version}/{TRAINING_NAME}"
 
 
 def promotion_key(number: int) -> str:

@@ -1,6 +1,8 @@
 """Cutting the inputs that wait into batches of about equal work."""
 
 import hashlib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -69,3 +71,14 @@ def cut_batches(waiting: pl.DataFrame, batch_images: int) -> list[Batch]:
     if items:
         batches.append(Batch(tuple(items)))
     return batches
+
+
+def cut_for(waiting: pl.DataFrame, batch_images: int, shards: int) -> list[Batch]:
+    """Cut inputs into batches, smaller ones where ``batch_images`` would leave some of the shards without work."""
+    return cut_batches(waiting, max(1, min(batch_images, math.ceil(waiting.height / shards))))
+
+
+def deal(batches: Sequence[Batch], shards: int) -> tuple[tuple[Batch, ...], ...]:
+    """Deal batches out to at most ``shards`` runs, in turn: all get some, and about equally many."""
+    hands = min(shards, len(batches))
+    return tuple(tuple(batches[hand::hands]) for hand in range(hands))

@@ -9,7 +9,7 @@ import polars as pl
 
 from pollen.frames import is_image
 from pollen.layout import ANNOTATED, WRITTEN
-from pollen.planning import Batch, cut_batches, is_hidden
+from pollen.planning import Batch, cut_for, is_hidden
 from pollen.results import INPUTS, undrawn_inputs, waiting_inputs
 from pollen.settings import DetectSettings
 from tasks.entries import joined
@@ -45,11 +45,26 @@ def check_access(source: Location, output: Location) -> None:
 
 
 @stage("plan")
-def plan(source: Location, output: Location, records: str, settings: DetectSettings) -> Plan:
+def plan(
+    source: Location,
+    output: Location,
+    records: str,
+    settings: DetectSettings,
+    shards: int = 1,
+    among: pl.DataFrame | None = None,
+) -> Plan:
     """Find the inputs that have no record yet for this model and these settings.
 
     Where pictures are to be annotated, those whose annotated picture is missing wait too: drawing
     needs the outlines that only the model knows.
+
+    Args:
+        source: Where the pictures are.
+        output: The root below which records and drawings are.
+        records: Folder of the records of this model and these settings.
+        settings: How to count.
+        shards: How many runs will share the work; there are batches for all of them if there can be.
+        among: Only these inputs, in these versions; None: all.
     """
     store = open_store(output)
     inputs, known = list_inputs(source, output), read_image_records(store, records)
@@ -60,7 +75,9 @@ def plan(source: Location, output: Location, records: str, settings: DetectSetti
         if undrawn.height:
             logger().info("%d pictures are counted again, to be drawn", undrawn.height)
         waiting = pl.concat([waiting, undrawn])
-    batches = tuple(cut_batches(waiting, settings.batch_images))
+    if among is not None:
+        waiting = waiting.join(among, on=["key", "version"], how="semi")
+    batches = tuple(cut_for(waiting, settings.batch_images, shards))
     logger().info(
         "%d pictures, %d to count in %d batches", inputs.height, waiting.height, len(batches)
     )

@@ -60,10 +60,16 @@ def best_effort(what: str) -> Iterator[None]:
 
 
 class Published:
-    """Shows progress in the Prefect UI too, as an artifact of the flow run; tells ``other`` as well."""
+    """Shows progress in the Prefect UI too, as an artifact of the flow run; tells ``other`` as well.
 
-    def __init__(self, other: Progress) -> None:
+    Args:
+        other: Who else watches.
+        key: Name of the artifact.
+    """
+
+    def __init__(self, other: Progress, key: str = "training-progress") -> None:
         self._other = other
+        self._key = key
         self._lock = threading.Lock()
         self._artifact: UUID | None = None
         self._total = self._done = self._failed = 0
@@ -79,7 +85,7 @@ class Published:
         self._total = waiting
         if waiting:
             text = f"{waiting} of {inputs} pictures to count"
-            self._show("detection-progress", 0.0, text)
+            self._show(0.0, text)
 
     def counted(self, filename: str, *, failed: bool) -> None:
         """See :class:`Progress`. The server is told at most every few seconds, and of the last picture."""
@@ -93,19 +99,19 @@ class Published:
             self._updated = now
             percent = min(100.0, 100.0 * self._done / max(self._total, 1))
             text = f"{self._done} of {self._total} pictures counted, {self._failed} failed"
-            self._show("detection-progress", percent, text)
+            self._show(percent, text)
 
     def reached(self, done: int, total: int, text: str) -> None:
         """See :class:`Progress`."""
         self._other.reached(done, total, text)
-        self._show("training-progress", 100.0 * done / max(total, 1), text)
+        self._show(100.0 * done / max(total, 1), text)
 
-    def _show(self, key: str, percent: float, text: str) -> None:
+    def _show(self, percent: float, text: str) -> None:
         """Put the artifact where it is: made by the first call."""
         with best_effort("progress"):
             if self._artifact is None:
                 # Outside of async code it is no coroutine.
-                made = create_progress_artifact(percent, key=key, description=text)
+                made = create_progress_artifact(percent, key=self._key, description=text)
                 self._artifact = cast("UUID", made)
             else:
                 update_progress_artifact(self._artifact, progress=percent, description=text)

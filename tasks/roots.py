@@ -105,7 +105,8 @@ class _Slot:
                 if time.monotonic() > deadline:
                     raise PollenError(
                         f"another run has been at work in {self._place} for {PATIENCE_S / 3600:.0f} h: let it end or "
-                        f"cancel it, then run again (the Prefect server says that the limit '{self.name}' is taken)"
+                        "cancel it, then run again. If there is none, free the slot by hand: `prefect gcl update "
+                        f"{self.name} --active-slots 0`"
                     )
                 time.sleep(ASK_EVERY_S)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pollen.detector import Profile
 from pollen.settings import DetectSettings
+from tasks.faults import PollenError
 from tasks.registry import Model
 from tasks.storage import Location
 
@@ -27,3 +28,16 @@ class Work:
     profile: Profile
     settings: DetectSettings
     records: str
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What became of the pictures that waited.
+
+    Attributes:
+        pictures: How many the run set out to count; 0 where none waited.
+        problem: Why some of them are not counted; None: they all are.
+    """
+
+    pictures: int = 0
+    problem: PollenError | None = None

@@ -8,8 +8,8 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
+import tasks.devices
 import tasks.stage
-import tasks.training
 from services.command_line import COULD_NOT_RUN, DONE
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.training import Places, run_training
@@ -190,7 +190,7 @@ def test_a_base_that_is_no_model(run: Run, dataset: Path, output: Path, tmp_path
 def test_no_gpu_is_said_before_anything_is_merged(
     run: Run, dataset: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks.training, "cuda_present", lambda: False)
+    monkeypatch.setattr(tasks.devices, "cuda_present", lambda: False)
     error = the_error(run(dataset, output, "device=cuda"))
     assert "no usable NVIDIA GPU on this machine" in error
     assert not output.exists()

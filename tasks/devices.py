@@ -1,0 +1,43 @@
+"""Where a run may work: on a GPU, or on the CPU because somebody said so."""
+
+from typing import Final, Literal
+
+from prefect.context import FlowRunContext
+
+from pollen.detector import cuda_present
+from tasks.faults import PollenError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+#: The work pool whose runs are not expected to find a GPU.
+CPU_POOL: Final = "cpu"
+_WAYS_OUT: Final = (
+    "choose a node with an NVIDIA GPU and its driver (on Kubernetes the pool's gpu_count, gpu_resource and "
+    "node_selector decide), or set device: cpu in the run's settings, which takes many times as long"
+)
+
+
+def check_device(wanted: Device) -> None:
+    """Refuse to begin where the GPU that a run is for is missing: never is the CPU taken in silence.
+
+    ``auto`` means whatever is there on a laptop and in runs on pool ``cpu``; on every other work
+    pool it means a GPU.
+
+    Raises:
+        PollenError: There is none; the message says what to do.
+    """
+    if wanted == "cpu" or cuda_present():
+        return
+    pool = work_pool()
+    if pool not in (None, CPU_POOL):
+        raise PollenError(
+            f"this run is on work pool '{pool}', and finds no usable NVIDIA GPU there: {_WAYS_OUT}"
+        )
+    if wanted == "cuda":
+        raise PollenError(f"no usable NVIDIA GPU on this machine: {_WAYS_OUT}")
+
+
+def work_pool() -> str | None:
+    """The work pool that the present flow run came from; None for one that was called directly."""
+    context = FlowRunContext.get()
+    return context.flow_run.work_pool_name if context and context.flow_run else None

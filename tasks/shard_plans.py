@@ -1,0 +1,161 @@
+"""The plan that a run on a cluster writes for its shards, and what they make sure of before they follow it."""
+
+from dataclasses import asdict
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pollen import __version__
+from pollen.detector import Profile
+from pollen.layout import PLANS, plan_key, plan_number, plans_folder
+from pollen.planning import Batch
+from pollen.settings import DetectSettings
+from tasks.faults import NotFoundError, PollenError
+from tasks.stage import logger, stage
+from tasks.storage import Location, Store, open_store
+from tasks.work import Work
+
+_ONE_IMAGE: Final = "give all deployments the same image (`prefect deploy --all`), then run again"
+
+
+class _Author(BaseModel):
+    """The part of a plan that every version of this program can read."""
+
+    code_version: str
+
+
+class ShardPlan(BaseModel):
+    """What shards are to count, and how. Written whole and never changed.
+
+    Attributes:
+        code_version: Of the program that made the plan; no other one follows it.
+        id: Tells this plan from all others: names its shards' runs.
+        number: The round of the flow run, counted from 1.
+        model: What the shards call the model: a version, `bundled`, or a path.
+        profile: Everything that decides the numbers; a shard that would count otherwise refuses.
+        settings: How to count.
+        pictures: All pictures that the flow run set out to count, in its first round.
+        shards: The batches of each shard.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code_version: str = __version__
+    id: str
+    number: int = Field(ge=1)
+    model: str
+    profile: Profile
+    settings: DetectSettings
+    pictures: int
+    shards: tuple[tuple[Batch, ...], ...]
+
+    def part(self, shard: int) -> tuple[Batch, ...]:
+        """The batches of a shard, counted from 1.
+
+        Raises:
+            PollenError: There is no such shard.
+        """
+        if not 1 <= shard <= len(self.shards):
+            raise PollenError(
+                f"the plan is for shards 1 to {len(self.shards)}, not for {shard}: shards are started by the "
+                "detect/... deployments, not by hand"
+            )
+        return self.shards[shard - 1]
+
+    def check(self, profile: Profile) -> None:
+        """Refuse to count otherwise than planned.
+
+        Args:
+            profile: How the shard would count.
+
+        Raises:
+            PollenError: It differs, be it in the model's weights or in what the machine has.
+        """
+        planned, found = asdict(self.profile), asdict(profile)
+        if planned["model_sha256"] != found["model_sha256"]:
+            raise PollenError(
+                f"model '{self.model}' is not the one the plan was made with: expected the SHA-256 "
+                f"{planned['model_sha256']}, found {found['model_sha256']}. Was it replaced meanwhile? "
+                f"Otherwise {_ONE_IMAGE}"
+            )
+        other = [
+            f"{key} {found[key]} for {planned[key]}"
+            for key in planned
+            if planned[key] != found[key]
+        ]
+        if other:
+            raise PollenError(
+                f"this shard would not count as planned ({', '.join(other)}): {_ONE_IMAGE}"
+            )
+
+
+@stage("write plan")
+def write_plan(output: Location, run_id: str, number: int, data: bytes) -> str:
+    """Put a plan where shards find it; returns its key."""
+    key = plan_key(run_id, number)
+    open_store(output).write(key, data, "application/json")
+    return key
+
+
+def read_plan(store: Store, key: str) -> ShardPlan:
+    """The plan at a key.
+
+    Raises:
+        PollenError: It is not there, or was made by another version of this program.
+    """
+    try:
+        data = store.read(key)
+    except NotFoundError as error:
+        raise PollenError(
+            f"the plan {store.address}/{key} is not there any more: the run that made it has ended, so there is "
+            "nothing to count for it"
+        ) from error
+    try:
+        author = _Author.model_validate_json(data).code_version
+        if author == __version__:
+            return ShardPlan.model_validate_json(data)
+    except ValidationError as error:
+        raise PollenError(
+            f"{store.address}/{key} is no plan that this program can read ({error.error_count()} faults): {_ONE_IMAGE}"
+        ) from error
+    raise PollenError(
+        f"the plan {store.address}/{key} was made by version {author} of this program, and this is {__version__}: "
+        f"{_ONE_IMAGE}"
+    )
+
+
+def last_number(output: Location, run_id: str) -> int:
+    """The number of a flow run's last plan, 0 where it has none."""
+    keys = [entry.key for entry in open_store(output).list(plans_folder(run_id))]
+    return max((number for number in map(plan_number, keys) if number is not None), default=0)
+
+
+def unfinished_plan(work: Work, run_id: str) -> ShardPlan | None:
+    """The last plan of a flow run that was killed and now runs again; None where it starts anew.
+
+    A plan for another model, other settings or another version of this program is left alone.
+
+    Raises:
+        PollenError: The store fails.
+    """
+    last = last_number(work.output, run_id)
+    if not last:
+        return None
+    try:
+        plan = read_plan(open_store(work.output), plan_key(run_id, last))
+    except PollenError as error:
+        if error.heals:
+            raise
+        logger().warning("what was planned earlier is not followed: %s", error)
+        return None
+    same = (plan.profile, plan.settings) == (work.profile, work.settings)
+    return plan if same else None
+
+
+def forget_plans(output: Location) -> None:
+    """Delete all plans below a root; without the right to delete they stay and do no harm."""
+    try:
+        store = open_store(output)
+        store.delete([entry.key for entry in store.list(PLANS)])
+    except PollenError as error:
+        logger().warning("plans below %s can't be deleted: %s", PLANS, error)

@@ -1,0 +1,339 @@
+"""Counting on a cluster: runs of their own count the batches, and this one waits for them.
+
+A shard may be killed at any moment, and so may the run that waits. Both go on from what is recorded:
+the plan in the bucket says which shards there are, its id names their runs, and a run that is started
+again finds those that it started before.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+from uuid import UUID, uuid4
+
+import httpx
+import polars as pl
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
+
+from pollen.layout import plan_key
+from pollen.planning import Batch, deal
+from pollen.results import INPUTS
+from tasks.faults import PollenError
+from tasks.planning import Plan, plan
+from tasks.progress import Progress, watcher
+from tasks.records import IMAGES
+from tasks.registry import PRODUCTION
+from tasks.reporting import begin_results
+from tasks.roots import limit_name
+from tasks.shard_plans import ShardPlan, forget_plans, last_number, unfinished_plan, write_plan
+from tasks.stage import logger
+from tasks.storage import Location, open_store
+from tasks.work import Counted, Work
+
+DEPLOYMENT: Final = "detect-shard/gpu"
+#: Name of the final state of a shard that failed for something that passes: it is run again.
+FAILED_FOR_NOW: Final = "FailedForNow"
+#: How often the pictures of crashed shards are given to new ones, the first time included.
+ROUNDS: Final = 3
+MOST_SHARDS: Final = 100
+#: How often the Prefect server is asked for the shards' states, and the bucket for what is recorded.
+ASK_EVERY_S: Final = 3.0
+LIST_EVERY_S: Final = 15.0
+#: How long the server may be away while shards count.
+PATIENCE_S: Final = 3600.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a person asks for, as shards are told it.
+
+    Attributes:
+        bucket: Name of the S3Bucket block.
+        prefix: Folder below it.
+        model: The model's name.
+        shards: How many runs are to share the work.
+    """
+
+    bucket: str
+    prefix: str | None
+    model: str
+    shards: int
+
+    @property
+    def root(self) -> Location:
+        """The root of the results."""
+        return Location(block=self.bucket, prefix=self.prefix or "")
+
+    @property
+    def tag(self) -> str:
+        """What all shards that work for a root carry."""
+        return f"counts:{limit_name(self.root)}"
+
+    def check(self) -> None:
+        """Refuse a number of shards that can't be.
+
+        Raises:
+            PollenError: It is none, or too many.
+        """
+        if not 1 <= self.shards <= MOST_SHARDS:
+            raise PollenError(f"shards is {self.shards}: expected 1 to {MOST_SHARDS}")
+
+
+def count_on_shards(order: Order, todo: Plan, work: Work) -> Counted:
+    """Have other runs count what waits; what crashed shards leave is given to new ones.
+
+    Args:
+        order: What was asked for.
+        todo: What waits now. A run that was killed while its shards counted goes on with its own
+            plan instead.
+        work: Where and how to count.
+
+    Raises:
+        PollenError: No shards can be started, the store or the server fails.
+    """
+    run = str(flow_run.id)
+    planned = unfinished_plan(work, run)
+    last = ROUNDS
+    if planned is None:
+        if not todo.batches:
+            return Counted()
+        number = last_number(work.output, run) + 1
+        last += number - 1
+        planned = _write(order, todo, work, number, todo.waiting)
+    begin_results(work.output)
+    while True:
+        ended = _wait(_start(order, planned, run), _Recorded(planned, work), watcher())
+        problem, again = _judge(planned, ended)
+        left = _left(order, again, work) if again and not problem else None
+        if left is None or not left.batches:
+            break
+        if planned.number >= last:
+            problem = _too_often(ended)
+            break
+        planned = _write(order, left, work, planned.number + 1, planned.pictures)
+    forget_plans(work.output)
+    return Counted(planned.pictures, problem)
+
+
+def wait_for_left_over(order: Order) -> None:
+    """Wait for shards of a run that is no more: what they are about to record need not be counted again.
+
+    Shards of this very run are not waited for here: it goes on with them.
+
+    Raises:
+        PollenError: The server fails.
+    """
+    active = [kind for kind in StateType if not State(type=kind).is_final()]
+    condition = FlowRunFilter(
+        tags=FlowRunFilterTags(all_=[order.tag]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=active)),
+    )
+    told = False
+    while True:
+        found = _ask(condition)
+        others = [run for run in found if not str(run.idempotency_key).startswith(str(flow_run.id))]
+        if not others:
+            return
+        if not told:
+            names = ", ".join(f"'{run.name}'" for run in others)
+            logger().info("waiting for what an earlier run left behind: %s", names)
+            told = True
+        time.sleep(ASK_EVERY_S)
+
+
+def _write(order: Order, todo: Plan, work: Work, number: int, pictures: int) -> ShardPlan:
+    """Make and store the plan of a round."""
+    planned = ShardPlan(
+        id=uuid4().hex,
+        number=number,
+        # What `production` means now; it may be another model when the last shard starts.
+        model=work.model.card.version if order.model == PRODUCTION else order.model,
+        profile=work.profile,
+        settings=work.settings,
+        pictures=pictures,
+        shards=deal(todo.batches, order.shards),
+    )
+    # As bytes: Prefect looks for other tasks' results in everything that a task is given.
+    write_plan(work.output, str(flow_run.id), number, planned.model_dump_json().encode())
+    return planned
+
+
+def _start(order: Order, planned: ShardPlan, run: str) -> list[FlowRun]:
+    """Start the runs of a plan, in the order of its shards; those that were started before are found.
+
+    Raises:
+        PollenError: Shards are not deployed, or the server fails.
+    """
+    runs: list[FlowRun] = []
+    total = len(planned.shards)
+    again = f", round {planned.number}" if planned.number > 1 else ""
+    try:
+        for shard in range(1, total + 1):
+            started = run_deployment(
+                DEPLOYMENT,
+                parameters={
+                    "bucket": order.bucket,
+                    "prefix": order.prefix,
+                    "plan": plan_key(run, planned.number),
+                    "shard": shard,
+                },
+                timeout=0,
+                as_subflow=True,  # cancelling this run cancels them
+                idempotency_key=f"{run}-{planned.id}-{shard}",
+                flow_run_name=f"count part {shard} of {total} in {order.root.address}{again}",
+                tags=[order.tag],
+            )
+            runs.append(cast("FlowRun", started))  # outside of async code it is no coroutine
+    except ObjectNotFound as error:
+        raise PollenError(
+            f"there is no deployment '{DEPLOYMENT}' on the Prefect server, which counts for this run: run "
+            "`prefect deploy --all`"
+        ) from error
+    except httpx.HTTPError as error:
+        raise PollenError(f"shards can't be started on the Prefect server ({error})") from error
+    return runs
+
+
+def _ask(condition: FlowRunFilter) -> list[FlowRun]:
+    """Flow runs as the server knows them; where it is away, it is waited for.
+
+    Raises:
+        PollenError: It stays away.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with get_client(sync_client=True) as client:
+                return client.read_flow_runs(flow_run_filter=condition)
+        except httpx.HTTPError as error:
+            if time.monotonic() > deadline:
+                raise PollenError(
+                    f"the Prefect server does not tell what became of the shards ({error}): check that it runs. What "
+                    "they count is recorded, and the next run goes on from there"
+                ) from error
+            logger().warning("the Prefect server can't be asked for the shards: %s", error)
+            time.sleep(ASK_EVERY_S)
+
+
+def _wait(runs: Sequence[FlowRun], recorded: "_Recorded", progress: Progress) -> list[FlowRun]:
+    """Wait until all runs have ended; returns them as they ended, in the same order."""
+    condition = FlowRunFilter(id=FlowRunFilterId(any_=[run.id for run in runs]))
+    ended: dict[UUID, FlowRun] = {}
+    shown = ""
+    while True:
+        found = {run.id: run for run in _ask(condition)}
+        for shard, run in enumerate(runs, 1):
+            now = found.get(run.id) or _deleted(run)
+            if run.id not in ended and now.state is not None and now.state.is_final():
+                ended[run.id] = now
+                recorded.ended(shard, now)
+                logger().info("'%s' ended: %s", now.name, _as_text(now.state))
+        done = recorded.pictures()
+        text = f"{done} of {recorded.total} pictures counted; shards: {_states([*found.values()])}"
+        if text != shown:
+            progress.reached(done, recorded.total, text)
+            shown = text
+        if len(ended) == len(runs):
+            return [ended[run.id] for run in runs]
+        time.sleep(ASK_EVERY_S)
+
+
+def _deleted(run: FlowRun) -> FlowRun:
+    """A run that the server does not know any more."""
+    gone = State(type=StateType.CRASHED, message="somebody deleted the run")
+    return run.model_copy(update={"state": gone, "state_type": gone.type})
+
+
+def _states(runs: Sequence[FlowRun]) -> str:
+    """How many runs are in which state."""
+    names = sorted(run.state.name or "" for run in runs if run.state is not None)
+    return ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
+
+
+def _as_text(state: State | None) -> str:
+    """A state and what it says."""
+    if state is None:
+        return "no state"
+    return f"{state.name} ({state.message})" if state.message else str(state.name)
+
+
+def _judge(planned: ShardPlan, ended: Sequence[FlowRun]) -> tuple[PollenError | None, list[Batch]]:
+    """Why nothing more is tried, if so, and the batches of shards that are to be run again."""
+    problem: PollenError | None = None
+    again: list[Batch] = []
+    for batches, run in zip(planned.shards, ended, strict=True):
+        state = run.state
+        if state is None or state.is_completed():
+            continue
+        if state.is_crashed() or state.name == FAILED_FOR_NOW:
+            again += batches
+        elif problem is None:
+            verb = "was cancelled" if state.is_cancelled() else "failed"
+            problem = PollenError(f"{state.message or 'no reason was given'} ('{run.name}' {verb})")
+    return problem, again
+
+
+def _too_often(ended: Sequence[FlowRun]) -> PollenError:
+    """The error after the last round."""
+    bad = next(run for run in ended if run.state is not None and not run.state.is_completed())
+    return PollenError(
+        f"some pictures could not be counted in {ROUNDS} rounds: '{bad.name}' ended as {_as_text(bad.state)}. What was "
+        "counted is in the tables, and the next run counts the rest"
+    )
+
+
+def _left(order: Order, batches: Sequence[Batch], work: Work) -> Plan:
+    """What of these batches is not recorded."""
+    items = [(item.key, item.version, item.size) for batch in batches for item in batch.items]
+    among = pl.DataFrame(items, schema=INPUTS, orient="row")
+    return plan(work.source, work.output, work.records, work.settings, order.shards, among)
+
+
+class _Recorded:
+    """How many pictures of a plan are recorded, told by the names of record files."""
+
+    def __init__(self, planned: ShardPlan, work: Work) -> None:
+        self._shards = planned.shards
+        self._store = open_store(work.output)
+        self._folder = work.records + IMAGES
+        #: An earlier run may have recorded the same batch, for instance with pictures it could not fetch.
+        self._before = self._files()
+        self._listed_at = time.monotonic()
+        self._completed: set[int] = set()
+        self._done: set[str] = set()
+        self.total = sum(len(batch.items) for batches in planned.shards for batch in batches)
+
+    def ended(self, shard: int, run: FlowRun) -> None:
+        """A shard, counted from 1, has ended."""
+        self._listed_at = 0.0
+        if run.state is not None and run.state.is_completed():
+            self._completed.add(shard)
+
+    def pictures(self) -> int:
+        """How many are done, as of the last listing."""
+        if time.monotonic() - self._listed_at >= LIST_EVERY_S:
+            self._listed_at = time.monotonic()
+            try:
+                self._done = {name.partition("-")[0] for name in self._files() - self._before}
+            except PollenError as error:
+                logger().warning("progress can't be told: %s", error)
+        return sum(
+            len(batch.items)
+            for shard, batches in enumerate(self._shards, 1)
+            for batch in batches
+            if shard in self._completed or batch.id in self._done
+        )
+
+    def _files(self) -> set[str]:
+        return {entry.key.removeprefix(self._folder) for entry in self._store.list(self._folder)}

@@ -1,0 +1,207 @@
+"""A cluster in miniature: work pools whose runs are processes, a worker for each, and our deployments."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from uuid import UUID
+
+import psutil
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
+from prefect.workers.process import ProcessWorker
+
+from services.embedded import EmbeddedPrefect
+from services.embedded.process import SupervisedProcess
+from tasks.roots import limit_name
+from tasks.storage import Location
+from tests.support.runs import REPOSITORY
+
+POOLS: Final = ("gpu", "cpu")
+#: A process that imports all of ours takes seconds, on a busy machine many.
+PATIENCE_S: Final = 240.0
+
+
+class Cluster:
+    """Process work pools ``gpu`` and ``cpu`` with their workers on a server, and what prefect.yaml deploys.
+
+    Args:
+        server: The Prefect server; must be current (fixture ``prefect_server``, or ``active()``).
+        scratch: Folder for what workers print.
+        environment: More variables for the workers and their runs.
+    """
+
+    def __init__(
+        self, server: EmbeddedPrefect, scratch: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._scratch = scratch
+        self._environment = {
+            **os.environ,
+            **server.environment(),
+            "POLLEN_APP_DIR": str(REPOSITORY),
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            **(environment or {}),
+        }
+        self._workers: dict[str, SupervisedProcess] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Make the pools, deploy, and start the workers."""
+        template = ProcessWorker.get_default_base_job_template()
+        with get_client(sync_client=True) as client:
+            for pool in POOLS:
+                _remove(pool)
+                client.create_work_pool(
+                    WorkPoolCreate(name=pool, type="process", base_job_template=template)
+                )
+                self._stack.callback(_remove, pool)
+        self.deploy()
+        for pool in POOLS:
+            self._stack.callback(self.stop_worker, pool)
+            self.start_worker(pool)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the workers and what they started, and remove the pools."""
+        self._stack.close()
+
+    def deploy(self) -> None:
+        """Deploy as an operator does."""
+        # Not POLLEN_APP_DIR: it is looked up where runs run, as on a cluster.
+        environment = {k: v for k, v in self._environment.items() if k != "POLLEN_APP_DIR"}
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def start_worker(self, pool: str) -> None:
+        """Start the worker of a pool."""
+        command = ["-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
+        self._workers[pool] = SupervisedProcess(
+            [sys.executable, *command],
+            environment=self._environment,
+            folder=self._scratch,
+            log_path=self._scratch / f"worker-{pool}.log",
+        )
+
+    def stop_worker(self, pool: str) -> None:
+        """Stop the worker of a pool, and its runs."""
+        worker = self._workers.pop(pool, None)
+        if worker is not None:
+            runs = _processes(worker.pid)
+            worker.stop()
+            _end(runs)
+
+    def kill_worker(self, pool: str) -> None:
+        """Kill the worker of a pool and leave its runs alone, as when its node dies."""
+        worker = self._workers.pop(pool)
+        worker.kill()
+
+    def start(self, deployment: str, **parameters: Any) -> FlowRun:  # noqa: ANN401
+        """Start a run of a deployment."""
+        with get_client(sync_client=True) as client:
+            found = client.read_deployment_by_name(deployment)
+            return client.create_flow_run_from_deployment(found.id, parameters=parameters)
+
+    def wait(self, run: FlowRun | UUID, *names: str, timeout_s: float = PATIENCE_S) -> FlowRun:
+        """Wait until a run is in a state of one of these names; without names, in a final one."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            now = self.read(run)
+            assert now.state is not None
+            if now.state.name in names or (not names and now.state.is_final()):
+                return now
+            assert not now.state.is_final(), f"{now.name}: {now.state.name} {now.state.message}"
+            assert time.monotonic() < deadline, f"{now.name} is {now.state.name}: {self.logs()}"
+            time.sleep(0.3)
+
+    def read(self, run: FlowRun | UUID) -> FlowRun:
+        """A run as it is now."""
+        with get_client(sync_client=True) as client:
+            return client.read_flow_run(run if isinstance(run, UUID) else run.id)
+
+    def kill(self, run: FlowRun | UUID) -> None:
+        """Kill the process of a run with SIGKILL, as an out-of-memory killer does."""
+        wanted = str(run if isinstance(run, UUID) else run.id)
+        found = []
+        for worker in self._workers.values():
+            found += [each for each in _processes(worker.pid) if _flow_run(each) == wanted]
+        assert found, f"no process runs {wanted}"
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def logs(self) -> str:
+        """What the workers printed last."""
+        return "\n".join(worker.log_tail() for worker in self._workers.values())
+
+
+def runs_of(flow_name: str, tag: str | None = None) -> list[FlowRun]:
+    """All runs of a flow, oldest first."""
+    flow = FlowFilter(name=FlowFilterName(any_=[flow_name]))
+    condition = FlowRunFilter.model_validate({"tags": {"all_": [tag]}} if tag else {})
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(flow_filter=flow, flow_run_filter=condition)
+    return sorted(found, key=lambda run: str(run.created))
+
+
+def make_limit(root: Location) -> str:
+    """The limit that lets one run at a time count below a root, as `pollen setup` makes it."""
+    name = limit_name(root)
+    with get_client(sync_client=True) as client:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
+    return name
+
+
+def _remove(pool: str) -> None:
+    """Remove a pool and what is deployed on it."""
+    named = WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
+        for deployment in client.read_deployments(work_pool_filter=named):
+            client.delete_deployment(deployment.id)
+        client.delete_work_pool(pool)
+
+
+def _processes(supervisor: int) -> Sequence[psutil.Process]:
+    """What a worker started."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(supervisor).children(recursive=True)
+    return ()
+
+
+def _flow_run(process: psutil.Process) -> str | None:
+    """The flow run that a process executes."""
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        return process.environ().get("PREFECT__FLOW_RUN_ID")
+    return None
+
+
+def _end(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
