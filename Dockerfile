@@ -21,14 +21,15 @@ COPY ${CONSTRAINTS} /build/constraints.lock
 # An index or mirror of your own, with its password if it has one, comes as a secret file that no
 # layer keeps: make image PIP_CONF=$HOME/.config/pip/pip.conf
 # Bytecode is made now, because Python can't write it on a read-only root; `unchecked`: it does not
-# depend on times of files, which may change while layers are packed. Then the large and seldom
-# changed parts are put aside for layers of their own, which are pulled side by side, and only if
-# they changed.
+# depend on times of files, which may change while layers are packed. Some packages hold files that
+# only a newer Python can read; they are listed and do no harm. Then the large and seldom changed
+# parts are put aside for layers of their own, which are pulled side by side, and only if changed.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     /build/installer/bin/pip --python /opt/venv/bin/python --disable-pip-version-check --no-input \
         --no-cache-dir install --require-hashes --no-deps --only-binary :all: --no-compile \
         --quiet --progress-bar off -r /build/constraints.lock \
-    && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib \
+    && { /opt/venv/bin/python -m compileall -q -j 0 -x '/tests/' --invalidation-mode unchecked-hash \
+        /opt/venv/lib || true; } \
     && set -- /opt/venv/lib/python3*/site-packages && packages=$1 \
     && mkdir -p "/layers/cuda$packages" "/layers/torch$packages" \
     && for part in cuda/nvidia torch/torch torch/triton; do \
