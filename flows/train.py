@@ -21,6 +21,7 @@ from tasks.dataset_report import report_dataset
 from tasks.faults import PollenError
 from tasks.judging import choose_card, evaluate_model, labelled_pictures
 from tasks.leftovers import scratch_folder
+from tasks.lineage import lineage_of
 from tasks.negatives import Smudge, digest, fetch_smudges, make_negative_files
 from tasks.pictures import fetch_pictures
 from tasks.progress import Published, watched_by, watcher
@@ -109,6 +110,8 @@ def _train(
 ) -> None:
     """Train, measure beside the model in production, and publish with what the gate says."""
     manifest, settings, progress = dataset.manifest, request.settings, watcher()
+    # Where a person keeps a file is nobody's business.
+    named = Path(base_name(request.base, settings)).name
     production = resolve_model(PRODUCTION, request.output)  # a damaged one stops us now, not later
     progress.say("preparing pictures")
     files = {
@@ -132,17 +135,18 @@ def _train(
         evaluate_model(production, pictures[split], settings),
         split,
         request.gate,
+        base=(named, plan.base.lineage),
+        known=lineage_of(production, request.output),
     )
     making = Making(
         dataset=request.staging.name,
         number=dataset.number,
         manifest=manifest,
-        base=Path(
-            base_name(request.base, settings)
-        ).name,  # where a person keeps it is nobody's business
+        base=named,
         identity=plan.identity,
         course=trained.course,
         negatives=len(negatives),
+        lineage=plan.base.lineage.and_of(image.group for image in manifest.split(Split.TRAIN)),
     )
     publish(plan.output, card, trained.weights, describe(judgement, trained, making))
 

@@ -6,7 +6,7 @@ from pollen.classes import GrainClass
 from pollen.dataset.manifest import ManifestImage
 from pollen.detector import DeviceError
 from pollen.evaluation.evaluate import Evaluation, evaluate
-from pollen.evaluation.pictures import LabelledPicture, Origin, as_grains
+from pollen.evaluation.pictures import LabelledPicture, Origin, as_grains, with_one_spelling
 from pollen.evaluation.thresholds import choose_thresholds, sweep
 from pollen.frames import FrameError
 from pollen.model_card import ModelCard, sha256_of
@@ -24,7 +24,7 @@ def labelled_pictures(
     images: Sequence[ManifestImage], files: Sequence[LabelledFile], sample_pattern: str
 ) -> list[LabelledPicture]:
     """What the evaluation needs of pictures that were fetched; slides as the pattern finds them."""
-    return [
+    return with_one_spelling(
         LabelledPicture(
             name=file.name,
             path=file.picture,
@@ -34,7 +34,7 @@ def labelled_pictures(
             unsure=as_grains([g for g in file.grains if g.grain_class is None], file.size_px).boxes,
         )
         for image, file in zip(images, files, strict=True)
-    ]
+    )
 
 
 def detection_settings(settings: TrainSettings) -> DetectSettings:

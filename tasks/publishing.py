@@ -24,6 +24,7 @@ from pollen.layout import (
     METRICS_NAME,
     MODELS,
     PROMOTIONS,
+    TRAINING_NAME,
     card_key,
     claim_key,
     model_folder,
@@ -182,7 +183,7 @@ def publish_bundled(store: Store) -> ModelCard:
     files = {
         "model_card.md": model.weights.with_name("MODEL_CARD.md").read_bytes(),
         METRICS_NAME: _json({"split": "val", "new": shipped["metrics"]["val"]}),
-        "training.json": _json(shipped["training"]),
+        TRAINING_NAME: _json(shipped["training"]),
     }
     _publish(store, model.card, model.weights, files)
     return model.card

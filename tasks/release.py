@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -20,9 +20,10 @@ from pollen.evaluation.metrics import as_metrics, gate_figures
 from pollen.evaluation.page import PageData, render_page
 from pollen.frames import FrameError
 from pollen.gate import Decision, GateSettings, decide
-from pollen.layout import METRICS_NAME, model_folder
+from pollen.layout import METRICS_NAME, TRAINING_NAME, model_folder
 from pollen.pages import markdown
 from pollen.training.card import Making, card_text
+from pollen.training.lineage import LEARNT_FROM, Lineage, Overlap, notices
 from tasks.checkpoints import drop_checkpoints
 from tasks.faults import PollenError, StorageError
 from tasks.progress import best_effort
@@ -43,25 +44,51 @@ class Judgement:
         production: Those of the model that `detect` uses now.
         split: Where they were measured.
         decision: Of the gate.
+        overlaps: How much of these pictures the base and the model in production know.
+        notices: What a reader of the figures must know, because of that.
     """
 
     new: Evaluation
     production: Evaluation
     split: Split
     decision: Decision
+    overlaps: Mapping[str, Overlap]
+    notices: tuple[str, ...]
 
 
 def judge(
-    new: Evaluation, production: Evaluation, split: Split, settings: GateSettings
+    new: Evaluation,
+    production: Evaluation,
+    split: Split,
+    settings: GateSettings,
+    *,
+    base: tuple[str, Lineage],
+    known: Lineage,
 ) -> Judgement:
-    """Ask the gate."""
+    """Ask the gate; what flatters a model is said beside what the gate says.
+
+    Args:
+        new: Figures of the new model.
+        production: Of the one in production, on the same pictures.
+        split: Where they were measured.
+        settings: Of the gate.
+        base: What the new one started from: its name, and what it had learnt from.
+        known: What the one in production has learnt from.
+    """
     place: Literal["test", "val"] = "test" if split is Split.TEST else "val"
     decision = decide(
         gate_figures(new, place),
         gate_figures(production, place),
         settings,
     )
-    return Judgement(new, production, split, decision)
+    plants = [score.picture.group for score in new.scores]
+    overlaps = {
+        "base": Overlap.between(*base, plants),
+        "production": Overlap.between(production.card.version, known, plants),
+    }
+    said = notices(overlaps["base"], overlaps["production"], place)
+    told = Decision(decision.promote, (*decision.reasons, *said))
+    return Judgement(new, production, split, told, overlaps, said)
 
 
 @stage("describe {making.dataset}")
@@ -88,6 +115,7 @@ def describe(judgement: Judgement, trained: Trained, making: Making) -> dict[str
             charts=charts,
             disagreements=disagreements,
             decision=judgement.decision,
+            notices=judgement.notices,
             facts=_facts(making, trained),
         )
     )
@@ -95,7 +123,7 @@ def describe(judgement: Judgement, trained: Trained, making: Making) -> dict[str
     return {
         "evaluation.html": page.encode(),
         METRICS_NAME: _json(_metrics(judgement)),
-        "training.json": _json(
+        TRAINING_NAME: _json(
             {
                 "dataset": making.dataset,
                 "dataset_version": making.number,
@@ -104,6 +132,7 @@ def describe(judgement: Judgement, trained: Trained, making: Making) -> dict[str
                 "training_id": making.identity.id,
                 "identity": making.identity.model_dump(mode="json"),
                 "course": trained.course,
+                LEARNT_FROM: making.lineage.model_dump(mode="json"),
                 "device": trained.device,
                 "negatives": making.negatives,
                 "code_version": __version__,
@@ -134,6 +163,8 @@ def _metrics(judgement: Judgement) -> dict[str, object]:
             "promote": judgement.decision.promote,
             "reasons": list(judgement.decision.reasons),
         },
+        LEARNT_FROM: {name: asdict(overlap) for name, overlap in judgement.overlaps.items()},
+        "notices": list(judgement.notices),
     }
 
 
@@ -156,7 +187,7 @@ class TrainingSummary:
     Attributes:
         version: Of the model.
         outcome: How it ended.
-        reasons: What the gate says.
+        reasons: What the gate says against it, and what flatters it.
         figures: What was measured, in one line.
         place: Where the model is.
     """
@@ -175,8 +206,7 @@ class TrainingSummary:
             TrainingOutcome.NOT_PROMOTED: "was published but not promoted",
             TrainingOutcome.NOTHING_NEW: "was trained from this dataset with these settings before",
         }[self.outcome]
-        reasons = () if self.outcome is TrainingOutcome.PROMOTED else self.reasons
-        return "; ".join((f"model {self.version} {said}", self.figures, *reasons))
+        return "; ".join((f"model {self.version} {said}", self.figures, *self.reasons))
 
 
 def conclude(plan: TrainingPlan) -> TrainingSummary:
@@ -191,7 +221,7 @@ def conclude(plan: TrainingPlan) -> TrainingSummary:
     """
     verdict = read_verdict(plan)
     outcome = TrainingOutcome.NOTHING_NEW if plan.published else TrainingOutcome.NOT_PROMOTED
-    reasons = () if verdict.promote else verdict.reasons
+    reasons = verdict.notices if verdict.promote else verdict.reasons
     if verdict.promote and not verdict.ordered:
         order = Order(
             id=_order_id(plan),
@@ -229,6 +259,7 @@ class Verdict:
     Attributes:
         promote: The gate let it.
         reasons: What the gate said.
+        notices: What of that only says how much the figures are worth.
         figures: What was measured, in one line.
         compared_with: Hash of the model it was compared with.
         ordered: The promotion was ordered before.
@@ -236,6 +267,7 @@ class Verdict:
 
     promote: bool
     reasons: tuple[str, ...]
+    notices: tuple[str, ...]
     figures: str
     compared_with: str | None
     ordered: bool
@@ -255,6 +287,7 @@ def read_verdict(plan: TrainingPlan) -> Verdict:
         return Verdict(
             promote=bool(told["gate"]["promote"]),
             reasons=tuple(told["gate"]["reasons"]),
+            notices=tuple(told.get("notices", ())),
             figures=_figures_line(told),
             compared_with=told["production"]["model"]["sha256"],
             ordered=read_history(store).ordered_as(_order_id(plan)) is not None,

@@ -28,6 +28,7 @@ from tasks.checkpoints import Checkpoints
 from tasks.devices import check_device
 from tasks.faults import PollenError
 from tasks.leftovers import remove_dead, scratch_folders
+from tasks.lineage import lineage_of
 from tasks.progress import Progress
 from tasks.registry import BUNDLED, cache_folder, resolve_model
 from tasks.stage import logger, stage
@@ -139,9 +140,10 @@ def resolve_base(name: str, output: Location, settings: TrainSettings) -> Base:
     try:
         if settings.recipe == "bundled":
             start_weights(model.weights, cache_folder())
-        return from_weights(model.weights, model.card.sha256, cache_folder())
+        base = from_weights(model.weights, model.card.sha256, cache_folder())
     except ValueError as error:
         raise PollenError(str(error)) from error
+    return replace(base, lineage=lineage_of.function(model, output))
 
 
 @stage("find training")

@@ -28,6 +28,7 @@ from pollen.evaluation.metrics import as_metrics
 from pollen.evaluation.pictures import read_pictures
 from pollen.model_card import CARD_NAME, ModelCard, sha256_of
 from pollen.training.folder import GrainSizes
+from pollen.training.lineage import LEARNT_FROM, Lineage
 from pollen.training.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def training_facts(
             "rendered_frames": TrainSettings().rendered_frames,
             "rendered_seed": RENDERED_SEED,
         },
+        LEARNT_FROM: Lineage().and_of(p.plant for p in pictures).model_dump(mode="json"),
         "code_version": __version__,
         "torch": torch.__version__,
         "ultralytics": ultralytics_version,

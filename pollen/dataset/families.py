@@ -1,6 +1,8 @@
 """Which pictures belong together, from their names: copies of one picture, pictures of one plant."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -62,3 +64,12 @@ def group_of(name: str, pattern: str) -> str:
     if not sample.plant:
         parts.append(sample.replicate)
     return "_".join(filter(None, parts)) or family_of(name)
+
+
+def one_spelling(names: Iterable[str]) -> dict[str, str]:
+    """Names that are one but for upper and lower case, as plants are, each with the spelling used most."""
+    used = Counter(names)
+    chosen: dict[str, str] = {}
+    for name, _ in sorted(used.items(), key=lambda item: (-item[1], item[0])):
+        chosen.setdefault(name.casefold(), name)
+    return {name: chosen[name.casefold()] for name in used}

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pollen.classes import GrainClass
 from pollen.dataset.contact_sheet import UNSURE_COLOUR, SheetPicture, Show, labelled_thumbnail
+from pollen.dataset.families import one_spelling
 from pollen.dataset.findings import Finding, Severity, in_order
 from pollen.dataset.manifest import (
     Changes,
@@ -211,16 +212,17 @@ def _part(name: str, images: Sequence[ManifestImage]) -> dict[str, Any]:
         "name": name,
         "pictures": len(images),
         "empty": sum(image.grains.total == 0 for image in images),
-        "groups": len({image.group for image in images}),
+        "groups": len({image.group.casefold() for image in images}),
         "grains": grains,
         "share": grains.viable / known if known else None,
     }
 
 
 def _groups(manifest: Manifest) -> list[dict[str, Any]]:
+    spelling = one_spelling(image.group for image in manifest.images)
     by_group: dict[str, list[ManifestImage]] = {}
     for image in manifest.images:
-        by_group.setdefault(image.group, []).append(image)
+        by_group.setdefault(spelling[image.group], []).append(image)
     return [
         _part(group, images) | {"splits": sorted({str(image.split) for image in images})}
         for group, images in sorted(by_group.items())
@@ -295,7 +297,7 @@ def _headline(report: DatasetReport) -> list[str]:
     return [
         f"Dataset {markdown(report.name)}, version **{report.number}**: "
         f"**{len(report.manifest.images):,}** pictures of "
-        f"{len({image.group for image in report.manifest.images}):,} plants or groups, "
+        f"{len({image.group.casefold() for image in report.manifest.images}):,} plants or groups, "
         f"**{grains.total:,}** labelled grains ({grains.viable:,} viable, "
         f"{grains.non_viable:,} non-viable{unsure}); {len(report.manifest.left_out):,} pictures left out."
     ]

@@ -46,6 +46,7 @@ class PageData:
             ``training.png`` :func:`pollen.evaluation.curves.draw_training`.
         disagreements: Pictures to look at.
         decision: What the gate says.
+        notices: What flatters one of the models.
         facts: What else to state at the end, such as dataset and code version, by name.
     """
 
@@ -55,6 +56,7 @@ class PageData:
     charts: Mapping[str, bytes]
     disagreements: Sequence[Disagreement] = ()
     decision: Decision | None = None
+    notices: Sequence[str] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
 
 

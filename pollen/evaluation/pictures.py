@@ -1,12 +1,13 @@
 """Labelled pictures to judge a model by: what is labelled is held, pixels are read when needed."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from pollen.dataset.families import one_spelling
 from pollen.dataset.findings import has_error
 from pollen.frames import FrameError, is_image, open_frames
 from pollen.grains import FloatArray, Grains
@@ -90,9 +91,20 @@ def read_pictures(
     paths = sorted(path for path in images.glob("*") if is_image(path.name))
     if not paths:
         raise FileNotFoundError(f"{images}: expected pictures, found none")
-    return [
+    return with_one_spelling(
         _read_picture(path, split / "labels" / f"{path.stem}.txt", origin_of(path.name))
         for path in paths
+    )
+
+
+def with_one_spelling(pictures: Iterable[LabelledPicture]) -> list[LabelledPicture]:
+    """The pictures with plants and slides written one way: ``1-3-f`` and ``1-3-F`` are one, as for the splits."""
+    listed = list(pictures)
+    groups = one_spelling(picture.group for picture in listed)
+    slides = one_spelling(picture.slide for picture in listed)
+    return [
+        replace(picture, origin=Origin(groups[picture.group], slides[picture.slide]))
+        for picture in listed
     ]
 
 

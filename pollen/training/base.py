@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pollen.backends import quiet_ultralytics
+from pollen.training.lineage import Lineage
 from pollen.training.pieces import Task
 
 #: Architectures that Ultralytics describes without any download, as detector or with outlines.
@@ -20,11 +21,13 @@ class Base:
         source: Path of weights whose hash was checked, or the name of an architecture.
         identity: Their SHA-256, or the same name.
         task: What it learns.
+        lineage: What the weights have learnt from.
     """
 
     source: str
     identity: str
     task: Task
+    lineage: Lineage
 
 
 def untrained(name: str) -> Base | None:
@@ -32,7 +35,7 @@ def untrained(name: str) -> Base | None:
     match = ARCHITECTURE.fullmatch(name)
     if match is None:
         return None
-    return Base(name, name, "segment" if match["outlines"] else "detect")
+    return Base(name, name, "segment" if match["outlines"] else "detect", Lineage())
 
 
 def from_weights(weights: Path, sha256: str, scratch: Path) -> Base:
@@ -56,4 +59,5 @@ def from_weights(weights: Path, sha256: str, scratch: Path) -> Base:
         raise ValueError(
             f"{weights} is a model for '{task}': expected one that detects or segments objects"
         )
-    return Base(str(weights), sha256, "segment" if task == "segment" else "detect")
+    what: Task = "segment" if task == "segment" else "detect"
+    return Base(str(weights), sha256, what, Lineage.unknown())

@@ -7,6 +7,7 @@ from pollen.evaluation.evaluate import Evaluation
 from pollen.gate import Decision
 from pollen.model_card import ModelCard
 from pollen.training.identity import TrainingIdentity
+from pollen.training.lineage import Lineage
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Making:
         identity: Of the training.
         course: Of the training, in words.
         negatives: Pictures of debris added to the train split.
+        lineage: What the model has learnt from, its base included.
     """
 
     dataset: str
@@ -30,6 +32,7 @@ class Making:
     identity: TrainingIdentity
     course: str
     negatives: int
+    lineage: Lineage
 
 
 def card_text(

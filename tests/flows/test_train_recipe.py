@@ -74,6 +74,11 @@ def test_the_bundled_recipe_is_a_training_like_any_other(
     assert told["base"] == "yolov8n-seg.yaml"
     assert told["course"].startswith("4 steps of the bundled recipe")
     assert told["identity"]["settings"]["recipe"] == "bundled"
+    assert told["learnt_from"]["complete"]
+    assert 0 < len(told["learnt_from"]["plants"]) < 6  # those of train, from random weights
+    metrics = json.loads(store.read(f"{folder}metrics.json"))
+    assert metrics["notices"] == []
+    assert metrics["learnt_from"]["production"]["model"] == "bundled-1"
     assert store.exists(f"{folder}charts/training.png")
     assert "4 steps of the bundled recipe" in store.read(f"{folder}model_card.md").decode()
     assert not list(store.list(CHECKPOINTS))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pollen.dataset.families import family_of, group_of, without_upload_prefix
+from pollen.dataset.families import family_of, group_of, one_spelling, without_upload_prefix
 from pollen.dataset.settings import DatasetSettings
 
 PATTERN = DatasetSettings().sample_pattern
@@ -79,3 +79,14 @@ def test_real_names_share_no_plant_between_the_splits(real_pictures: Path) -> No
     )
     assert len(train) > 20
     assert not train & val
+
+
+def test_a_plant_is_written_as_it_is_most_often() -> None:
+    names = ["1-3-f_4x", "1-3-F_4x", "1-3-F_4x", "2-1-b", "2-1-B"]
+
+    assert one_spelling(names) == {
+        "1-3-f_4x": "1-3-F_4x",
+        "1-3-F_4x": "1-3-F_4x",
+        "2-1-b": "2-1-B",
+        "2-1-B": "2-1-B",
+    }

@@ -79,6 +79,14 @@ def test_pictures_and_grains_are_counted_by_split_plant_size_and_source() -> Non
     assert "1,195 viable, 22 non-viable" in text
 
 
+def test_a_plant_written_in_two_ways_is_one_row() -> None:
+    one = report(manifest(image("a.jpg", group="1-3-F_4x"), image("b.jpg", group="1-3-f_4x")))
+
+    plants = [row[:3] for row in rows(one) if row and row[0].casefold() == "1-3-f_4x"]
+    assert plants == [["1-3-F_4x", "train", "2"]]
+    assert "of 1 plants or groups" in markdown_summary(one)
+
+
 def test_unsure_grains_have_a_column_only_where_there_are_any() -> None:
     assert "Unsure" not in words(report())
     unsure = manifest(*WHOLE.images, image("u.png", grains=(1, 0, 4)))

@@ -141,3 +141,10 @@ def test_a_mistake_is_put_into_the_biologists_units() -> None:
     text, _ = read(render_page(PageData(judged([picture_of(truth)], [found]), None, "test", {})))
     assert "it calls 10.0 % (1 of 10 grains of 1 pictures; 95 % interval" in text
     assert "99 % viable, this mistake alone would make 89.1 % of it" in text
+
+
+def test_what_flatters_the_figures_stands_above_them(new: Evaluation) -> None:
+    said = ["the base (x) has learnt from the plants of 2 of the 3 pictures of test"]
+    text, _ = read(render_page(PageData(new, None, "test", {}, notices=said)))
+    assert "The base (x) has learnt from the plants of 2 of the 3 pictures of test." in text
+    assert text.index("The base (x)") < text.index("In words")

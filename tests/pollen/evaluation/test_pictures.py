@@ -82,3 +82,12 @@ def test_labels_of_several_pages_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "images" / "two.tif", pages, photometric="rgb")
     with pytest.raises(ValueError, match=r"two\.tif: expected one picture, found 2"):
         read_pictures(tmp_path)
+
+
+def test_a_plant_written_in_two_ways_is_one(tmp_path: Path) -> None:
+    for name in ("1-3-F_S4x_B_1.png", "1-3-F_S4x_B_2.png", "1-3-f_s4x_b_3.png"):
+        write(tmp_path, name, "")
+
+    origins = {picture.origin for picture in read_pictures(tmp_path)}
+
+    assert origins == {Origin("1-3-F_S4x", "1-3-F_S4x_B")}
