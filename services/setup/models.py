@@ -52,7 +52,9 @@ def _step(root: Location) -> Step:
 
 
 def _register(root: Location) -> None:
-    register_bundled(root, Order.now("set-up"))
+    # The quick look comes first: registering waits and tries again as long as a run would.
+    if not read_history(open_store(root, _QUICK)).highest:
+        register_bundled(root, Order.now("set-up"))
 
 
 def _fail(error: PollenError) -> None:

@@ -106,7 +106,7 @@ def _gpu_resource(name: str, value: object) -> str:
 
 
 def _unknown(variable: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(variable, known, n=1)
+    close = difflib.get_close_matches(variable, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(known))}"
     return f"the job template has no such variable; {hint}"
 

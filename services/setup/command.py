@@ -1,0 +1,217 @@
+"""What `pollen setup` does: looks, shows what it will change, changes it, and tells what came of it."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from services.command_line import COULD_NOT_RUN, DONE
+from services.console import OUT, say_error, set_up_logging
+from services.running import guarded
+from services.setup.automations import plan_automations
+from services.setup.blocks import plan_blocks
+from services.setup.deployments import (
+    DEPLOY,
+    Declared,
+    declared_deployments,
+    plan_deployments,
+)
+from services.setup.limits import plan_limits
+from services.setup.models import plan_models
+from services.setup.plan import Action, Change, Step, to_do
+from services.setup.pools import plan_pools
+from services.setup.server import connected, refusal, version_note, without_password
+from services.site import Overrides, Site, deployments_folder, read_site
+from tasks.faults import PollenError
+
+_COLOURS: dict[Action, str] = {
+    "create": "green",
+    "update": "yellow",
+    "delete": "red",
+    "keep": "dim",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that setup would do, and what is left for a person.
+
+    Attributes:
+        steps: In the order in which they are done.
+        missing: Deployments that are declared and not there: `prefect deploy` makes them.
+        notes: What a person should know although setup does nothing about it.
+    """
+
+    steps: tuple[Step, ...]
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def run_setup(
+    config: Path | None, overrides: Overrides, *, dry_run: bool = False, verbose: bool = False
+) -> int:
+    """Set up the configured Prefect server.
+
+    Args:
+        config: The site file; None for the application's.
+        overrides: What is said in place of the file's.
+        dry_run: Only show what would be changed.
+        verbose: Tell every step.
+
+    Returns:
+        The exit code: 0 where all is as the site file says, 2 where something could not be done.
+    """
+    set_up_logging(verbose=verbose)
+    return guarded(
+        lambda: _set_up(read_site(config, overrides), dry_run=dry_run, verbose=verbose),
+        stopped="stopped: what was done is done. Give the command again to do the rest",
+        kept="give the command again to do the rest; what is there already is left alone",
+        verbose=verbose,
+    )
+
+
+def make_plan(client: SyncPrefectClient, site: Site) -> Plan:
+    """Look at the server and the buckets, and decide what is to be done; changes nothing.
+
+    Raises:
+        PollenError: The site file, a job template, an automation or ``prefect.yaml`` can't be used.
+    """
+    declared = declared_deployments()
+    blocks = plan_blocks(client, site)
+    pools = plan_pools(client, site)
+    deployments, missing = plan_deployments(client, declared)
+    steps = [
+        *blocks,
+        *pools,
+        *plan_limits(client, site),
+        *plan_automations(client, site),
+        *deployments,
+        *plan_models(site, block_will_change=any(to_do(blocks))),
+    ]
+    notes = (version_note(client), _unknown_pools(client, site, declared))
+    return Plan(tuple(steps), tuple(missing), tuple(filter(None, notes)))
+
+
+def _unknown_pools(
+    client: SyncPrefectClient, site: Site, declared: Iterable[Declared]
+) -> str | None:
+    used = {each.pool for each in declared if each.pool}
+    unknown = used - site.pools.keys() - {pool.name for pool in client.read_work_pools()}
+    if not unknown:
+        return None
+    names = ", ".join(sorted(unknown))
+    return (
+        f"deployments in prefect.yaml run on work pools that are neither in the site file nor on the server: {names}. "
+        "Name them under 'pools' in the site file"
+    )
+
+
+def _set_up(site: Site, *, dry_run: bool, verbose: bool) -> int:
+    with connected() as client:
+        plan = make_plan(client, site)
+        _show_plan(client, plan, verbose=verbose)
+        changes = list(to_do(plan.steps))
+        if dry_run and changes:
+            _say("Nothing was changed: this was a dry run.")
+            return DONE
+        failed = _do(changes)
+    if not changes:
+        _say("Nothing to change.")
+    _say_next(plan)
+    if failed:
+        say_error(
+            f"{failed} of the changes could not be made: mend that, then run `pollen setup` again"
+        )
+        return COULD_NOT_RUN
+    return DONE
+
+
+def _do(steps: Iterable[Step]) -> int:
+    """Do the steps and tell what came of them, each for itself; returns how many failed."""
+    table = _table("Changes", "done")
+    failed = 0
+    try:
+        for step in steps:
+            trouble = _done(step)
+            failed += trouble is not None
+            done = (
+                Text(step.change.action + "d", "green")
+                if trouble is None
+                else Text("failed", "red")
+            )
+            _row(table, step.change, done, trouble or "")
+    finally:
+        # Also when a person stops it, or the server is gone: they want to know how far it came.
+        if table.row_count:
+            OUT.print(table)
+    return failed
+
+
+def _done(step: Step) -> str | None:
+    """Do a step; returns why it failed, None where it did not."""
+    assert step.do is not None
+    try:
+        step.do()
+    except ObjectAlreadyExists:
+        return "somebody else made it at the same time"
+    except ObjectNotFound:
+        return "somebody else deleted it at the same time"
+    except httpx.HTTPStatusError as error:
+        return refusal(error.response)
+    except PollenError as error:
+        return str(error)
+    return None
+
+
+def _show_plan(client: SyncPrefectClient, plan: Plan, *, verbose: bool) -> None:
+    table = _table(f"Set-up of {without_password(str(client.api_url))}", "plan")
+    kept: Counter[str] = Counter()
+    for step in plan.steps:
+        change = step.change
+        if change.action == "keep" and not (change.attention or verbose):
+            kept[change.kind] += 1
+        else:
+            _row(table, change, Text(change.action, _COLOURS[change.action]), change.detail)
+    if table.row_count:
+        OUT.print(table)
+    if kept:
+        counted = ", ".join(f"{kind} ({number})" for kind, number in kept.items())
+        _say(f"As declared already: {counted} (shown with --verbose).")
+    for note in plan.notes:
+        _say(f"Note: {note}.")
+
+
+def _say_next(plan: Plan) -> None:
+    if not plan.missing:
+        _say("Next: `pollen doctor` looks whether runs will find all they need.")
+        return
+    _say(
+        f"Not on the server yet, of the deployments in prefect.yaml: {', '.join(plan.missing)}.\n"
+        f"Next, in {deployments_folder().parent}: {DEPLOY}\n"
+        "Then give this command again: it should find nothing to change and nothing missing."
+    )
+
+
+def _table(title: str, action: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("what", no_wrap=True)
+    table.add_column("name", overflow="fold")
+    table.add_column(action, no_wrap=True)
+    table.add_column("detail", overflow="fold")
+    return table
+
+
+def _row(table: Table, change: Change, action: Text, detail: str) -> None:
+    style = "yellow" if change.attention else ""
+    table.add_row(change.kind, Text(change.name), action, Text(detail, style))
+
+
+def _say(text: str) -> None:
+    OUT.print(text, markup=False, highlight=False, soft_wrap=True)
