@@ -37,8 +37,8 @@ from services.doctor.troubles import better_kind, told_by_observer
 
 #: Lines of a run's log that are read, from its end; the server gives at most so many at once.
 LOG_LINES: Final = 200
-#: Events about a run's pods that are read.
-EVENTS: Final = 100
+#: Events about a run's pods that are read; the server gives at most so many at once.
+EVENTS: Final = 50
 #: How long the server keeps events; it refuses to look for older ones.
 EVENTS_KEPT: Final = timedelta(days=7)
 #: Runs among which a mistyped name is looked for.
