@@ -44,6 +44,9 @@ def _show(result: CheckResult) -> int:
     if not result.is_usable:
         verdict = "would be refused: correct the errors above and check again."
         code = COULD_NOT_RUN
+    elif not result.is_complete:
+        verdict = "can't be trained on yet: see above what is missing."
+        code = SOME_FAILED
     elif has_error(result.findings):
         verdict = "can be used, without the pictures that are left out: see the errors above."
         code = SOME_FAILED

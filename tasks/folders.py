@@ -54,6 +54,7 @@ class FolderStore:
 
         Links to folders are followed; a link that leads nowhere is listed, and can't be fetched.
         """
+        self._refuse_no_folder()
         for folder, names in _folders(self.path(prefix)):
             for name in sorted(names):
                 path = Path(folder, name)
@@ -67,7 +68,7 @@ class FolderStore:
 
     def exists(self, key: str) -> bool:
         """See :class:`Store`."""
-        return self.path(key).is_file()
+        return _is_file(self.path(key))
 
     def version(self, key: str) -> str:
         """See :class:`Store`."""
@@ -80,7 +81,7 @@ class FolderStore:
     def fetch(self, key: str, scratch: Path) -> Path:  # noqa: ARG002  (nothing to copy)
         """See :class:`Store`."""
         path = self.path(key)
-        if not path.is_file():
+        if not _is_file(path):
             if "\\x" in key:  # see _as_text
                 raise UnusableNameError(f"the name '{key}' is not UTF-8 text: rename the picture")
             raise NotFoundError(f"{path} does not exist (any more)")
@@ -103,7 +104,18 @@ class FolderStore:
         return self.read(key) == data
 
     def _unfinished(self, key: str, *, only_new: bool = False) -> "_Unfinished":
+        self._refuse_no_folder()
         return _Unfinished(self.path(key), only_new=only_new)
+
+    def _refuse_no_folder(self) -> None:
+        """Refuse a root that can be no folder; one that is not made yet is none of these.
+
+        Raises:
+            StorageError: It is one.
+        """
+        fault = _no_folder(self.root)
+        if fault:
+            raise StorageError(f"{self.root} {fault}: check the path")
 
     def delete(self, keys: Iterable[str]) -> None:
         """See :class:`Store`."""
@@ -117,6 +129,7 @@ class FolderStore:
 
     def check(self) -> None:
         """See :class:`Store`."""
+        self._refuse_no_folder()
         if not self.root.is_dir():
             raise StorageError(f"there is no folder {self.root}: check the path")
 
@@ -189,6 +202,27 @@ class _Unfinished:
         return StorageError(f"{self.final} can't be written ({error.strerror}): {remedy}")
 
 
+def _no_folder(root: Path) -> str:
+    """Why a path can't be that of a folder; empty where it can."""
+    try:
+        facts = root.stat()
+    except NotADirectoryError:
+        return "lies below a file, expected a folder"
+    except OSError as error:
+        return "is too long a path" if error.errno == errno.ENAMETOOLONG else ""
+    return "" if stat.S_ISDIR(facts.st_mode) else "is a file, expected a folder"
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file; a name that no file can have has none."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno in _NAME_ERRORS:
+            return False
+        raise
+
+
 def _folders(start: Path) -> Iterator[tuple[str, list[str]]]:
     """Folders below ``start`` with the names of their files, each folder once.
 
@@ -241,6 +275,7 @@ def _as_text(name: str) -> str:
 def _raise_unless_missing(error: OSError) -> None:
     """A folder not made yet lists as empty; one that can't be read does not."""
     if not isinstance(error, FileNotFoundError):
+        remedy = "check the path" if error.errno in _NAME_ERRORS else "check its rights"
         raise StorageError(
-            f"{error.filename} can't be listed ({error.strerror}): check its rights"
+            f"{error.filename} can't be listed ({error.strerror}): {remedy}"
         ) from error

@@ -1,13 +1,13 @@
 """What `pollen dataset check` finds: an export or dataset read as a merge would read it, and nothing written."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pollen.dataset.curated import CuratedError, is_curated, read_curated
 from pollen.dataset.exports import Export, read_export
-from pollen.dataset.findings import Finding, in_order
-from pollen.dataset.manifest import GrainCounts, Split
+from pollen.dataset.findings import Finding, Severity, in_order
+from pollen.dataset.manifest import GrainCounts, Manifest, Split
 from pollen.dataset.merging import Merge, merge
 from pollen.dataset.settings import DatasetSettings
 from pollen.dataset.trees import NoTree, TreeError, open_tree
@@ -27,6 +27,7 @@ class CheckResult:
         findings: The gravest first.
         is_usable: Whether it can be merged, or trained on. A fault refuses an export whole; of a
             dataset it only leaves out the picture.
+        is_complete: Of a dataset: whether train and val have what training wants; an export need not.
     """
 
     name: str
@@ -37,6 +38,7 @@ class CheckResult:
     splits: dict[Split, int]
     findings: tuple[Finding, ...]
     is_usable: bool
+    is_complete: bool = True
 
 
 def check(path: Path, settings: DatasetSettings) -> CheckResult:
@@ -51,7 +53,15 @@ def check(path: Path, settings: DatasetSettings) -> CheckResult:
             if path.is_dir() and is_curated(tree):
                 curated = read_curated(tree, settings)
                 merged = merge(curated, [], settings)
-                return _merged(curated, merged, is_usable=bool(merged.manifest.images))
+                result = _merged(curated, merged, is_usable=bool(merged.manifest.images))
+                if not result.is_usable:
+                    return result
+                missing = [*_missing(curated.name, merged.manifest)]
+                return replace(
+                    result,
+                    findings=in_order([*result.findings, *missing]),
+                    is_complete=all(found.severity is Severity.NOTE for found in missing),
+                )
             export = read_export(tree, settings)
             if not export.is_usable:
                 return _refused(export.name, export.form, export.findings, len(export.rejected))
@@ -59,6 +69,27 @@ def check(path: Path, settings: DatasetSettings) -> CheckResult:
             return _merged(export, merge(nothing, [export], settings), is_usable=True)
         except (CuratedError, TreeError) as error:
             return _refused(tree.name, "dataset", [Finding.error(tree.name, str(error))])
+
+
+def _missing(name: str, manifest: Manifest) -> Iterator[Finding]:
+    """What a dataset lacks that training or judging by it wants."""
+    for split, why in (
+        (Split.TRAIN, "there is nothing to learn from"),
+        (Split.VAL, "the best epoch and the thresholds are chosen by it"),
+    ):
+        grains = manifest.grains(split)
+        if not grains.viable + grains.non_viable:
+            message = (
+                f"has no labelled grain in {split}: {why}. Stage labelled pictures of further plants, which go where "
+                f"most is missing, or put some into {split}/images and {split}/labels"
+            )
+            yield Finding.warning(name, message)
+    if not manifest.split(Split.TEST):
+        message = (
+            "has no test split: models are judged on val, which flatters them, and none goes into production by "
+            "itself"
+        )
+        yield Finding.note(name, message)
 
 
 def _merged(export: Export, merged: Merge, *, is_usable: bool) -> CheckResult:

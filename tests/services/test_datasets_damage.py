@@ -104,3 +104,23 @@ def test_a_name_is_never_taken_for_markup(check: Check, dataset: Path) -> None:
     assert code == 0
     assert "[red]pollen[bold] can be used as it is." in told
     assert "[red]pollen[bold] (" in told
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_dataset_without_grains_to_learn_from_or_choose_by_is_1_and_says_so(
+    check: Check, dataset: Path, split: str
+) -> None:
+    for label in dataset.glob(f"{split}/labels/*.txt"):
+        label.write_text("")
+    code, told, _ = check(dataset)
+    assert code == SOME_FAILED
+    assert f"warning pollen: has no labelled grain in {split}: " in told
+    assert "pollen can't be trained on yet: see above what is missing." in told
+    assert "can be used as it is" not in told
+
+
+def test_a_dataset_without_test_split_says_how_models_are_judged(
+    check: Check, dataset: Path
+) -> None:
+    _, told, _ = check(dataset)
+    assert "note pollen: has no test split: models are judged on val" in told

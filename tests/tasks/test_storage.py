@@ -344,3 +344,30 @@ def test_addresses_are_read_and_told(text: str, address: str) -> None:
 def test_an_address_without_a_bucket_is_refused() -> None:
     with pytest.raises(PollenError, match="expected s3://bucket/prefix"):
         Location.parse("s3:///in")
+
+
+@pytest.mark.parametrize(
+    ("below", "words"),
+    [
+        ("file.txt", "is a file, expected a folder: check the path"),
+        ("file.txt/below", "lies below a file, expected a folder: check the path"),
+        ("x" * 300, "is too long a path: check the path"),
+    ],
+)
+def test_a_path_that_can_be_no_folder_is_told_once_for_all(
+    tmp_path: Path, below: str, words: str
+) -> None:
+    (tmp_path / "file.txt").write_text("no folder")
+    store = FolderStore(tmp_path / below)
+    for use in (
+        lambda: list(store.list("versions/")),
+        store.check,
+        lambda: store.write("a/b.txt", b""),
+        lambda: store.create("a/b.txt", b""),
+    ):
+        with pytest.raises(StorageError) as told:
+            use()
+        assert str(told.value) == f"{store.root} {words}"
+    assert not store.exists("a.txt")
+    with pytest.raises(NotFoundError):
+        store.read("a.txt")

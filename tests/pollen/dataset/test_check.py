@@ -65,7 +65,10 @@ def test_a_dataset_folder_is_checked_with_its_own_split(tmp_path: Path) -> None:
     }
     result = check(written(tmp_path / "pollen", files), SETTINGS)
     assert result.splits == {Split.TRAIN: 1, Split.VAL: 1, Split.TEST: 0}
-    (leak,) = result.findings
+    chosen, leak, judged = result.findings
+    assert "has no labelled grain in val" in chosen.message
+    assert "has no test split" in judged.message
+    assert not result.is_complete
     assert leak.file == "pollen/val/images/1-1-A_2x_B.png"
     order = {"data.yaml": b"names: [non_viable, viable]"}
     result = check(written(tmp_path / "pollen", order), SETTINGS)
@@ -117,7 +120,7 @@ def test_real_pictures(real_pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "val").symlink_to(real_pictures / "val")
     (tmp_path / "data.yaml").symlink_to(real_pictures / "data.yaml")
     result = check(tmp_path, SETTINGS)
-    assert result.findings == ()
+    assert ["train" in found.message for found in result.findings] == [True, False]
     assert result.splits == {Split.TRAIN: 0, Split.VAL: 71, Split.TEST: 0}
     assert result.grains == GrainCounts(viable=375, non_viable=121)
 
