@@ -12,7 +12,7 @@ from services.doctor.checking import About
 from services.doctor.crashes import crash
 from services.doctor.facts import RunFacts
 from services.doctor.finding import Category, Finding
-from services.doctor.troubles import latest_explained
+from services.doctor.troubles import latest_explained, start_worker
 from tasks.release import TrainingOutcome
 from tasks.reporting import Outcome
 
@@ -162,7 +162,7 @@ def _not_taken(facts: RunFacts) -> Finding:
         return _ABOUT.error(
             f"no worker is online for work pool '{pool.name}': the run waits for one",
             f"of its workers {seen}" if pool.known else seen,
-            _start_worker(pool.name, pool.kind),
+            start_worker(pool.name, pool.kind),
         )
     waited = facts.since(facts.state.state_details.scheduled_time)
     detail = f"{pool.online} online for pool '{pool.name}'; due {_spell(waited)} ago"
@@ -178,15 +178,6 @@ def _not_taken(facts: RunFacts) -> Finding:
     )
 
 
-def _start_worker(pool: str, kind: str) -> str:
-    if kind == "kubernetes":
-        return (
-            "see whether its pod is there and runs: kubectl get pods, kubectl logs; without one: kubectl apply -k "
-            "deployments/..."
-        )
-    return f"start one where runs are to run: prefect worker start --pool {pool}"
-
-
 def _pending(facts: RunFacts) -> Finding:
     trouble = latest_explained(facts)
     if trouble is not None:
@@ -199,7 +190,7 @@ def _pending(facts: RunFacts) -> Finding:
         return _ABOUT.error(
             f"the worker that took it is gone: none is online for work pool '{facts.pool.name}'",
             detail,
-            f"{_start_worker(facts.pool.name, facts.pool.kind)}; the recovery automations end the run, then start it "
+            f"{start_worker(facts.pool.name, facts.pool.kind)}; the recovery automations end the run, then start it "
             "again",
         )
     return _ABOUT.warning(

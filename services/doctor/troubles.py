@@ -77,7 +77,7 @@ EXPLAINED: Final[dict[str, tuple[str, str]]] = {
     ),
     CONFIG_ERROR: (
         "the pod waits for a Secret or ConfigMap that is not there",
-        "make it in the namespace (deployments/ holds examples): kubectl create secret generic pollen-s3 ...",
+        "make it in the namespace: deployments/kubernetes/secrets holds examples and says how",
     ),
     "InvalidImageName": (
         "the image's name is not valid",
@@ -183,8 +183,8 @@ _REFUSALS: Final = (
     (
         ("forbidden",),
         "the worker may not create Jobs (Forbidden)",
-        "give its service account the Role of this project (kubectl apply -k deployments/...), and check that the "
-        "pool's namespace is the worker's own. `pollen doctor` tests the rights",
+        "give its service account the Role of this project (kubectl apply -k deployments/kubernetes/overlays/...), and "
+        "check that the pool's namespace is the worker's own. `pollen doctor` tests the rights",
     ),
     (
         (r"namespaces? .*not found",),
@@ -204,3 +204,13 @@ _REFUSALS: Final = (
         "(KUBECONFIG)",
     ),
 )
+
+
+def start_worker(pool: str, kind: str) -> str:
+    """How a person brings a worker to a pool."""
+    if kind == "kubernetes":
+        return (
+            "see whether its pod runs: kubectl get pods -l pollen/role=worker; its log says why not. Without one: "
+            "kubectl apply -k deployments/kubernetes/overlays/..."
+        )
+    return f"start one where runs are to run: prefect worker start --pool {pool}"

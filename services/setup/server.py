@@ -16,11 +16,19 @@ from tasks.faults import PollenError
 
 #: Seconds until a server that does not answer counts as out of reach.
 CONNECT_SECONDS = 10.0
+#: Seconds until a server that took a request and says nothing does.
+READ_SECONDS = 60.0
 
 
 @contextmanager
-def connected() -> Iterator[SyncPrefectClient]:
+def connected(
+    *, connect_s: float = CONNECT_SECONDS, read_s: float = READ_SECONDS
+) -> Iterator[SyncPrefectClient]:
     """A client of the configured server, which answered and let it in.
+
+    Args:
+        connect_s: Seconds until a server that does not take the connection counts as out of reach.
+        read_s: Seconds until one that took it and says nothing does.
 
     Raises:
         PollenError: No server is configured, it is out of reach, or it refuses; also inside the
@@ -33,7 +41,7 @@ def connected() -> Iterator[SyncPrefectClient]:
         )
     shown = without_password(url)
     with explained_server(shown):
-        timeout = httpx.Timeout(60.0, connect=CONNECT_SECONDS)
+        timeout = httpx.Timeout(read_s, connect=connect_s)
         with get_client(httpx_settings={"timeout": timeout}, sync_client=True) as client:
             _greet(client, shown)
             yield client
