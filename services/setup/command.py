@@ -124,7 +124,7 @@ def _set_up(site: Site, *, dry_run: bool, verbose: bool) -> int:
         failed = _do(changes)
     if not changes:
         _say("Nothing to change.")
-    _say_next(plan)
+    _say_next(plan, site)
     if failed:
         say_error(
             f"{failed} of the changes could not be made: mend that, then run `pollen setup` again"
@@ -188,13 +188,15 @@ def _show_plan(client: SyncPrefectClient, plan: Plan, *, verbose: bool) -> None:
         _say(f"Note: {note}.")
 
 
-def _say_next(plan: Plan) -> None:
+def _say_next(plan: Plan, site: Site) -> None:
     if not plan.missing:
         _say("Next: `pollen doctor` looks whether runs will find all they need.")
         return
+    in_pods = any(pool.type == "kubernetes" for pool in site.pools.values())
+    image = "POLLEN_IMAGE=<image with its tag> " if in_pods else ""
     _say(
         f"Not on the server yet, of the deployments in prefect.yaml: {', '.join(plan.missing)}.\n"
-        f"Next, in {deployments_folder().parent}: {DEPLOY}\n"
+        f"Next, in {deployments_folder().parent}: {image}{DEPLOY}\n"
         "Then give this command again: it should find nothing to change and nothing missing."
     )
 

@@ -171,7 +171,7 @@ def test_the_first_time_makes_all_and_the_second_changes_nothing(
     code, told = setup(site)
     assert code == 0
     assert f"Not on the server yet, of the deployments in prefect.yaml: count/{name}." in told
-    assert "prefect --no-prompt deploy --all" in told
+    assert "POLLEN_IMAGE=<image with its tag> prefect --no-prompt deploy --all" in told
     declared = read_site(site)
     for root in roots(declared):
         history = read_history(open_store(root))
