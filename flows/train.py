@@ -30,6 +30,7 @@ from tasks.registry import PRODUCTION, Model, resolve_model
 from tasks.release import TrainingSummary, conclude, describe, judge
 from tasks.stage import logger
 from tasks.storage import Location
+from tasks.tidying import tidy_up
 from tasks.training import (
     TrainingPlan,
     base_name,
@@ -96,6 +97,7 @@ def make_model(request: TrainRequest) -> TrainingSummary:
             request.output,
             fresh=request.fresh,
         )
+        tidy_up(plan)
         if not plan.published:
             _train(request, dataset, plan, smudges, folder)
         return conclude(plan)

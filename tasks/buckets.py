@@ -47,7 +47,12 @@ class BucketStore:
             ):
                 for item in page.get("Contents", ()):
                     if not item["Key"].endswith("/"):
-                        yield Entry(item["Key"][skipped:], item["Size"], item["ETag"].strip('"'))
+                        yield Entry(
+                            item["Key"][skipped:],
+                            item["Size"],
+                            item["ETag"].strip('"'),
+                            item["LastModified"].timestamp(),
+                        )
 
     def exists(self, key: str) -> bool:
         """See :class:`Store`."""

@@ -166,7 +166,7 @@ class Checkpoints:
             return
         needed = {sha256 for key in kept for sha256 in self._hashes(key)}
         gone = {sha256 for key in old for sha256 in self._hashes(key)} - needed
-        _delete(self._store, [*old, *map(self._key, sorted(gone))])
+        delete_quietly(self._store, [*old, *map(self._key, sorted(gone))])
 
     def _hashes(self, key: str) -> set[str]:
         try:
@@ -177,10 +177,10 @@ class Checkpoints:
 
 def drop_checkpoints(store: Store, training_id: str) -> None:
     """Delete all checkpoints of a training: it is published."""
-    _delete(store, (entry.key for entry in store.list(checkpoints_folder(training_id))))
+    delete_quietly(store, (entry.key for entry in store.list(checkpoints_folder(training_id))))
 
 
-def _delete(store: Store, keys: Iterable[str]) -> None:
+def delete_quietly(store: Store, keys: Iterable[str]) -> None:
     """Delete what is no longer needed; where that is not allowed it stays."""
     try:
         store.delete(keys)

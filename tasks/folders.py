@@ -64,7 +64,7 @@ class FolderStore:
                 ):
                     continue
                 key = _as_text(path.relative_to(self.root).as_posix())
-                yield Entry(key, facts.st_size, _file_version(facts))
+                yield Entry(key, facts.st_size, _file_version(facts), facts.st_mtime)
 
     def exists(self, key: str) -> bool:
         """See :class:`Store`."""

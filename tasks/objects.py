@@ -4,6 +4,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -36,11 +37,18 @@ def local_files(store: Store, entries: Sequence[Entry]) -> list[Path]:
             pool.shutdown(cancel_futures=True)
 
 
+def objects_folder() -> Path:
+    """Where copies of objects are kept."""
+    return cache_folder() / "objects"
+
+
 def _local_copy(store: Store, entry: Entry) -> Path:
     place = hashlib.sha256(f"{store.address}\n{entry.key}\n{entry.version}".encode()).hexdigest()
     suffix = PurePosixPath(entry.key).suffix.lower()
-    kept = cache_folder() / "objects" / place[:2] / f"{place}{suffix}"
+    kept = objects_folder() / place[:2] / f"{place}{suffix}"
     if kept.is_file() and kept.stat().st_size == entry.size:
+        with suppress(OSError):  # a folder shared by people may allow its owner only
+            os.utime(kept)  # used today: see tasks/tidying.py
         return kept
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -109,9 +109,18 @@ class TrainSettings(BaseModel):
         "goes on from the last one.",
     )
 
+    keep_days: float = Field(
+        30,
+        ge=1,
+        description="Checkpoints of trainings that were given up, and copies of pictures on this machine that no "
+        "training used, are deleted by the next training after so many days.",
+    )
+
     #: What changes only how a training runs, not what is learnt: the same training may go on with
     #: other values.
-    RUN_ONLY: ClassVar = frozenset({"device", "workers", "cache", "checkpoint_minutes"})
+    RUN_ONLY: ClassVar = frozenset(
+        {"device", "workers", "cache", "checkpoint_minutes", "keep_days"}
+    )
 
     #: What only the bundled recipe asks for, and what it asks for besides.
     RECIPE_ONLY: ClassVar = frozenset({"recipe", "recipe_share", "rendered_frames"})
