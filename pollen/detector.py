@@ -123,8 +123,16 @@ class Profile:
 
     @property
     def fingerprint(self) -> str:
-        """Short name of the profile: 12 hexadecimal digits over all its values."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        """Short name of the profile: 12 hexadecimal digits over all its values.
+
+        Numbers are taken as floats: 500 and 500.0 mean the same, and which of them a setting is depends on
+        whether it is a default or came through a form or a file.
+        """
+        values = {
+            key: float(value) if isinstance(value, int) else value
+            for key, value in asdict(self).items()
+        }
+        text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -87,6 +87,24 @@ def test_what_a_card_says_of_counting_is_in_the_fingerprint(change: dict[str, ob
     assert other.fingerprint != Profile.resolve(CARD, settings).fingerprint
 
 
+def test_what_went_through_a_file_or_a_form_has_the_same_fingerprint() -> None:
+    settings = DetectSettings(device="cpu")
+    other = DetectSettings.model_validate_json(settings.model_dump_json())
+    card = ModelCard.model_validate_json(CARD.model_dump_json())
+    assert Profile.resolve(card, other).fingerprint == fingerprint()
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_run_on_another_machine_is_told_what_that_has(
+    gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "cuda_present", lambda: not gpu)
+    profile = Profile.resolve(CARD, DetectSettings(), gpu=gpu)
+    there = ("cuda", "torch", "fp16") if gpu else ("cpu", "openvino", "fp32")
+    assert (profile.device, profile.backend, profile.precision) == there
+    assert Profile.resolve(CARD, DetectSettings(device="cpu"), gpu=gpu).device == "cpu"
+
+
 @pytest.mark.parametrize(
     ("present", "expected"),
     [(False, ("cpu", "openvino", "fp32")), (True, ("cuda", "torch", "fp16"))],

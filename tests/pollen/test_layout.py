@@ -54,3 +54,17 @@ def test_promotion_numbers_round_trip(number: int) -> None:
 )
 def test_other_objects_beside_the_promotions_have_no_number(name: str) -> None:
     assert layout.promotion_number(layout.PROMOTIONS + name) is None
+
+
+@given(st.text("0123456789abcdef-", min_size=1), st.integers(1, 10_000_000))
+def test_plan_numbers_round_trip(run: str, number: int) -> None:
+    key = layout.plan_key(run, number)
+    assert key.startswith(layout.plans_folder(run))
+    assert layout.plan_number(key) == number
+
+
+@pytest.mark.parametrize(
+    "name", ["", "readme.md", "0001", "0001.json.tmp", "-1.json", "\u00b2.json"]
+)
+def test_other_objects_beside_the_plans_have_no_number(name: str) -> None:
+    assert layout.plan_number(layout.plans_folder("run") + name) is None

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pollen.planning import BATCH_PIXELS, PIXELS_PER_BYTE, Batch, Item, cut_batches, is_hidden
+from pollen.planning import (
+    BATCH_PIXELS,
+    PIXELS_PER_BYTE,
+    Batch,
+    Item,
+    cut_batches,
+    cut_for,
+    deal,
+    is_hidden,
+)
 from pollen.results import INPUTS
 
 inputs = st.lists(
@@ -40,6 +49,24 @@ def test_batches_are_a_partition_in_order(
 def test_a_batch_is_as_full_as_it_may_be() -> None:
     batches = cut_batches(table([(f"{n:02}.jpg", "1", 10) for n in range(10)]), 4)
     assert [len(batch.items) for batch in batches] == [4, 4, 2]
+
+
+@given(st.integers(0, 40), st.integers(1, 7), st.integers(1, 9))
+def test_shards_share_all_that_waits_about_equally(pictures: int, most: int, shards: int) -> None:
+    waiting = table([(f"{n:02}.jpg", "1", 10) for n in range(pictures)])
+    hands = deal(cut_for(waiting, most, shards), shards)
+    keys = [item.key for hand in hands for batch in hand for item in batch.items]
+    assert sorted(keys) == waiting["key"].to_list()
+    assert all(len(batch.items) <= most for hand in hands for batch in hand)
+    sizes = [len(hand) for hand in hands]
+    assert len(sizes) <= shards
+    assert not sizes or 1 <= min(sizes) <= max(sizes) <= min(sizes) + 1
+
+
+@pytest.mark.parametrize(("pictures", "working"), [(2, 2), (3, 3), (6, 3), (200, 3)])
+def test_three_shards_all_have_work_where_there_is_enough(pictures: int, working: int) -> None:
+    waiting = table([(f"{n:03}.jpg", "1", 10) for n in range(pictures)])
+    assert len(deal(cut_for(waiting, 64, 3), 3)) == working
 
 
 def test_the_id_speaks_of_keys_and_versions_only() -> None:
