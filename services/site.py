@@ -90,6 +90,12 @@ class SitePool(_Section):
     concurrency_limit: int | None = Field(default=None, ge=1)
     """How many runs may be under way at once; None: what the pool has is kept."""
 
+    @field_validator("variables", mode="before")
+    @classmethod
+    def _none(cls, variables: object) -> object:
+        """``variables:`` with nothing but comments below it."""
+        return {} if variables is None else variables
+
     def of_type(self, kind: PoolType) -> Self:
         """This pool as one of another kind: variables are for the job template of one kind only."""
         if kind == self.type:

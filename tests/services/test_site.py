@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from services.setup.pools import pool_template
 from services.site import Overrides, Site, SitePool, deployments_folder, read_site
 from tasks.faults import PollenError
 
@@ -33,6 +34,7 @@ def test_the_comments_of_the_shipped_file_name_real_settings(tmp_path: Path) -> 
     shipped = (Path(__file__).parents[2] / "deployments" / "site.yaml").read_text("utf-8")
     lines = shipped.splitlines()
     examples = ("# bucket:", "# folder:", "# endpoint_url:", "# ca_file:", "# region:")
+    examples += ("# concurrency_limit:", "# gpu_resource:", "# node_selector:", "# memory_limit:")
     for number, line in enumerate(lines):
         if line.strip().startswith((*examples, "# namespace:")):
             lines[number] = line.replace("# ", "", 1)
@@ -41,6 +43,9 @@ def test_the_comments_of_the_shipped_file_name_real_settings(tmp_path: Path) -> 
     assert site.storage.folder == "Ostatni/Pollen_viability"
     assert site.storage.ca_file == "/etc/pollen/ca/ca.crt"
     assert site.kubernetes.namespace == "stenc-ns"
+    assert site.pools["gpu"].concurrency_limit == 4
+    assert set(site.pools["gpu"].variables) == {"gpu_resource", "node_selector", "memory_limit"}
+    assert pool_template("gpu", site.pools["gpu"])
 
 
 def test_what_the_file_says_arrives(tmp_path: Path) -> None:
