@@ -33,10 +33,10 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 def test_the_comments_of_the_shipped_file_name_real_settings(tmp_path: Path) -> None:
     shipped = (Path(__file__).parents[2] / "deployments" / "site.yaml").read_text("utf-8")
     lines = shipped.splitlines()
-    examples = ("# bucket:", "# folder:", "# endpoint_url:", "# ca_file:", "# region:")
-    examples += ("# concurrency_limit:", "# gpu_resource:", "# node_selector:", "# memory_limit:")
+    storage = ("# bucket:", "# folder:", "# endpoint_url:", "# ca_file:", "# region:")
+    pool = ("# concurrency_limit:", "# gpu_resource:", "# node_selector:", "# memory_limit:")
     for number, line in enumerate(lines):
-        if line.strip().startswith((*examples, "# namespace:")):
+        if line.strip().startswith((*storage, *pool, "# namespace:")):
             lines[number] = line.replace("# ", "", 1)
     site = _site(tmp_path, "\n".join(lines))
     assert site.storage.bucket == "my-bucket"
