@@ -100,7 +100,7 @@ def promote(root: Location, version: str, order: Order) -> Promoted:
             "'production' is what promotions decide: name the version to put there (see `pollen models list`)"
         )
     card = publish_bundled(store) if version == BUNDLED else read_card(store, version)
-    _check_stored_weights(store, card)
+    check_stored_weights(store, card)
     current = history.current
     if current is not None and current.names_same(card.version, card.sha256):
         return Promoted(history.highest, current, is_new=False)
@@ -138,7 +138,7 @@ def rollback(root: Location, order: Order, to: str | None = None) -> Promoted:
             f"model '{target.version}' in {store.address} is not the one of promotion {number}: its card names the "
             f"SHA-256 {card.sha256}, the promotion {target.sha256}. Promote it if the change was meant"
         )
-    _check_stored_weights(store, card)
+    check_stored_weights(store, card)
     current = history.current
     if current is not None and current.names_same(card.version, card.sha256):
         return Promoted(history.highest, current, is_new=False)
@@ -229,8 +229,12 @@ def _nothing_before(store: Store, history: History, to: str | None) -> str:
     )
 
 
-def _check_stored_weights(store: Store, card: ModelCard) -> None:
-    """Refuse a model whose stored weights are not those of its card; they are hashed, not loaded."""
+def check_stored_weights(store: Store, card: ModelCard) -> None:
+    """Refuse a model whose stored weights are not those of its card; they are hashed, not loaded.
+
+    Raises:
+        PollenError: They are missing or altered, or the store fails.
+    """
     try:
         with tempfile.TemporaryDirectory(prefix="pollen-") as scratch:
             check_weights(store.fetch(weights_key(card.version), Path(scratch)), card)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from services.doctor.finding import Category, Finding, Level
@@ -36,23 +36,6 @@ class About:
     def error(self, summary: str, detail: str = "", resolution: str = "") -> Finding:
         """Will not work."""
         return Finding(Level.ERROR, self.category, summary, detail, resolution)
-
-
-@dataclass
-class Results:
-    """Findings of checks that run at once, in the order in which the checks were named."""
-
-    _parts: list[list[Finding]] = field(default_factory=list)
-
-    @property
-    def findings(self) -> list[Finding]:
-        """All findings so far."""
-        return [finding for part in self._parts for finding in part]
-
-    def place(self) -> list[Finding]:
-        """A place for the findings of one more check."""
-        self._parts.append([])
-        return self._parts[-1]
 
 
 async def collect(

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from pollen.layout import INPUTS, RESULTS
 from services.doctor.checking import CONNECT_SECONDS, About
-from services.doctor.finding import Category, Finding
+from services.doctor.finding import Category, Finding, Level
 from tasks.buckets import BucketStore
 from tasks.faults import PollenError, StorageError, explained
 from tasks.storage import Location, open_store
@@ -52,11 +52,15 @@ class Answered:
     page: dict[str, Any]
 
 
-def look_at_storage(place: Location) -> Iterator[Finding]:
+def look_at_storage(place: Location, *others: Location) -> Iterator[Finding]:
     """Go through everything between here and an object; what depends on a failed step is left out.
 
     Args:
         place: The folder in the bucket that is the root.
+        others: More roots in the same bucket.
+
+    Raises:
+        PollenError: The block or the environment can't be used.
     """
     store = open_store(place, HASTY)
     if not isinstance(store, BucketStore):
@@ -65,7 +69,7 @@ def look_at_storage(place: Location) -> Iterator[Finding]:
     address = str(store.client.meta.endpoint_url)
     steps = list(_network(address))
     yield from steps
-    if any(step.level == "error" for step in steps):
+    if any(step.level is Level.ERROR for step in steps):
         yield _skipped(store.address)
         return
     answered = ask(store)
@@ -80,6 +84,18 @@ def look_at_storage(place: Location) -> Iterator[Finding]:
         yield _plain(address)
     yield _ABOUT.ok(f"bucket '{store.bucket}' answers and accepts the keys")
     yield from _checksums(store, address)
+    for root in (place, *others):
+        yield from _root(root)
+
+
+def _root(place: Location) -> Iterator[Finding]:
+    """What differs from one root of a bucket to another."""
+    store = open_store(place, HASTY)
+    assert isinstance(store, BucketStore)
+    answered = ask(store)
+    if answered.error is not None:
+        yield _refusal(answered, answered.error, store)
+        return
     yield from _inputs(store, answered.page)
     yield from probe(store)
 

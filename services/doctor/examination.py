@@ -1,0 +1,167 @@
+"""The whole examination: which checks, which of them wait for others, and what is left out if those fail."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterable, Iterable
+from pathlib import Path
+from typing import Final
+
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
+
+from services.doctor.checking import About, collect, in_thread
+from services.doctor.cluster import look_at_access, look_at_cluster
+from services.doctor.configuration import look_at_environment
+from services.doctor.deployments import look_at_deployments
+from services.doctor.finding import Category, Finding, Level
+from services.doctor.kube import Access, find_access
+from services.doctor.model import look_at_model
+from services.doctor.prefect_api import PLANNERS, look_at_server, look_at_setup, look_at_workers
+from services.doctor.resources import look_at_resources
+from services.doctor.rights import look_at_rights
+from services.doctor.storage import look_at_storage
+from services.setup.limits import roots
+from services.site import Site, read_site
+from tasks.entries import joined
+from tasks.faults import PollenError
+from tasks.storage import Location
+
+#: In the order in which people read them. RUN is for `pollen doctor RUN`.
+ORDER: Final = tuple(category for category in Category if category is not Category.RUN)
+_ON_SERVER: Final = (*PLANNERS, Category.DEPLOYMENTS)
+
+
+def examine(config: Path | None) -> list[Finding]:
+    """Look at everything that can be looked at from here.
+
+    Args:
+        config: The site file; None for the application's.
+    """
+    # A server that is away is told of at once: people wait, and the other checks go on.
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        return asyncio.run(_Examination().all(config))
+
+
+class _Examination:
+    """One look at everything. Checks that do not depend on one another run at once."""
+
+    def __init__(self) -> None:
+        self._found: dict[Category, list[Finding]] = {category: [] for category in ORDER}
+        self._site: Site | None = None
+
+    async def all(self, config: Path | None) -> list[Finding]:
+        """All findings, by category."""
+        about = Category.CONFIGURATION
+        await self._check(about, "the environment", in_thread(look_at_environment))
+        await self._check(about, "the site file", in_thread(lambda: self._read_site(config)))
+        await asyncio.gather(self._prefect(), self._cluster())
+        return [finding for category in ORDER for finding in self._found[category]]
+
+    def _read_site(self, config: Path | None) -> Iterable[Finding]:
+        self._site = read_site(config)
+        pools = ", ".join(f"{name} ({pool.type})" for name, pool in self._site.pools.items())
+        yield About(Category.CONFIGURATION).ok(
+            "the site file can be used", f"block '{self._site.storage.block}', pools {pools}"
+        )
+
+    async def _prefect(self) -> None:
+        """The server, and then what is on it."""
+        if get_current_settings().api.url is None:
+            self._skip([Category.PREFECT, *_ON_SERVER], "PREFECT_API_URL is not set")
+            await self._storage_without_block("no Prefect server is named")
+            return
+        if not await self._check(Category.PREFECT, "the Prefect server", in_thread(look_at_server)):
+            self._skip(_ON_SERVER, "the Prefect server can't be used")
+            await self._storage_without_block("the Prefect server can't be used")
+            return
+        site = self._site
+        if site is None:
+            self._skip(_ON_SERVER, "the site file can't be used")
+            self._skip([Category.STORAGE, Category.MODEL], "the site file can't be used")
+            return
+        await asyncio.gather(
+            *(self._setup(category, site) for category in PLANNERS),
+            self._check(Category.POOLS, "workers", in_thread(lambda: look_at_workers(site.pools))),
+            self._check(
+                Category.DEPLOYMENTS, "deployments", in_thread(lambda: look_at_deployments(site))
+            ),
+            self._storage(roots(site)),
+        )
+
+    async def _setup(self, category: Category, site: Site) -> None:
+        await self._check(category, category, in_thread(lambda: look_at_setup(category, site)))
+
+    async def _storage_without_block(self, why: str) -> None:
+        """Look at the bucket with the keys of the environment alone, as far as that is told where."""
+        storage = self._site.storage if self._site else None
+        if self._site is None or storage is None or storage.bucket is None:
+            told = f"{why}, and no bucket is named (storage.bucket of the site file)"
+            self._skip([Category.STORAGE, Category.MODEL], told)
+            return
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        if storage.endpoint_url and endpoint != storage.endpoint_url:
+            told = f"{why}; to look at it without: set AWS_ENDPOINT_URL={storage.endpoint_url}"
+            self._skip([Category.STORAGE, Category.MODEL], told)
+            return
+        await self._storage(
+            tuple(
+                Location(bucket=storage.bucket, prefix=joined(storage.folder, prefix))
+                for prefix in self._site.prefixes
+            )
+        )
+
+    async def _storage(self, places: tuple[Location, ...]) -> None:
+        look = in_thread(lambda: look_at_storage(*places))
+        if not await self._check(Category.STORAGE, "storage", look):
+            self._skip([Category.MODEL], "storage can't be used")
+            return
+        await asyncio.gather(*(self._model(place) for place in places))
+
+    async def _model(self, place: Location) -> None:
+        look = in_thread(lambda: look_at_model(place))
+        await self._check(Category.MODEL, f"the model of {place.address}", look)
+
+    async def _cluster(self) -> None:
+        """The cluster, where there is a way to it."""
+        categories = [Category.CLUSTER, Category.RIGHTS, Category.RESOURCES]
+        try:
+            access = find_access(self._site.kubernetes.namespace if self._site else None)
+        except PollenError as error:
+            self._add(About(Category.CLUSTER).error(str(error)))
+            self._skip(categories[1:], "the cluster can't be reached")
+            return
+        if access is None:
+            self._skip(categories, "there is no kubeconfig here")
+            return
+        await self._check(
+            Category.CLUSTER, "the kubeconfig", in_thread(lambda: look_at_access(access))
+        )
+        if not await self._check(Category.CLUSTER, "the cluster", look_at_cluster(access)):
+            self._skip(categories[1:], "see what is wrong with the cluster")
+            return
+        await asyncio.gather(
+            self._check(Category.RIGHTS, "rights", look_at_rights(access)),
+            self._resources(access),
+        )
+
+    async def _resources(self, access: Access) -> None:
+        if self._site is None:
+            self._skip([Category.RESOURCES], "the site file can't be used")
+            return
+        look = look_at_resources(access, self._site)
+        await self._check(Category.RESOURCES, "quota, GPUs and Secrets", look)
+
+    async def _check(self, category: Category, what: str, look: AsyncIterable[Finding]) -> bool:
+        """Run a check; returns whether it found no error."""
+        found: list[Finding] = []
+        await collect(About(category), what, look, found)
+        for finding in found:
+            self._add(finding)
+        return not any(finding.level is Level.ERROR for finding in found)
+
+    def _skip(self, categories: Iterable[Category], why: str) -> None:
+        """Say what was not looked at."""
+        for category in categories:
+            self._add(About(category).info(f"not looked at: {why}"))
+
+    def _add(self, finding: Finding) -> None:
+        self._found[finding.category].append(finding)

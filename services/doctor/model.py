@@ -1,0 +1,58 @@
+"""The model in production of a root: whether there is one, and whether it is the one that was promoted."""
+
+from collections.abc import Iterator
+
+from pollen.layout import promotion_key
+from services.doctor.checking import About
+from services.doctor.finding import Category, Finding
+from services.doctor.storage import HASTY
+from tasks.promotions import check_stored_weights
+from tasks.registry import read_card, read_history
+from tasks.storage import Location, open_store
+
+_ABOUT = About(Category.MODEL)
+
+
+def look_at_model(root: Location) -> Iterator[Finding]:
+    """Read the promotions, and hash the stored weights of the model that they name.
+
+    Raises:
+        PollenError: Storage fails, or the model's card or weights are missing or damaged.
+    """
+    store = open_store(root, HASTY)
+    history = read_history(store)
+    damaged = [number for number, made in history.promotions.items() if made is None]
+    if not history.highest:
+        yield _ABOUT.error(
+            f"no model is in production in {store.address}: runs on a cluster fail",
+            resolution="run `pollen setup`, which promotes the bundled one, or `pollen models promote VERSION`",
+        )
+        return
+    earlier = [number for number in damaged if number != history.highest]
+    if earlier:
+        yield _ABOUT.warning(
+            f"{len(earlier)} earlier promotion(s) in {store.address} can't be read",
+            ", ".join(map(promotion_key, earlier)),
+            "detection is not touched by it; going back past them needs `pollen models rollback --to VERSION`",
+        )
+    current = history.current
+    if current is None:
+        yield _ABOUT.error(
+            f"the latest promotion, {store.address}/{promotion_key(history.highest)}, can't be read",
+            resolution="promote a model again: `pollen models promote VERSION`",
+        )
+        return
+    card = read_card(store, current.version)
+    if card.sha256 != current.sha256:
+        yield _ABOUT.error(
+            f"model '{card.version}' in {store.address} is not the one that was promoted",
+            f"its card names the SHA-256 {card.sha256}, promotion {history.highest} {current.sha256}",
+            "promote it again if the change was meant, else go back: `pollen models rollback`",
+        )
+        return
+    check_stored_weights(store, card)
+    yield _ABOUT.ok(
+        f"model '{card.version}' is in production in {store.address} (promotion {history.highest}), and its weights "
+        "are those that were promoted",
+        f"SHA-256 {card.sha256}",
+    )

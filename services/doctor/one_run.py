@@ -1,0 +1,140 @@
+"""`pollen doctor RUN`: one flow run found, its facts gathered from server and cluster, and explained."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+import httpx
+from kubernetes_asyncio.client.exceptions import ApiException
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
+from prefect.utilities.urls import url_for
+
+from services.doctor.checking import CHECK_SECONDS, CONNECT_SECONDS, About, collect
+from services.doctor.explain import explain
+from services.doctor.facts import RunFacts
+from services.doctor.finding import Category, Finding, Level
+from services.doctor.gathering import children_of, find_run, gather
+from services.doctor.kube import Access, cluster, find_access, of_run
+from services.doctor.prefect_api import READ_SECONDS
+from services.setup.server import explained_server, without_password
+from tasks.faults import PollenError
+
+_ABOUT = About(Category.RUN)
+KUBERNETES: Final = "kubernetes"
+
+
+def explain_run(name: str) -> list[Finding]:
+    """Find a flow run and say why it is where it is.
+
+    Args:
+        name: Its name or id.
+    """
+    if get_current_settings().api.url is None:
+        return [
+            _ABOUT.error(
+                "PREFECT_API_URL is not set: there is no server to ask for the run",
+                resolution="set it to the server's address, such as http://127.0.0.1:4200/api",
+            )
+        ]
+    found: list[Finding] = []
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        asyncio.run(
+            collect(_ABOUT, f"run '{name}'", _explained(name), found, seconds=2 * CHECK_SECONDS)
+        )
+    return found
+
+
+async def _explained(name: str) -> AsyncIterator[Finding]:
+    shown = without_password(str(get_current_settings().api.url))
+    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+    with explained_server(shown):
+        async with get_client(httpx_settings={"timeout": timeout}) as client:
+            found = await find_run(client, name)
+            if found.run is None:
+                near = ", ".join(f"'{each}'" for each in found.near)
+                yield _ABOUT.error(
+                    f"there is no flow run with the name or id '{name}'",
+                    resolution=f"perhaps you mean {near}"
+                    if near
+                    else "the Prefect UI lists all runs",
+                )
+                return
+            if found.namesakes:
+                yield _ABOUT.info(
+                    f"{found.namesakes + 1} runs have this name; this is the newest",
+                    resolution="the others are found by their ids, which the Prefect UI shows",
+                )
+            for finding in await _of(client, found.run):
+                yield finding
+            children = await children_of(client, found.run)
+            for finding in await _of_children(client, children):
+                yield finding
+
+
+async def _of(client: PrefectClient, run: FlowRun) -> list[Finding]:
+    """All about one run."""
+    facts = await gather(client, run)
+    notes: list[Finding] = []
+    if facts.pool is not None and facts.pool.kind == KUBERNETES:
+        facts, notes = await _with_cluster(facts)
+    return [_header(facts), *explain(facts), *notes]
+
+
+def _header(facts: RunFacts) -> Finding:
+    run = facts.run
+    where = facts.deployment or "no deployment"
+    pool = f", pool '{facts.pool.name}'" if facts.pool else ""
+    since = f"{facts.state.timestamp:%Y-%m-%d %H:%M UTC}"
+    link = url_for("flow-run", run.id) or ""
+    return _ABOUT.info(
+        f"run '{run.name}' ({where}{pool}) is {facts.state.name} since {since}",
+        "\n".join(part for part in (f"id {run.id}", link) if part),
+    )
+
+
+async def _with_cluster(facts: RunFacts) -> tuple[RunFacts, list[Finding]]:
+    """The facts, with what the cluster has of the run, or why it was not looked at."""
+    job = (facts.run.infrastructure_pid or "").partition(":")[0]
+    try:
+        access = find_access(job or facts.variable("namespace"))
+        if access is None:
+            return facts, [_ABOUT.info("there is no kubeconfig here: its pods were not looked at")]
+        return await _asked(facts, access), []
+    except PollenError as error:
+        return facts, [_ABOUT.info(f"its pods were not looked at: {error}")]
+
+
+async def _asked(facts: RunFacts, access: Access) -> RunFacts:
+    async with cluster(access) as client:
+        try:
+            there = await of_run(client, access.namespace, facts.run.id)
+        except ApiException as error:
+            raise PollenError(
+                f"Jobs and pods in '{access.namespace}' can't be read ({error.status} {error.reason})"
+            ) from error
+    # A pod that is there now speaks for itself: what was said of it before may be over.
+    before = () if there.pods and facts.state.is_pending() else facts.troubles
+    return replace(facts, pods=there.pods, troubles=(*before, *there.troubles))
+
+
+async def _of_children(client: PrefectClient, children: Sequence[FlowRun]) -> list[Finding]:
+    """The runs that this one started: those that did well in one line, the others explained."""
+    if not children:
+        return []
+    all_facts = await asyncio.gather(*(gather(client, child) for child in children))
+    explained = {facts.run.name: explain(facts) for facts in all_facts}
+    good = [name for name, (main, *_) in explained.items() if main.level is Level.OK]
+    notes = [
+        _ABOUT.ok(f"{len(good)} of the {len(children)} runs that it started are at work or done")
+    ]
+    return notes + list(_troubled(explained, good))
+
+
+def _troubled(explained: dict[str, list[Finding]], good: Sequence[str]) -> Iterator[Finding]:
+    for name, findings in explained.items():
+        if name not in good:
+            for finding in findings:
+                yield replace(finding, summary=f"'{name}', started by it: {finding.summary}")

@@ -1,0 +1,170 @@
+"""Who may do what in the namespace: the person or pod that asks, and the workers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final, NamedTuple
+
+from kubernetes_asyncio.client import ApiClient, AuthorizationV1Api, RbacAuthorizationV1Api
+from kubernetes_asyncio.client.exceptions import ApiException
+
+from services.doctor.checking import About
+from services.doctor.cluster import FORBIDDEN, NOT_FOUND
+from services.doctor.finding import Category, Finding
+from services.doctor.kube import REQUEST_SECONDS, Access, cluster
+
+WORKER: Final = "pollen-worker"
+
+_ABOUT = About(Category.RIGHTS)
+_RBAC: Final = "rbac.authorization.k8s.io"
+
+
+class Right(NamedTuple):
+    """To do something with a kind of object in the namespace."""
+
+    group: str
+    resource: str
+    verb: str
+
+    def __str__(self) -> str:
+        """As people and kubectl say it."""
+        return f"{self.verb} {self.resource}"
+
+
+#: What a worker does: one Job per run, watched to its end.
+FOR_WORKERS: Final = (
+    *(Right("batch", "jobs", verb) for verb in ("get", "list", "watch", "create", "delete")),
+    *(Right("", "pods", verb) for verb in ("get", "list", "watch")),
+    Right("", "pods/log", "get"),
+)
+#: What a person does who installs all this: kubectl apply -k, and looking at what goes wrong.
+FOR_PEOPLE: Final = (
+    *FOR_WORKERS,
+    Right("", "events", "list"),
+    *(
+        Right(group, resource, "create")
+        for group, resource in (
+            ("apps", "deployments"),
+            ("apps", "statefulsets"),
+            ("", "services"),
+            ("", "secrets"),
+            ("", "configmaps"),
+            ("", "persistentvolumeclaims"),
+            ("", "serviceaccounts"),
+            ("networking.k8s.io", "networkpolicies"),
+            (_RBAC, "roles"),
+            (_RBAC, "rolebindings"),
+        )
+    ),
+)
+
+
+async def look_at_rights(access: Access) -> AsyncIterator[Finding]:
+    """Ask the cluster what we may do, and what the workers may.
+
+    Raises:
+        PollenError: The cluster does not answer.
+    """
+    async with cluster(access) as client:
+        wanted = FOR_PEOPLE if access.files else FOR_WORKERS
+        missing = await _missing(client, access.namespace, wanted)
+        who = f"'{access.context}' in namespace '{access.namespace}'"
+        if missing:
+            yield _ABOUT.error(
+                f"{who} may not: {_listed(missing)}",
+                resolution="ask the cluster's administrators for these rights in this namespace (a Role; no rights on "
+                "the whole cluster are needed)",
+            )
+        else:
+            yield _ABOUT.ok(f"{who} may do all that is needed ({len(wanted)} rights)")
+        if access.files:
+            async for finding in _of_workers(client, access.namespace):
+                yield finding
+
+
+async def _missing(
+    client: ApiClient, namespace: str, wanted: Iterable[Right], user: str | None = None
+) -> list[Right]:
+    """Those rights that we, or another user, lack."""
+    rights = list(wanted)
+    answers = await asyncio.gather(*(_may(client, namespace, right, user) for right in rights))
+    return [right for right, may in zip(rights, answers, strict=True) if not may]
+
+
+async def _may(client: ApiClient, namespace: str, right: Right, user: str | None) -> bool:
+    resource, _, sub = right.resource.partition("/")
+    attributes = {
+        "namespace": namespace,
+        "group": right.group,
+        "resource": resource,
+        "verb": right.verb,
+        **({"subresource": sub} if sub else {}),
+    }
+    review: Any = {"spec": {"resourceAttributes": attributes}}
+    api = AuthorizationV1Api(client)
+    if user is None:
+        mine = await api.create_self_subject_access_review(review, _request_timeout=REQUEST_SECONDS)
+        return bool(mine.status.allowed)
+    review["metadata"] = {"namespace": namespace}
+    review["spec"]["user"] = user
+    theirs = await api.create_namespaced_local_subject_access_review(
+        namespace, review, _request_timeout=REQUEST_SECONDS
+    )
+    return bool(theirs.status.allowed)
+
+
+async def _of_workers(client: ApiClient, namespace: str) -> AsyncIterator[Finding]:
+    """What the workers' service account may: asked for, or else read from its Role."""
+    remedy = "kubectl apply -k deployments/kubernetes/overlays/... gives it the Role it needs"
+    user = f"system:serviceaccount:{namespace}:{WORKER}"
+    try:
+        missing = await _missing(client, namespace, FOR_WORKERS, user)
+    except ApiException as error:
+        if error.status != FORBIDDEN:
+            raise
+    else:
+        yield _told(missing, remedy)
+        return
+    try:
+        role = await RbacAuthorizationV1Api(client).read_namespaced_role(
+            WORKER, namespace, _request_timeout=REQUEST_SECONDS
+        )
+    except ApiException as error:
+        if error.status == NOT_FOUND:
+            yield _ABOUT.error(
+                f"there is no Role '{WORKER}' in '{namespace}': workers may not create Jobs there",
+                resolution=remedy,
+            )
+        elif error.status == FORBIDDEN:
+            yield _ABOUT.info(
+                f"what the service account '{WORKER}' may do was not looked at: we may not ask",
+                resolution="`pollen doctor` in the worker's own pod looks at it",
+            )
+        else:
+            raise
+        return
+    yield _told([right for right in FOR_WORKERS if not _grants(role.rules, right)], remedy)
+
+
+def _told(missing: list[Right], remedy: str) -> Finding:
+    if missing:
+        return _ABOUT.error(
+            f"the service account '{WORKER}' may not: {_listed(missing)}", resolution=remedy
+        )
+    return _ABOUT.ok(f"the service account '{WORKER}' may do all that workers need")
+
+
+def _grants(rules: Iterable[Any], right: Right) -> bool:
+    def covers(given: list[str] | None, wanted: str) -> bool:
+        return given is not None and ("*" in given or wanted in given)
+
+    return any(
+        covers(rule.api_groups, right.group)
+        and covers(rule.resources, right.resource)
+        and covers(rule.verbs, right.verb)
+        and not rule.resource_names
+        for rule in rules or ()
+    )
+
+
+def _listed(rights: Iterable[Right]) -> str:
+    return ", ".join(map(str, rights))
