@@ -25,11 +25,12 @@ demo: venv ## count sample micrographs over a real S3 and a real Prefect server,
 test: venv ## run the tests (ARGS="-k name" for some of them)
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: venv ## check style, types, the floors and the locks
+lint: venv ## check style, types, the floors, the deployments and the locks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.deployment_lint
 	.ci/check_locks.sh
 
 format: venv ## format the code and mend what ruff can
@@ -58,5 +59,5 @@ image-ttl: ## build the image and push it to ttl.sh, for a try: it is public and
 	@.ci/image.sh ttl
 
 clean: ## remove .venv, caches and what the demo made
-	rm -rf .venv demo-output build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-scan demo-output build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

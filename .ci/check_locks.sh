@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-locks=(requirements.lock requirements-dev.lock)
+locks=(requirements.lock requirements-dev.lock .ci/scan.lock)
 failed=0
 
 if grep -nE '[a-z]+://|^ *-(i|f) |^ *--(index-url|extra-index-url|find-links|trusted-host)' "${locks[@]}"; then

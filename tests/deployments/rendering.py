@@ -70,7 +70,7 @@ def render(
     choice = declared(name)["work_pool"]
     template = pool_template(choice["name"], SitePool(variables=dict(site or {})))
     variables = {**choice["job_variables"], "namespace": NAMESPACE, **(run or {})}
-    with _as_the_worker():
+    with as_the_worker():
         return asyncio.run(_job(name, choice["name"], template, variables))
 
 
@@ -103,7 +103,7 @@ async def _job(
 
 
 @contextmanager
-def _as_the_worker() -> Iterator[None]:
+def as_the_worker() -> Iterator[None]:
     """The environment of a worker's pod, and Prefect's settings as read from it."""
     environment = worker_environment()
     with mock.patch.dict(os.environ):
