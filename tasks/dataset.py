@@ -15,7 +15,7 @@ from typing import Final, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pollen.dataset.curated import CuratedError, read_curated
-from pollen.dataset.exports import Export, read_export, read_picture
+from pollen.dataset.exports import Export, read_export, read_label, read_picture
 from pollen.dataset.findings import Finding, Severity, in_order
 from pollen.dataset.manifest import Changes, Manifest, ManifestError, Split
 from pollen.dataset.merging import Merge, Write, merge
@@ -247,15 +247,18 @@ def _write(
         PollenError: The store fails, or another run was there first (which heals: the merge is
             done again).
     """
-    trees = {export.name: export.tree for export in exports}
+    by_name = {export.name: export for export in exports}
     create = healing(store.create)
 
     def write(one: Write) -> None:
-        if one.text is not None:
-            data, kind = one.text.encode(), "text/plain; charset=utf-8"
-        else:
-            data = read_picture(trees[one.export], one.entry, one.sha256, settings)
-            kind = "application/octet-stream"
+        data, kind = (
+            b"",
+            "text/plain; charset=utf-8" if one.is_label else "application/octet-stream",
+        )
+        if one.is_label and one.entry:
+            data = read_label(by_name[one.export], one.entry, one.sha256, settings).encode()
+        elif not one.is_label:
+            data = read_picture(by_name[one.export].tree, one.entry, one.sha256, settings)
         if not create(one.key, data, kind):
             raise PollenError(
                 f"{store.address}/{one.key} was written with other content meanwhile: another run merges now. If none "
@@ -267,7 +270,7 @@ def _write(
     with Pool(_WRITERS, thread_name_prefix="write") as pool:
         try:
             for labels in (True, False):
-                turn = [one for one in waiting if (one.text is not None) == labels]
+                turn = [one for one in waiting if one.is_label == labels]
                 for done in [pool.submit(write, one) for one in turn]:
                     done.result()
         finally:

@@ -27,7 +27,7 @@ class ExportImage:
         entry: Name in the export.
         split: The split its folder names, which only a curated dataset means.
         facts: About the picture.
-        label_text: Its label as this project writes it.
+        label_sha256: Of its label as this project writes it, see :func:`read_label`.
         grains: Labelled grains by class.
         boxes_only: Whether there are grains and all are boxes.
         label_entry: Name of the label file in the export; empty where there is none.
@@ -37,16 +37,11 @@ class ExportImage:
     entry: str
     split: Split | None
     facts: PictureFacts
-    label_text: str
+    label_sha256: str
     grains: GrainCounts
     boxes_only: bool = False
     label_entry: str = ""
     label_file_sha256: str = ""
-
-    @property
-    def label_sha256(self) -> str:
-        """Of the label as this project writes it."""
-        return sha256(self.label_text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ def read_export(
 ) -> Export:
     """Read and check every picture and label of an export; faults become findings.
 
-    Pictures are decoded one at a time, and only facts are kept.
+    Pictures and labels are read one at a time, and only facts are kept.
 
     Args:
         tree: The open folder or zip.
@@ -153,6 +148,32 @@ def read_picture(tree: Tree, entry: str, sha256_expected: str, settings: Dataset
     return data
 
 
+def read_label(export: Export, entry: str, sha256_expected: str, settings: DatasetSettings) -> str:
+    """The label of a picture that was read before, as this project writes it.
+
+    Args:
+        export: Where it is; still open.
+        entry: Name of the label file.
+        sha256_expected: Of the text that is returned.
+        settings: Limits.
+
+    Raises:
+        TreeError: It can't be read, or it changed since.
+    """
+    try:
+        data = export.tree.read(entry, _label_bytes(settings))
+    except OSError as error:
+        raise TreeError(_lost(export.tree, error)) from error
+    text = _as_written(read_labels(data.decode("utf-8-sig", "replace"), export.names, entry))
+    if sha256(text.encode()).hexdigest() != sha256_expected:
+        raise TreeError(f"{export.name}/{entry} changed while it was merged: start the merge again")
+    return text
+
+
+def _as_written(labels: Labels) -> str:
+    return write_labels(labels.grains)
+
+
 @dataclass
 class _Reading:
     """An export under way."""
@@ -163,6 +184,7 @@ class _Reading:
     known: Mapping[str, PictureFacts]
     findings: list[Finding] = field(default_factory=list)
     _found: Counter[Severity] = field(default_factory=Counter)
+    _label_bytes: int = 0
 
     def untold(self) -> Iterable[Finding]:
         """How many findings there are beyond those kept."""
@@ -198,7 +220,7 @@ class _Reading:
             entry=pair.image,
             split=pair.split,
             facts=facts,
-            label_text=write_labels(labels.grains),
+            label_sha256=sha256(_as_written(labels).encode()).hexdigest(),
             grains=GrainCounts.of(labels.grains),
             boxes_only=bool(labels.grains) and all(grain.is_box for grain in labels.grains),
             label_entry=pair.label or "",
@@ -214,8 +236,7 @@ class _Reading:
             return Labels(), self._missing(pair.image), ""
         file = f"{self.tree.name}/{pair.label}"
         try:
-            limit = round(self.settings.limits.label_megabytes * 1e6)
-            data = self.tree.read(pair.label, limit)
+            data = self._label_data(pair.label)
             text = data.decode("utf-8-sig")
         except (TreeError, UnicodeDecodeError) as error:
             reason = str(error)
@@ -230,6 +251,23 @@ class _Reading:
         if faulty:
             fault = f"line {faulty[0].line} of its label: {faulty[0].message}"
         return labels, fault, sha256(data).hexdigest()
+
+    def _label_data(self, entry: str) -> bytes:
+        """A label file's bytes.
+
+        Raises:
+            TreeError: It is too large, or all of a zip's together are.
+        """
+        most = self.settings.limits.labels_megabytes
+        # A folder's owner is trusted, and the dataset itself may be of any size.
+        if self.tree.sha256 and self._label_bytes > most * 1e6:
+            raise TreeError(
+                f"the zip's label files together are larger than {most:g} MB unpacked, far more than outlines need: "
+                "stage the pictures in several zips, or raise limits.labels_megabytes"
+            )
+        data = self.tree.read(entry, _label_bytes(self.settings))
+        self._label_bytes += len(data)
+        return data
 
     def _missing(self, image: str) -> str:
         """Why a picture without label file can't be used, as set."""
@@ -260,6 +298,10 @@ class _Reading:
         )
         self._tell(Finding.warning(file, message, lines[0]))
         return reason
+
+
+def _label_bytes(settings: DatasetSettings) -> int:
+    return round(settings.limits.label_megabytes * 1e6)
 
 
 def _picture_bytes(settings: DatasetSettings) -> int:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any, Final
 
 from pollen.dataset.candidates import Candidate, file_name, gather
@@ -46,16 +45,16 @@ class Write:
     Attributes:
         key: Where to.
         sha256: Of the bytes.
-        text: A label's text; None for a picture.
-        export: Name of the export a picture is read from.
-        entry: Its name there.
+        export: Name of the export it is read from.
+        entry: Its name there; empty: an empty label, which is no file there.
+        is_label: Whether it is a label, which is written in this project's form.
     """
 
     key: str
     sha256: str
-    text: str | None = None
-    export: str = ""
-    entry: str = ""
+    export: str
+    entry: str
+    is_label: bool = False
 
 
 @dataclass(frozen=True)
@@ -321,18 +320,19 @@ class _Merging:
         """Take a picture into the manifest, note what must be written for it, and give its key."""
         image, facts = candidate.image, candidate.image.facts
         key = candidate.key or image_key(split, names.new(image.entry, facts.sha256))
-        written = label_key(key), sha256(image.label_text.encode()).hexdigest()
+        export = candidate.export.name
         if not image.label_file_sha256 or not candidate.key:
-            self.writes.append(Write(*written, text=image.label_text))
+            label = Write(label_key(key), image.label_sha256, export, image.label_entry, True)
+            self.writes.append(label)
         if not candidate.key:
-            self.writes.append(Write(key, facts.sha256, None, candidate.export.name, image.entry))
+            self.writes.append(Write(key, facts.sha256, export, image.entry))
         self.images.append(
             ManifestImage(
                 key=key,
                 split=split,
                 original=candidate.original,
                 sha256=facts.sha256,
-                label_sha256=(candidate.key and image.label_file_sha256) or written[1],
+                label_sha256=(candidate.key and image.label_file_sha256) or image.label_sha256,
                 pixels_sha256=facts.pixels_sha256,
                 look=facts.look,
                 width_px=facts.width_px,

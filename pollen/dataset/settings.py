@@ -41,6 +41,9 @@ class Limits(BaseModel):
     )
     picture_megabytes: float = Field(500, gt=0, description="One picture file, unpacked.")
     label_megabytes: float = Field(8, gt=0, description="One label file, unpacked.")
+    labels_megabytes: float = Field(
+        500, gt=0, description="All label files of one zip together, unpacked."
+    )
     compression: float = Field(
         200,
         ge=10,

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pollen.dataset.exports import MOST_KEPT, Export, read_export, read_picture
+from pollen.dataset.exports import MOST_KEPT, Export, read_export, read_label, read_picture
 from pollen.dataset.findings import Finding, Severity
 from pollen.dataset.manifest import GrainCounts, Split
 from pollen.dataset.settings import DatasetSettings
@@ -37,6 +38,13 @@ SWAPPED = "names: ['non_viable', 'viable']\n"
 def only(export: Export) -> Finding:
     (finding,) = export.findings
     return finding
+
+
+def label_of(export: Export, **settings: object) -> str:
+    """The label of the only picture, as it would be written."""
+    (image,) = export.images
+    wanted = DatasetSettings.model_validate(settings)
+    return read_label(export, image.label_entry, image.label_sha256, wanted)
 
 
 def errors(export: Export) -> dict[str, str]:
@@ -87,7 +95,7 @@ def test_every_form_reads_the_same(form: str, above: str) -> None:
     assert export.is_usable
     (image,) = export.images
     assert image.grains == GrainCounts(viable=1, non_viable=1)
-    assert sorted(image.label_text.splitlines()) == [
+    assert sorted(label_of(export).splitlines()) == [
         "0 0.200000 0.200000 0.400000 0.200000 0.400000 0.400000",
         "1 0.600000 0.600000 0.800000 0.600000 0.800000 0.800000",
     ]
@@ -262,7 +270,7 @@ def test_unsure_grains_reject_the_picture_or_stay() -> None:
     assert (warning.severity, warning.line) == (Severity.WARNING, 2)
     export = read(files, unsure="cover")
     assert export.images[0].grains == GrainCounts(viable=1, unsure=1)
-    assert export.images[0].label_text.splitlines()[1].startswith("2 ")
+    assert label_of(export, unsure="cover").splitlines()[1].startswith("2 ")
 
 
 def test_faulty_label_lines_refuse_the_export_and_are_all_named() -> None:
@@ -374,3 +382,38 @@ def test_known_pictures_are_not_decoded_again() -> None:
     assert not read_export(files, SETTINGS).is_usable
     known = {sha256(undecodable).hexdigest(): facts}
     assert read_export(files, SETTINGS, known=known).images[0].facts is facts
+
+
+def test_a_label_that_changed_meanwhile_is_not_taken() -> None:
+    files = dict(roboflow({"a.png": picture(1)}))
+    export = read(files)
+    (image,) = export.images
+    changed = replace(
+        export, tree=MemoryTree("a.zip", files | {image.label_entry: b"1 0.5 0.5 0.1 0.1"})
+    )
+    with pytest.raises(TreeError, match="changed while it was merged"):
+        read_label(changed, image.label_entry, image.label_sha256, DatasetSettings())
+
+
+def test_labels_of_a_zip_that_are_too_much_together_refuse_it_and_are_no_longer_read() -> None:
+    many = {f"{number}.png": picture(number) for number in range(5)}
+    text = VIABLE * 40
+    files = roboflow(many, dict.fromkeys(many, text))
+    most = 1.5 * len(text) / 1e6
+
+    export = read(files, limits={"labels_megabytes": most})
+
+    assert not export.is_usable
+    assert len(export.rejected) == 3
+    told = [found.message for found in export.findings if found.severity is Severity.ERROR]
+    assert len(told) == 3
+    assert all("label files together are larger than" in message for message in told)
+    folder = replace_sha256(MemoryTree("a", files))
+    limited = DatasetSettings.model_validate({"limits": {"labels_megabytes": most}})
+    assert read_export(folder, limited).is_usable  # a dataset may be of any size
+
+
+def replace_sha256(tree: MemoryTree) -> MemoryTree:
+    """The same files as a folder, which has no hash."""
+    tree.__dict__["sha256"] = ""
+    return tree

@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pollen.dataset.curated import CuratedError, read_curated
-from pollen.dataset.exports import Export, read_picture
+from pollen.dataset.exports import Export, read_label, read_picture
 from pollen.dataset.findings import Severity
 from pollen.dataset.manifest import (
     Changes,
@@ -65,14 +65,15 @@ class Dataset:
 
     def write(self, merged: Merge, exports: Sequence[Export], first: int | None = None) -> None:
         """Write the files of a merge, or the first few of them."""
-        trees = {export.name: export.tree for export in exports}
+        named = {export.name: export for export in exports}
         for one in merged.writes[:first]:
             assert one.key not in self.files, "an existing file was overwritten"
-            data = (
-                one.text.encode()
-                if one.text is not None
-                else read_picture(trees[one.export], one.entry, one.sha256, SETTINGS)
-            )
+            data = b""
+            if one.is_label and one.entry:
+                text = read_label(named[one.export], one.entry, one.sha256, SETTINGS)
+                data = text.encode()
+            elif not one.is_label:
+                data = read_picture(named[one.export].tree, one.entry, one.sha256, SETTINGS)
             assert sha256(data).hexdigest() == one.sha256
             self.files[one.key] = data
 
@@ -355,7 +356,8 @@ def test_missing_curated_labels_are_written_where_they_mean_no_grain() -> None:
         settings=DatasetSettings.model_validate({"missing_labels": "empty"}),
     )
     merged = dataset.merge()
-    assert [(one.key, one.text) for one in merged.writes] == [("train/labels/x.txt", "")]
+    empty = [(one.key, one.is_label, one.entry) for one in merged.writes]
+    assert empty == [("train/labels/x.txt", True, "")]
     assert not dataset.merge().is_new
 
 
