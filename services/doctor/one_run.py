@@ -1,6 +1,7 @@
 """`pollen doctor RUN`: one flow run found, its facts gathered from server and cluster, and explained."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
@@ -105,6 +106,11 @@ async def _with_cluster(facts: RunFacts) -> tuple[RunFacts, list[Finding]]:
         return await _asked(facts, access), []
     except PollenError as error:
         return facts, [_ABOUT.info(f"its pods were not looked at: {error}")]
+    except (
+        Exception
+    ) as error:  # what the server says of the run is worth more than the cluster's part
+        logging.getLogger("pollen").debug("unexpected", exc_info=True)
+        return facts, [_ABOUT.info(f"its pods were not looked at: unexpected error ({error!r})")]
 
 
 async def _asked(facts: RunFacts, access: Access) -> RunFacts:

@@ -1,0 +1,363 @@
+"""The doctor's look at a cluster. No cluster can run here: a small server answers as its API does.
+
+The shapes of what it answers are those of Kubernetes' API reference (tests/support/kubernetes.py).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from services.doctor.checking import About, collect
+from services.doctor.cluster import look_at_access, look_at_cluster
+from services.doctor.finding import Category, Finding, Level
+from services.doctor.kube import Access, cluster, find_access, of_run
+from services.doctor.quantity import amount
+from services.doctor.resources import look_at_resources
+from services.doctor.rights import FOR_PEOPLE, FOR_WORKERS, look_at_rights
+from services.embedded.ports import free_ports
+from services.site import Site, SitePool
+from tasks.faults import PollenError
+from tests.support.kubernetes import (
+    NAMESPACE,
+    FakeCluster,
+    Json,
+    container,
+    fake_cluster,
+    job,
+    node,
+    pod_status,
+    quota,
+    secret,
+    worker_pod,
+)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeCluster]:
+    """A cluster in which all is well."""
+    with fake_cluster() as made:
+        made.put("pods", worker_pod("worker-gpu-1"))
+        made.put("resourcequotas", quota("lab", requests_nvidia_com__gpu=("4", "1")))
+        made.put_nodes(node("a", nvidia_com__gpu="4"), node("b"))
+        made.put(
+            "secrets",
+            secret("pollen-s3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+            secret("pollen-prefect", "auth-string"),
+            secret("registry", kind="kubernetes.io/dockerconfigjson"),
+        )
+        yield made
+
+
+@pytest.fixture
+def access(fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Access:
+    """The way to it."""
+    return reached(fake.kubeconfig(tmp_path), monkeypatch)
+
+
+def reached(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Access:
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    found = find_access()
+    assert found is not None
+    return found
+
+
+SITE = Site(
+    pools={
+        "gpu": SitePool(variables={"image_pull_secrets": [{"name": "registry"}]}),
+        "cpu": SitePool(),
+    }
+)
+
+
+def looked(check: AsyncIterator[Finding]) -> list[Finding]:
+    """What a check finds, run as the doctor runs it."""
+    found: list[Finding] = []
+    asyncio.run(collect(About(Category.CLUSTER), "it", check, found))
+    return found
+
+
+def everything(access: Access) -> list[Finding]:
+    return [
+        *look_at_access(access),
+        *looked(look_at_cluster(access)),
+        *looked(look_at_rights(access)),
+        *looked(look_at_resources(access, SITE)),
+    ]
+
+
+def one(findings: list[Finding], part: str) -> Finding:
+    """The finding that says something."""
+    (found,) = (finding for finding in findings if part in finding.summary)
+    return found
+
+
+def test_all_is_well_and_no_secret_is_shown(access: Access) -> None:
+    findings = everything(access)
+    assert {finding.level for finding in findings} == {Level.OK}, findings
+    said = "\n".join(finding.summary for finding in findings)
+    for part in (
+        "context 'lab'",
+        "nobody else may read the kubeconfig (mode 600)",
+        f"namespace '{NAMESPACE}'",
+        "Kubernetes v1.36.0",
+        "worker worker-gpu-1 watches its namespace",
+        "may do all that is needed",
+        "'pollen-worker' may do all that workers need",
+        "quota 'lab' has room",
+        "nodes offer 4 nvidia.com/gpu",
+        "Secret 'pollen-s3' is there",
+        "Secret 'registry' is there",
+    ):
+        assert part in said
+    assert "aHVzaC1odXNo" not in repr(findings)
+    assert "a-token" not in repr(findings)
+
+
+def test_a_kubeconfig_that_others_can_read(
+    fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = fake.kubeconfig(tmp_path, mode=0o644)
+    found = one(list(look_at_access(reached(file, monkeypatch))), "mode 644")
+    assert found.level is Level.WARNING
+    assert found.resolution == f"chmod 600 {file}"
+
+
+def test_a_context_without_a_namespace(
+    fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = reached(fake.kubeconfig(tmp_path, namespace=None), monkeypatch)
+    assert access.namespace == "default"
+    assert one(list(look_at_access(access)), "no namespace").level is Level.WARNING
+
+
+def test_no_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    assert find_access() is None
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(PollenError, match="which is no file"):
+        find_access()
+    (tmp_path / "none").write_text("clusters: [")
+    with pytest.raises(PollenError, match=r"kubeconfig .* can't be used"):
+        find_access()
+
+
+def test_a_token_that_ran_out(fake: FakeCluster, access: Access) -> None:
+    fake.token = "another"
+    (found,) = looked(look_at_cluster(access))
+    assert found.level is Level.ERROR
+    assert "401" in found.summary
+    assert "Download the kubeconfig anew" in found.summary
+
+
+def test_a_cluster_that_does_not_answer(
+    fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.address = f"http://127.0.0.1:{free_ports(1)[0]}"
+    (found,) = looked(look_at_cluster(reached(fake.kubeconfig(tmp_path), monkeypatch)))
+    assert "can't be reached" in found.summary
+    assert "VPN" in found.summary
+
+
+@pytest.mark.parametrize("observer", [None, "another-ns"])
+def test_a_worker_that_does_not_watch_its_namespace(
+    fake: FakeCluster, access: Access, observer: str | None
+) -> None:
+    fake.put("pods", worker_pod("worker-gpu-1", observer=observer))
+    found = looked(look_at_cluster(access))[-1]
+    assert found.level is (Level.ERROR if observer is None else Level.WARNING)
+    assert f"OBSERVER_NAMESPACES={NAMESPACE}" in found.resolution
+
+
+def test_a_worker_that_does_not_start_and_one_that_is_not_there(
+    fake: FakeCluster, access: Access
+) -> None:
+    denied = {"reason": "ImagePullBackOff", "message": "denied"}
+    status = pod_status("Pending", container("worker", waiting=denied))
+    fake.put("pods", worker_pod("worker-gpu-1", status=status))
+    found = looked(look_at_cluster(access))[-1]
+    assert (found.level, "ImagePullError" in found.summary) == (Level.ERROR, True)
+    fake.put("pods")
+    assert "no pod of a worker" in looked(look_at_cluster(access))[-1].summary
+
+
+def test_what_can_not_be_seen_is_said_and_is_no_error(fake: FakeCluster, access: Access) -> None:
+    for kind in ("pods", "resourcequotas", "secrets", "nodes"):
+        fake.forbid(kind)
+    fake.forbid_local_reviews()
+    fake.objects[
+        f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/roles/pollen-worker"
+    ] = role()
+    findings = everything(access)
+    levels = {finding.level for finding in findings}
+    assert levels == {Level.OK, Level.INFO}, findings
+    assert "may not list nodes" in one(findings, "nodes have GPUs").summary
+    assert "'pollen-worker' may do all" in one(findings, "'pollen-worker'").summary
+
+
+def role(*without: str) -> Json:
+    """The Role of the workers."""
+    rules = [
+        {
+            "apiGroups": ["batch"],
+            "resources": ["jobs"],
+            "verbs": ["get", "list", "watch", "create", "delete"],
+        },
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+    ]
+    for rule in rules:
+        rule["verbs"] = [verb for verb in rule["verbs"] if verb not in without]
+    return {"metadata": {"name": "pollen-worker"}, "rules": rules}
+
+
+def test_the_shipped_role_grants_what_is_looked_for() -> None:
+    import yaml
+
+    from services.doctor.rights import _grants
+    from tests.support.runs import REPOSITORY
+
+    text = (REPOSITORY / "deployments" / "kubernetes" / "base" / "rights.yaml").read_text("utf-8")
+    (shipped,) = (each for each in yaml.safe_load_all(text) if each and each["kind"] == "Role")
+
+    class Rule:
+        def __init__(self, given: Json) -> None:
+            self.api_groups, self.resources = given["apiGroups"], given["resources"]
+            self.verbs, self.resource_names = given["verbs"], None
+
+    rules = [Rule(given) for given in shipped["rules"]]
+    assert all(_grants(rules, right) for right in FOR_WORKERS)
+
+
+def test_rights_that_are_missing(fake: FakeCluster, access: Access) -> None:
+    def may(attributes: Json, user: str | None) -> bool:
+        if user:
+            return (attributes["resource"], attributes["verb"]) != ("jobs", "create")
+        return attributes["resource"] != "rolebindings" and attributes.get("subresource") != "log"
+
+    fake.may = may
+    mine, theirs = looked(look_at_rights(access))
+    assert mine.level is theirs.level is Level.ERROR
+    assert "get pods/log, create rolebindings" in mine.summary
+    assert theirs.summary == "the service account 'pollen-worker' may not: create jobs"
+    assert len(FOR_PEOPLE) > len(FOR_WORKERS)
+
+
+def test_rights_of_workers_are_read_from_their_role(fake: FakeCluster, access: Access) -> None:
+    fake.forbid_local_reviews()
+    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/roles/pollen-worker"
+    assert "there is no Role 'pollen-worker'" in looked(look_at_rights(access))[-1].summary
+    fake.objects[path] = role("watch")
+    assert "may not: watch jobs, watch pods" in looked(look_at_rights(access))[-1].summary
+
+
+@pytest.mark.parametrize(
+    ("kind", "items", "expected", "level"),
+    [
+        (
+            "resourcequotas",
+            [quota("lab", requests_nvidia_com__gpu=("2", "2"), pods=("50", "3"))],
+            "quota 'lab' is used up: requests.nvidia.com/gpu: 2 of 2",
+            Level.WARNING,
+        ),
+        ("secrets", [], "there is no Secret 'pollen-s3'", Level.ERROR),
+        (
+            "secrets",
+            [secret("pollen-s3", "AWS_ACCESS_KEY_ID")],
+            "lacks AWS_SECRET_ACCESS_KEY",
+            Level.ERROR,
+        ),
+        ("secrets", [secret("registry")], "'registry' is of type Opaque", Level.ERROR),
+    ],
+)
+def test_what_runs_lack(
+    fake: FakeCluster, access: Access, kind: str, items: list[Json], expected: str, level: Level
+) -> None:
+    if kind == "secrets":
+        for path in [path for path in fake.objects if "/secrets" in path]:
+            del fake.objects[path]
+    fake.put(kind, *items)
+    found = one(looked(look_at_resources(access, SITE)), expected)
+    assert found.level is level
+    assert found.resolution
+
+
+def test_a_cluster_without_gpus(fake: FakeCluster, access: Access) -> None:
+    fake.put_nodes(node("a", nvidia_com__mig_1g_10gb="7"))
+    found = one(looked(look_at_resources(access, SITE)), "no node offers nvidia.com/gpu")
+    assert "gpu_resource" in found.resolution
+    without = Site(pools={"gpu": SitePool(variables={"gpu_count": 0}), "cpu": SitePool()})
+    found = one(looked(look_at_resources(access, without)), "no pool asks for GPUs")
+    assert found.level is Level.INFO
+
+
+NO_SECRET = {"reason": "CreateContainerConfigError", "message": 'secret "pollen-s3" not found'}
+TOO_LONG = {"reason": "DeadlineExceeded", "message": "Pod was active too long"}
+
+
+@pytest.mark.parametrize(
+    ("pods", "jobs", "events", "kind"),
+    [
+        ([pod_status("Pending")], [], [], None),
+        (
+            [pod_status("Pending", container(waiting=NO_SECRET))],
+            [],
+            [],
+            "CreateContainerConfigError",
+        ),
+        ([pod_status("Failed", **TOO_LONG)], [], [], "DeadlineExceeded"),
+        ([], [job("run-x", "DeadlineExceeded", "too long")], [], "DeadlineExceeded"),
+        ([], [job("run-x")], [("FailedCreate", "exceeded quota: lab")], "FailedCreate"),
+    ],
+)
+def test_what_the_cluster_says_of_a_run(
+    fake: FakeCluster,
+    access: Access,
+    pods: list[Json],
+    jobs: list[Json],
+    events: list[tuple[str, str]],
+    kind: str | None,
+) -> None:
+    run = uuid4()
+    fake.put(
+        "pods", *({"metadata": {"name": f"p{n}"}, "status": pod} for n, pod in enumerate(pods))
+    )
+    fake.objects[f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"] = jobs
+    fake.put(
+        "events",
+        *(
+            {
+                "metadata": {"name": "e"},
+                "reason": reason,
+                "message": message,
+                "involvedObject": {"kind": "Job", "name": "run-x"},
+            }
+            for reason, message in events
+        ),
+    )
+
+    async def ask() -> Any:  # noqa: ANN401
+        async with cluster(access) as client:
+            return await of_run(client, access.namespace, run)
+
+    there = asyncio.run(ask())
+    assert [trouble.kind for trouble in there.troubles] == ([kind] if kind else [])
+    assert there.pods == sum(pod["phase"] == "Pending" for pod in pods)
+    asked = [query for path, query in fake.asked if path.endswith("/pods")]
+    assert asked[-1]["labelSelector"] == [f"prefect.io/flow-run-id={run}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("500m", 0.5), ("12Gi", 12 * 2**30), ("1e3", 1000), ("4", 4), ("2k", 2000)]
+)
+def test_amounts(text: str, number: float) -> None:
+    assert float(amount(text)) == number
+
+
+def test_no_amount() -> None:
+    with pytest.raises(ValueError, match="12Go"):
+        amount("12Go")
