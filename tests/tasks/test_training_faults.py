@@ -1,24 +1,38 @@
-"""Every stage of a training heals after a 503 and asks once on a 403, on real S3."""
+"""Every stage of a training heals after a 503 and asks once on a 403, on real S3.
+
+``lay_out``, ``choose_card``, ``evaluate_model`` and ``describe`` work on files of this machine and ask no store;
+``publish`` is in ``test_registry_faults.py``, single checkpoints in ``test_checkpoints.py``.
+"""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import pollen.bundled.stages
 import tasks.stage
+from pollen.bundled.fitting import Stage
+from pollen.bundled.scenes import SceneMix
 from pollen.dataset.settings import DatasetSettings
 from pollen.layout import METRICS_NAME, SMUDGES, model_folder
+from pollen.training.folder import GrainSizes, LabelledFile
 from pollen.training.identity import TrainingIdentity
+from pollen.training.settings import TrainSettings
 from services.embedded import EmbeddedS3
 from tasks.dataset import DatasetVersion, Staging, update_dataset
 from tasks.dataset_report import report_dataset
 from tasks.faults import StorageError
+from tasks.lineage import lineage_of
 from tasks.negatives import fetch_smudges
 from tasks.pictures import fetch_pictures
+from tasks.progress import Silent
+from tasks.registry import Model
 from tasks.release import read_verdict
 from tasks.storage import Location, open_store
-from tasks.training import TrainingPlan, find_training, resolve_base
-from tests.support.labelled import NAMES, export
+from tasks.training import LaidOut, TrainingPlan, find_training, resolve_base, train_model
+from tests.support.labelled import NAMES, SIDE_PX, export, labelled
+from tests.support.models import stand_in
 from tests.support.pictures import picture
 from tests.support.runs import bucket_folder
 from tests.support.training import train_settings
@@ -27,6 +41,11 @@ from tests.support.wire import tapped
 METRICS = b"""{"split": "test", "gate": {"promote": false, "reasons": ["no"]},
 "production": {"model": {"sha256": "0"}},
 "new": {"overall": {"grains": 1, "count_error_percent": 0, "viability_error": null}}}"""
+
+
+#: A training of one step: what it does with the store is that of any other.
+ONE_STEP = Stage("1-only", SceneMix(), side_px=64, scale=0.5, steps=1, batch=1, warmup=1)
+RECIPE = TrainSettings(recipe="bundled", rendered_frames=0, workers=0, device="cpu")
 
 
 class Bench:
@@ -51,6 +70,21 @@ class Bench:
             plan.identity, plan.dataset, plan.base, self.settings, self.root, fresh=False
         )
 
+    def train_model(self) -> object:
+        picture_file, label = labelled(1)
+        path = self.folder.with_suffix(".png")
+        path.write_bytes(picture_file)
+        sizes = GrainSizes(40, 30, 50, 60)
+        file = LabelledFile("1.png", path, label, (SIDE_PX, SIDE_PX))
+        laid_out = LaidOut(None, sizes, sizes.grid(96, 0.5), files=(file,))
+        base = resolve_base("yolov8n-seg.yaml", self.root, RECIPE)
+        plan = replace(self.plan, base=base, settings=RECIPE)
+        return train_model(plan, laid_out, self.folder, Silent())
+
+    def lineage_of(self) -> object:
+        card, weights = stand_in(self.folder, "published")
+        return lineage_of(Model(weights, card), self.root)
+
 
 CALLS: dict[str, tuple[Callable[[Bench], object], str]] = {
     "update_dataset": (lambda b: update_dataset(b.staging, DatasetSettings()), "ListObjectsV2"),
@@ -62,6 +96,9 @@ CALLS: dict[str, tuple[Callable[[Bench], object], str]] = {
     ),
     "resolve_base": (lambda b: resolve_base("production", b.root, b.settings), "ListObjectsV2"),
     "find_training": (lambda b: b.find_training(), "HeadObject"),
+    "lineage_of": (lambda b: b.lineage_of(), "GetObject"),
+    "train_model, looking for checkpoints": (lambda b: b.train_model(), "ListObjectsV2"),
+    "train_model, keeping one": (lambda b: b.train_model(), "PutObject"),
     "read_verdict": (lambda b: read_verdict(b.plan), "GetObject"),
 }
 
@@ -70,6 +107,7 @@ CALLS: dict[str, tuple[Callable[[Bench], object], str]] = {
 def bench(s3_server: EmbeddedS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(tasks.stage, "FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(tasks.stage, "JITTER", 0.01)
+    monkeypatch.setattr(pollen.bundled.stages, "STAGES", (ONE_STEP,))
     monkeypatch.setenv("POLLEN_CACHE_DIR", str(tmp_path / "cache"))
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
