@@ -33,7 +33,7 @@ from tests.support.runs import REPOSITORY
 
 POOLS: Final = ("gpu", "cpu")
 #: A process that imports all of ours takes seconds, on a busy machine many.
-PATIENCE_S: Final = 240.0
+PATIENCE_S: Final = 600.0
 
 
 class Cluster:
@@ -155,6 +155,19 @@ class Cluster:
         for process in found:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+
+    def wait_until_reported(self, run: FlowRun | UUID) -> None:
+        """Wait until all that report a killed run have done so.
+
+        Those are the process beside the run, at once, and the worker, when that one has ended. A run that is started
+        again in between is taken for crashed once more.
+        """
+        killed = str(run if isinstance(run, UUID) else run.id)
+        reported = f"Reported flow run '{killed}' as crashed: Flow run infrastructure exited"
+        deadline = time.monotonic() + PATIENCE_S
+        while not any(reported in log.read_text() for log in self._scratch.glob("worker-*.log")):
+            assert time.monotonic() < deadline, self.logs()
+            time.sleep(0.2)
 
     def logs(self) -> str:
         """What the workers printed last."""
