@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Final
 
@@ -70,8 +70,7 @@ async def _explained(name: str) -> AsyncIterator[Finding]:
                 )
             for finding in await _of(client, found.run):
                 yield finding
-            children = await children_of(client, found.run)
-            for finding in await _of_children(client, children):
+            for finding in await _of_children(client, found.run):
                 yield finding
 
 
@@ -126,21 +125,24 @@ async def _asked(facts: RunFacts, access: Access) -> RunFacts:
     return replace(facts, pods=there.pods, troubles=(*before, *there.troubles))
 
 
-async def _of_children(client: PrefectClient, children: Sequence[FlowRun]) -> list[Finding]:
+async def _of_children(client: PrefectClient, run: FlowRun) -> list[Finding]:
     """The runs that this one started: those that did well in one line, the others explained."""
+    children = await children_of(client, run)
     if not children:
         return []
     all_facts = await asyncio.gather(*(gather(client, child) for child in children))
-    explained = {facts.run.name: explain(facts) for facts in all_facts}
-    good = [name for name, (main, *_) in explained.items() if main.level is Level.OK]
-    notes = [
-        _ABOUT.ok(f"{len(good)} of the {len(children)} runs that it started are at work or done")
+    explained = [(facts.run.name, explain(facts)) for facts in all_facts]
+    bad = [(name, found) for name, found in explained if found[0].level is not Level.OK]
+    number = len(children)
+    if run.state is not None and run.state.is_completed():
+        ended = f", {len(bad)} of which did not end well; others made up for them" if bad else ""
+        return [_ABOUT.ok(f"it started {number} runs{ended}")]
+    good = number - len(bad)
+    return [
+        _ABOUT.ok(f"{good} of the {number} runs that it started are at work or done"),
+        *(
+            replace(finding, summary=f"'{name}', started by it: {finding.summary}")
+            for name, found in bad
+            for finding in found
+        ),
     ]
-    return notes + list(_troubled(explained, good))
-
-
-def _troubled(explained: dict[str, list[Finding]], good: Sequence[str]) -> Iterator[Finding]:
-    for name, findings in explained.items():
-        if name not in good:
-            for finding in findings:
-                yield replace(finding, summary=f"'{name}', started by it: {finding.summary}")

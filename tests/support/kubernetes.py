@@ -19,6 +19,8 @@ from tests.support.proxy import serving
 NAMESPACE = "stenc-ns"
 _CORE = f"/api/v1/namespaces/{NAMESPACE}"
 _REVIEW = "accessreviews"
+#: Kinds of which there may be none.
+_KINDS = {"pods", "jobs", "secrets", "events", "nodes", "resourcequotas"}
 
 Json = dict[str, Any]
 
@@ -97,12 +99,12 @@ class FakeCluster:
                     "x",
                 ),
             }
-        if path.endswith(_REVIEW + "s") or _REVIEW in path:
+        if _REVIEW in path:
             return self._review(path, body or {})
         if any(path == each or path.startswith(f"{each}/") for each in self.forbidden):
             return _status(403, "Forbidden", f"{path} is forbidden")
         if path not in self.objects:
-            if path.count("/") in {3, 5} and "/roles/" not in path:  # a list of nothing
+            if path.rpartition("/")[2] in _KINDS:
                 return 200, _list([])
             return _status(404, "NotFound", f"{path} not found")
         found = self.objects[path]

@@ -41,7 +41,7 @@ class Story:
         artifacts: What it published: key to (type, data, description).
         kind: Of its work pool, which has our template where that is kubernetes; None: no pool.
         workers: Names of workers that gave a sign of life.
-        parent: The run that started it.
+        parent: The task run that started it.
     """
 
     states: Sequence[State] = ()
@@ -50,6 +50,7 @@ class Story:
     artifacts: Mapping[str, tuple[str, Any, str]] = field(default_factory=dict)
     kind: str | None = "kubernetes"
     workers: Sequence[str] = ()
+    parent: UUID | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     flow: str = "detect"
@@ -66,7 +67,10 @@ async def make(client: PrefectClient, story: Story) -> UUID:
         job_variables={"image": IMAGE} if story.kind == "kubernetes" else {},
     )
     run = await client.create_flow_run_from_deployment(
-        deployment, name=story.name or None, parameters=dict(story.parameters)
+        deployment,
+        name=story.name or None,
+        parameters=dict(story.parameters),
+        parent_task_run_id=story.parent,
     )
     for state in story.states:
         fresh = state.model_copy(update={"id": uuid4(), "timestamp": datetime.now(UTC)})
