@@ -4,19 +4,38 @@ No container engine runs here. What stands for the image is described in `tests/
 """
 
 import csv
+import json
 import re
+from collections.abc import Iterator
 from importlib.metadata import distributions
+from pathlib import Path
 
 import pytest
-import yaml
 
 from pollen.synth import sample_frames
 from pollen.synth.samples import write_frame
-from tests.support.installed import Installed
+from services.embedded import EmbeddedPrefect, EmbeddedS3
+from tests.support.installed import Installed, installed
+from tests.support.pods import PICTURES, Finished, run_in_pods
 from tests.support.runs import COUNTS, GRAINS, REPORT, REPOSITORY, rows
+from tests.support.scanning import leaks, secrets_in
 
 # The first of them installs several GB; links into uv's cache make it quick on one disk.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def image() -> Iterator[Installed]:
+    """The image's files below a folder, run as its user with its variables."""
+    with installed() as files:
+        yield files
+
+
+@pytest.fixture(scope="module")
+def pods(image: Installed, s3_server: EmbeddedS3) -> Iterator[Finished]:
+    """A detection as on a cluster: set up, deployed and run by what the image holds, with keys."""
+    with EmbeddedPrefect(auth_string="operator:Zu5k-mNq8-wRt3-yHe1") as server:
+        yield run_in_pods(image, server, s3_server)
 
 
 def test_the_lock_and_this_project_are_all_that_is_installed(image: Installed) -> None:
@@ -51,19 +70,6 @@ def test_the_health_command_is_content_and_names_the_revision(image: Installed) 
     assert "of-this-test" in told.stdout
 
 
-def test_the_programs_of_pods_and_workers_answer(image: Installed) -> None:
-    help_of_ours = image.run("pollen", "--help")
-    prefect = image.run("prefect", "version")
-    kubernetes = image.run("prefect", "worker", "start", "--help")
-
-    assert "detect" in help_of_ours.stdout
-    assert prefect.returncode == 0, prefect.stderr
-    locked = re.search(r"^prefect==(\S+)", (REPOSITORY / "requirements.lock").read_text(), re.M)
-    assert locked
-    assert locked[1] in prefect.stdout
-    assert kubernetes.returncode == 0, kubernetes.stderr
-
-
 def test_sample_micrographs_are_counted_and_nothing_is_written_beside_scratch(
     image: Installed,
 ) -> None:
@@ -89,21 +95,29 @@ def test_sample_micrographs_are_counted_and_nothing_is_written_beside_scratch(
     assert image.listing() == before
 
 
-def test_prefect_finds_the_flow_of_every_deployment_where_pods_start(image: Installed) -> None:
-    deployments = yaml.safe_load((image.app / "prefect.yaml").read_text())["deployments"]
-    entrypoints = sorted({deployment["entrypoint"] for deployment in deployments})
-    code = """
-import sys
-import pollen, tasks
-from prefect.flows import load_flow_from_entrypoint
-for entrypoint in sys.argv[1:]:
-    print(load_flow_from_entrypoint(entrypoint).name)
-print(pollen.__file__, tasks.__file__)
-"""
+def test_a_run_on_a_cluster_counts_pictures(pods: Finished) -> None:
+    assert pods.states == {"detect": "Completed", "detect-shard": "Completed"}, pods.texts["output"]
+    assert len(pods.table) == PICTURES
+    assert {row["status"] for row in pods.table.values()} <= {"ok", "empty"}
 
-    told = image.run("python", "-c", code, *entrypoints)
 
-    assert told.returncode == 0, told.stderr
-    *names, places = told.stdout.splitlines()
-    assert {"detect", "train", "promote"} <= set(names)
-    assert all(place.startswith(str(image.packages)) for place in places.split())
+def test_no_key_is_in_what_the_server_or_the_bucket_keeps_nor_in_logs(pods: Finished) -> None:
+    # What is searched is there: the address, which is no secret, shows in records and output.
+    assert {name for name, text in pods.texts.items() if pods.endpoint.encode() in text}
+    assert {"deployments", "logs", "output", "database", "bucket"} <= pods.texts.keys()
+    assert all(pods.texts.values())
+
+    assert not leaks(pods.secrets, pods.texts)
+
+
+def test_nothing_in_deployments_and_logs_looks_like_a_secret(
+    pods: Finished, tmp_path: Path
+) -> None:
+    files = []
+    for name in ("deployments", "flow_runs", "logs", "output"):
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_bytes(pods.texts[name])
+    # Prefect's hash of the flow's file.
+    digests = {each["version"] for each in json.loads(pods.texts["deployments"])}
+
+    assert not secrets_in(files, digests)

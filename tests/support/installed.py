@@ -21,7 +21,7 @@ from tests.support.runs import REPOSITORY
 
 APPUSER = 1000
 _INSTALL_SECONDS = 600
-_COMMAND_SECONDS = 300
+_COMMAND_SECONDS = 600
 
 
 class Installed:
@@ -60,9 +60,12 @@ class Installed:
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def start(
-        self, *arguments: str | Path, environment: Mapping[str, str] | None = None
+        self,
+        *arguments: str | Path,
+        environment: Mapping[str, str] | None = None,
+        log: int = subprocess.PIPE,
     ) -> "subprocess.Popen[str]":
-        """Start such a command."""
+        """Start such a command; what it prints goes to the file with this descriptor, if any."""
         is_root = os.getuid() == 0
         program, *rest = map(str, arguments)
         return subprocess.Popen(
@@ -72,8 +75,8 @@ class Installed:
             user=APPUSER if is_root else None,
             group=APPUSER if is_root else None,
             extra_groups=[] if is_root else None,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
             text=True,
         )
 
