@@ -106,7 +106,7 @@ def test_killed_processes_leave_the_tables_as_one_run_makes_them(
     wait_for_records(s3_server, place, 1)
     cluster.kill(first[0])
     cluster.kill(run)
-    cluster.wait_until_reported(run)
+    cluster.wait_until_reported()
     assert cluster.wait(run).state_name == "Crashed"
     with get_client(sync_client=True) as client:  # as the automation does
         client.set_flow_run_state(run.id, AwaitingRetry(), force=True)

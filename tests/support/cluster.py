@@ -43,11 +43,18 @@ class Cluster:
         server: The Prefect server; must be current (fixture ``prefect_server``, or ``active()``).
         scratch: Folder for what workers print.
         environment: More variables for the workers and their runs.
+        make_pools: Whether the pools are to be made, and removed at the end; else they are there.
     """
 
     def __init__(
-        self, server: EmbeddedPrefect, scratch: Path, environment: Mapping[str, str] | None = None
+        self,
+        server: EmbeddedPrefect,
+        scratch: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        make_pools: bool = True,
     ) -> None:
+        self._make_pools = make_pools
         self._scratch = scratch
         self._environment = {
             **os.environ,
@@ -57,18 +64,13 @@ class Cluster:
             **(environment or {}),
         }
         self._workers: dict[str, SupervisedProcess] = {}
+        self._beside: list[psutil.Process] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         """Make the pools, deploy, and start the workers."""
-        template = ProcessWorker.get_default_base_job_template()
-        with get_client(sync_client=True) as client:
-            for pool in POOLS:
-                _remove(pool)
-                client.create_work_pool(
-                    WorkPoolCreate(name=pool, type="process", base_job_template=template)
-                )
-                self._stack.callback(_remove, pool)
+        if self._make_pools:
+            self._new_pools()
         self.deploy()
         for pool in POOLS:
             self._stack.callback(self.stop_worker, pool)
@@ -83,6 +85,16 @@ class Cluster:
     ) -> None:
         """Stop the workers and what they started, and remove the pools."""
         self._stack.close()
+
+    def _new_pools(self) -> None:
+        template = ProcessWorker.get_default_base_job_template()
+        with get_client(sync_client=True) as client:
+            for pool in POOLS:
+                _remove(pool)
+                client.create_work_pool(
+                    WorkPoolCreate(name=pool, type="process", base_job_template=template)
+                )
+                self._stack.callback(_remove, pool)
 
     def deploy(self) -> None:
         """Deploy as an operator does."""
@@ -148,26 +160,29 @@ class Cluster:
     def kill(self, run: FlowRun | UUID) -> None:
         """Kill the process of a run with SIGKILL, as an out-of-memory killer does."""
         wanted = str(run if isinstance(run, UUID) else run.id)
-        found = []
-        for worker in self._workers.values():
-            found += [each for each in _processes(worker.pid) if _flow_run(each) == wanted]
+        found = [
+            process
+            for worker in self._workers.values()
+            for process in _processes(worker.pid)
+            if _flow_run(process) == wanted
+        ]
         assert found, f"no process runs {wanted}"
         for process in found:
             with suppress(psutil.NoSuchProcess):
+                beside = process.parent()
+                self._beside += [beside] if beside else []
                 process.kill()
 
-    def wait_until_reported(self, run: FlowRun | UUID) -> None:
-        """Wait until all that report a killed run have done so.
+    def wait_until_reported(self) -> None:
+        """Wait until killed runs were told crashed for the last time.
 
-        Those are the process beside the run, at once, and the worker, when that one has ended. A run that is started
+        The process beside a run says so at once, and the worker again when that one has ended: a run that is started
         again in between is taken for crashed once more.
         """
-        killed = str(run if isinstance(run, UUID) else run.id)
-        reported = f"Reported flow run '{killed}' as crashed: Flow run infrastructure exited"
-        deadline = time.monotonic() + PATIENCE_S
-        while not any(reported in log.read_text() for log in self._scratch.glob("worker-*.log")):
-            assert time.monotonic() < deadline, self.logs()
-            time.sleep(0.2)
+        _, alive = psutil.wait_procs(self._beside, timeout=PATIENCE_S)
+        assert not alive, self.logs()
+        self._beside.clear()
+        time.sleep(3)
 
     def logs(self) -> str:
         """What the workers printed last."""

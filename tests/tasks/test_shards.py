@@ -6,6 +6,7 @@ run ends that is killed, cancelled, or refused. Real processes are in ``tests/fl
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID
 
@@ -73,7 +74,7 @@ class Worker:
                     state = self.fate(run, number, run.parameters["shard"])
                     with get_client(sync_client=True) as client:
                         client.set_flow_run_state(run.id, state, force=True)
-            time.sleep(0.1)
+            time.sleep(0.3)
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def deployed(
     prefect_server: EmbeddedPrefect, s3_server: EmbeddedS3, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """Shards are deployed, and a block is saved."""
-    monkeypatch.setattr(shards, "ASK_EVERY_S", 0.2)
+    monkeypatch.setattr(shards, "ASK_EVERY_S", 0.5)
     monkeypatch.setattr(shards, "LIST_EVERY_S", 0.5)
     save_block("sharded", s3_server, "sharded")
     made = cast("RunnerDeployment", detect_shard.to_deployment(name="gpu"))
@@ -167,44 +168,33 @@ def test_killed_shards_leave_the_tables_as_one_run_makes_them(
 
 
 def test_rounds_are_bounded(place: Order, s3_server: EmbeddedS3) -> None:
-    def fate(run: FlowRun, number: int, part: int) -> "State[Any]":
-        return counts(run, number, part) if part == 1 else Crashed(message="out of memory")
-
-    with pytest.raises(PollenError, match=r"in 3 rounds: .*\(out of memory\)"):
-        coordinate(place, fate)
-    # Of six pictures two are counted, then two of the four left, then one of two.
-    assert len(shard_states(place)) == 3 + 3 + 2
+    alone = replace(place, shards=1)
+    with pytest.raises(PollenError, match=r"in 3 rounds: .* round 3' .*\(out of memory\)"):
+        coordinate(alone, lambda *_: Crashed(message="out of memory"))
+    assert shard_states(alone) == ["Crashed"] * 3
     found = rows(bucket_tables(s3_server, f"sharded/{place.prefix}")[COUNTS])
-    assert [row["status"] for row in found.values()].count("failed") == 1
-    assert coordinate(place).counted_now == 1
+    assert all("the next run counts it" in row["reason"] for row in found.values())
 
 
-@pytest.mark.parametrize(
-    ("state", "message"),
-    [
-        (
-            Failed(message="no usable NVIDIA GPU there: choose"),
-            "no usable NVIDIA GPU there: choose",
-        ),
-        (
-            Cancelled(message="the image can't be pulled"),
-            r"can't be pulled \('count part 2.*cancelled",
-        ),
-    ],
-    ids=["refused", "ended"],
-)
-def test_what_waiting_does_not_mend_is_not_tried_again(
-    place: Order, s3_server: EmbeddedS3, state: "State[Any]", message: str
-) -> None:
+def test_a_refusal_is_not_tried_again(place: Order, s3_server: EmbeddedS3) -> None:
     def fate(run: FlowRun, number: int, part: int) -> "State[Any]":
-        return state if part == 2 else counts(run, number, part)
+        if part == 1:
+            return counts(run, number, part)
+        return Failed(message="no usable NVIDIA GPU: choose")
 
-    with pytest.raises(PollenError, match=message):
+    with pytest.raises(PollenError, match=r"no usable NVIDIA GPU: choose \('count part 2 .*failed"):
         coordinate(place, fate)
     assert len(shard_states(place)) == 3
-    # What the other shards counted is in the tables.
+    # What the other shard counted is in the tables.
     found = rows(bucket_tables(s3_server, f"sharded/{place.prefix}")[COUNTS])
-    assert [row["status"] for row in found.values()].count("failed") == 2
+    assert [row["status"] for row in found.values()].count("failed") == 4
+
+
+def test_a_shard_that_was_ended_says_why(place: Order) -> None:
+    ended: State[Any] = Cancelled(message="the image can't be pulled")
+    with pytest.raises(PollenError, match=r"image can't be pulled \('count part 1 .*was cancelled"):
+        coordinate(replace(place, shards=1), lambda *_: ended)
+    assert shard_states(place) == ["Cancelled"]
 
 
 def test_a_run_that_was_killed_goes_on_with_its_own_shards(
