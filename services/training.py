@@ -51,7 +51,7 @@ def run_training(
     set_up_logging(verbose=verbose)
 
     def train() -> int:
-        options = parse_options([_full_name(pair) for pair in settings], TrainOptions)
+        options = parse_options([full_name(pair) for pair in settings], TrainOptions)
         pictures = Location.parse(places.dataset, places.block)
         root = Location.parse(places.output, places.block)
         zips, debris = places.parse(places.staging), places.parse(places.debris)
@@ -87,7 +87,7 @@ def run_training(
     )
 
 
-def _full_name(pair: str) -> str:
+def full_name(pair: str) -> str:
     """Settings of the training may be named alone: ``epochs=20``."""
     name = pair.partition("=")[0]
     return pair if name.startswith(("train.", "merging.", "gate.")) else f"train.{pair}"

@@ -1,8 +1,7 @@
 """What the Prefect server knows of a flow run, put together; all of it bounded in size."""
 
 import difflib
-import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -22,7 +21,7 @@ from prefect.client.schemas.filters import (
     LogFilter,
     LogFilterFlowRunId,
 )
-from prefect.client.schemas.objects import Artifact, FlowRun, StateType, WorkerStatus
+from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
 from prefect.client.schemas.sorting import FlowRunSort, LogSort
 from prefect.events.filters import (
     EventAnyResourceFilter,
@@ -34,6 +33,7 @@ from prefect.exceptions import ObjectNotFound
 
 from services.doctor.facts import LogLine, PoolFacts, RunFacts, Trouble
 from services.doctor.troubles import better_kind, told_by_observer
+from services.published import failed_images, progress_of
 
 #: Lines of a run's log that are read, from its end; the server gives at most so many at once.
 LOG_LINES: Final = 200
@@ -48,8 +48,6 @@ CHILDREN: Final = 20
 
 _POD_EVENTS: Final = "prefect.kubernetes.pod."
 _HEARTBEAT: Final = "prefect.flow-run.heartbeat"
-_PROGRESS: Final = {"detection-progress", "training-progress"}
-_FAILED_IMAGES: Final = "failed-images"
 _UNDER_WAY: Final = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 
@@ -104,7 +102,7 @@ async def gather(client: PrefectClient, run: FlowRun) -> RunFacts:
         artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id])),
         limit=100,
     )
-    images, total = _failed_images(artifacts)
+    images, total = failed_images(artifacts)
     deployment, variables = await _deployment(client, run)
     told = [told_by_observer(log.message, log.timestamp) for log in logs]
     events = [trouble async for trouble in _pod_events(client, run)]
@@ -208,31 +206,3 @@ async def _events(
     )
     page = await client.read_events(wanted, limit=limit)
     return page.events
-
-
-def progress_of(artifacts: Sequence[Artifact]) -> str:
-    """What a run's progress bar says, in words; empty where it has none."""
-    bars = [each for each in artifacts if each.key in _PROGRESS and each.data is not None]
-    if not bars:
-        return ""
-    return f"{float(str(bars[-1].data)):.0f} %: {bars[-1].description or ''}".rstrip(": ")
-
-
-def _failed_images(artifacts: Sequence[Artifact]) -> tuple[tuple[tuple[str, str], ...], int]:
-    """File names and reasons, and how many there are in all."""
-    tables = [each for each in artifacts if each.key == _FAILED_IMAGES]
-    if not tables:
-        return (), 0
-    rows = tuple(_rows(tables[-1].data))
-    counted = (tables[-1].description or "").partition(" ")[0]
-    return rows, int(counted) if counted.isdecimal() else len(rows)
-
-
-def _rows(data: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401  (whatever the server kept)
-    try:
-        table = json.loads(data) if isinstance(data, str) else data
-    except ValueError:
-        return
-    for row in table if isinstance(table, list) else ():
-        if isinstance(row, dict):
-            yield str(row.get("filename")), str(row.get("reason"))

@@ -1,0 +1,119 @@
+"""`pollen run`: what the commands are called; what they do is imported only when they run."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Start a detection or a training on the Prefect server (on a cluster, for instance), and watch it.",
+    epilog="Exit codes with --watch: 0 done, 1 done but some pictures failed, 2 it failed, was cancelled or found no "
+    "pictures. Without: 0 started, 2 could not be started.",
+)
+
+Bucket = Annotated[
+    str | None,
+    typer.Option(metavar="BLOCK", help="Saved S3Bucket block. Default: what the deployment says."),
+]
+Prefix = Annotated[
+    str | None, typer.Option(help="Folder below the block's own: another laboratory or project.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, such as device=cpu."),
+]
+Watch = Annotated[
+    bool, typer.Option("--watch", "-w", help="Show state, log and progress until the run ends.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")]
+
+
+@app.command()
+def detect(
+    bucket: Bucket = None,
+    prefix: Prefix = None,
+    model: Annotated[
+        str | None, typer.Option(help="production, bundled, or the version of a published model.")
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="How many runs share the counting.")
+    ] = None,
+    setting: Settings = None,
+    deployment: Annotated[
+        str, typer.Option(metavar="NAME", help="The deployment to start.")
+    ] = "detect/on-demand",
+    watch: Watch = False,
+    verbose: Verbose = False,
+) -> None:
+    """Count the grains in all new pictures of the laboratory's bucket.
+
+    For example: pollen run detect --watch
+
+    or: pollen run detect --prefix plot7 --shards 4 --set edge_rule=all --watch
+    """
+    from services.runs.command import run_deployed
+    from services.runs.orders import detection
+
+    given = {"bucket": bucket, "prefix": prefix, "model": model, "shards": shards}
+    sys.exit(
+        run_deployed(
+            lambda: detection(deployment, given, setting or ()), watch=watch, verbose=verbose
+        )
+    )
+
+
+@app.command()
+def train(  # noqa: PLR0913, PLR0917  (options are arguments)
+    bucket: Bucket = None,
+    prefix: Prefix = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of the dataset below datasets/.")
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="What training starts from: bundled, production, or a version."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Train once more although this was trained before.")
+    ] = False,
+    setting: Settings = None,
+    deployment: Annotated[
+        str, typer.Option(metavar="NAME", help="The deployment to start.")
+    ] = "train/on-demand",
+    watch: Watch = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a model on the laboratory's dataset and what is staged, measure it, and publish it.
+
+    For example: pollen run train --set epochs=50 --set gate.min_grains=200 --watch
+    """
+    from services.runs.command import run_deployed
+    from services.runs.orders import training
+
+    given = {
+        "bucket": bucket,
+        "prefix": prefix,
+        "dataset": dataset,
+        "base": base,
+        "fresh": fresh or None,
+    }
+    sys.exit(
+        run_deployed(
+            lambda: training(deployment, given, setting or ()), watch=watch, verbose=verbose
+        )
+    )
+
+
+@app.command("watch")
+def watch_run(
+    run: Annotated[str, typer.Argument(help="Name or id of a flow run.")],
+    verbose: Verbose = False,
+) -> None:
+    """Watch a run that was started before, until it ends.
+
+    For example: pollen run watch wise-otter
+    """
+    from services.runs.command import watch_again
+
+    sys.exit(watch_again(run, verbose=verbose))

@@ -1,0 +1,1 @@
+"""`pollen run`: starts deployments of the flows, and watches their runs."""
