@@ -4,6 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.up-to-date
 DATA ?= ../shared/data/pollen
 WORK ?= runs/bundled
+JOBS ?= 3
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
@@ -22,8 +23,9 @@ $(STAMP): requirements-dev.lock pyproject.toml .ci/setup_environment.sh
 demo: venv ## count sample micrographs over a real S3 and a real Prefect server, into demo-output/
 	$(BIN)/pollen demo --output demo-output
 
-test: venv ## run the tests (ARGS="-k name" for some of them)
-	$(BIN)/python -m pytest $(ARGS)
+# More at once than there are cores: many tests wait for servers. By file, for what a file shares.
+test: venv ## run the tests, some files at once (ARGS="-k name" for some of them, JOBS=0 for one by one)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: venv ## check style, types, the floors, the deployments and the locks
 	$(BIN)/ruff check .
