@@ -67,6 +67,8 @@ print(summary.outcome, summary.version)
 """
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # nine trainings, each in processes of its own
 def test_a_training_killed_anywhere_goes_on_and_ends_whole(
     s3_server: EmbeddedS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
