@@ -12,8 +12,16 @@ Headers = MutableMapping[str, str]
 _PASSED_ON_ANEW = {"connection", "transfer-encoding", "content-length"}
 
 
+def _as_it_is(headers: Headers) -> None:
+    """Change nothing."""
+
+
 @contextmanager
-def proxy(target: str, answer: Callable[[Headers], None]) -> Iterator[str]:
+def proxy(
+    target: str,
+    answer: Callable[[Headers], None] = _as_it_is,
+    refuse: Callable[[], bool] = lambda: False,
+) -> Iterator[str]:
     """Pass requests on to ``target`` (http only); yields the address to use in its place.
 
     The Host header stays that of the proxy, so that signatures hold.
@@ -21,6 +29,7 @@ def proxy(target: str, answer: Callable[[Headers], None]) -> Iterator[str]:
     Args:
         target: Address of the server behind.
         answer: Changes the headers of an answer.
+        refuse: Whether to answer with 503 in the server's place.
     """
     behind = urlsplit(target).netloc
 
@@ -29,6 +38,13 @@ def proxy(target: str, answer: Callable[[Headers], None]) -> Iterator[str]:
 
         def _pass_on(self) -> None:
             headers = dict(self.headers.items())
+            if refuse():
+                self.send_response_only(503, "Service Unavailable")
+                self.send_header("Content-Length", "0")
+                self.send_header("Connection", "close")
+                self.end_headers()
+                self.close_connection = True
+                return
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             connection = http.client.HTTPConnection(behind, timeout=30)
             try:

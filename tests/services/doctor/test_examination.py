@@ -296,7 +296,7 @@ def test_dead_ends_take_a_bounded_time(
         began = time.monotonic()
         with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
             code, findings = doctor(config=site)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 45  # about 17 s, and more where other tests are at work
     assert code == 2, findings
     assert {category for category, _ in those(findings, "error")} == {
         "storage",
