@@ -182,7 +182,7 @@ def _assert_renders_as_tested(
     server: EmbeddedPrefect, client: SyncPrefectClient, name: str, deployment: UUID
 ) -> None:
     """What a worker would make of the deployment on the server is what the golden files show."""
-    required = {
+    required: dict[str, dict[str, Any]] = {
         "detect-shard/gpu": {"bucket": "pollen", "plan": "p", "shard": 1},
         "promote/on-demand": {"version": "v"},
     }
