@@ -32,7 +32,7 @@ from prefect.events.filters import (
 from prefect.exceptions import ObjectNotFound
 
 from services.doctor.facts import LogLine, PoolFacts, RunFacts, Trouble
-from services.doctor.troubles import better_kind, told_by_observer
+from services.doctor.troubles import better_kind, told_by_observer, told_by_state
 from services.published import failed_images, progress_of
 
 #: Lines of a run's log that are read, from its end; the server gives at most so many at once.
@@ -107,6 +107,8 @@ async def gather(client: PrefectClient, run: FlowRun) -> RunFacts:
     told = [told_by_observer(log.message, log.timestamp) for log in logs]
     events = [trouble async for trouble in _pod_events(client, run)]
     troubles = [trouble for trouble in (*told, *events) if trouble is not None]
+    # A state's name says least: it counts where nothing else is known.
+    named = [trouble for state in states if (trouble := told_by_state(state)) is not None]
     heard = [run.state.timestamp] if run.state else []
     heard += [log.timestamp for log in logs[-1:]]
     heard += [event.occurred for event in await _events(client, run, name=_HEARTBEAT, limit=1)]
@@ -115,7 +117,7 @@ async def gather(client: PrefectClient, run: FlowRun) -> RunFacts:
         at=datetime.now(UTC),
         states=tuple(states),
         logs=tuple(LogLine(log.level, log.message) for log in logs),
-        troubles=tuple(sorted(troubles, key=lambda trouble: trouble.at or datetime.now(UTC))),
+        troubles=(*named, *sorted(troubles, key=lambda trouble: trouble.at or datetime.now(UTC))),
         failed_images=images,
         failed_total=total,
         progress=progress_of(artifacts),

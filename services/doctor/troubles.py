@@ -100,6 +100,20 @@ def told_by_observer(text: str, at: datetime) -> Trouble | None:
     return None if kind is None else Trouble(better_kind(kind, said), said, at)
 
 
+def told_by_state(state: State) -> Trouble | None:
+    """The trouble that our automations made the name of a state; None where it is another one."""
+    kind = _NAMED.get(state.name or "")
+    return None if kind is None else Trouble(kind.value, state.message or "", state.timestamp)
+
+
+#: Names of states that deployments/automations/diagnoses.yaml gives.
+_NAMED: Final = {
+    "ImagePullError": DiagnosisCategory.IMAGE_PULL_ERROR,
+    "InsufficientResources": DiagnosisCategory.UNSCHEDULABLE_INSUFFICIENT_RESOURCES,
+    "NoSuitableNode": DiagnosisCategory.UNSCHEDULABLE,
+}
+
+
 def better_kind(kind: str, text: str) -> str:
     """The cause that counts among those the scheduler names.
 

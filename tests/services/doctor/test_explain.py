@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 import prefect_kubernetes.worker  # type: ignore[import-untyped]
 import pytest
+import yaml
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import (
@@ -44,6 +45,7 @@ from services.doctor.gathering import gather
 from services.doctor.troubles import EXPLAINED, NOT_SUBMITTED
 from services.embedded import EmbeddedPrefect
 from tests.services.doctor.runs import Story, make, told, with_client
+from tests.support.runs import REPOSITORY
 
 
 def tell(story: Story) -> tuple[RunFacts, list[Finding]]:
@@ -150,6 +152,17 @@ def test_pods_that_do_not_start_or_are_killed(prefect_server: EmbeddedPrefect) -
 
 async def explained_run(client: PrefectClient, run: UUID) -> Finding:
     return explain(await gather(client, await client.read_flow_run(run)))[0]
+
+
+def test_the_names_that_automations_give_to_states_are_understood(
+    prefect_server: EmbeddedPrefect,
+) -> None:
+    shipped = yaml.safe_load((REPOSITORY / "deployments/automations/diagnoses.yaml").read_text())
+    for each in shipped["for_each"]:
+        found = first(Story((*PENDING, Pending(name=each["state"], message=each["why"]))))
+        assert found.level is Level.ERROR
+        assert found.summary != "it is being started"
+        assert each["why"] in found.detail
 
 
 def hinted(reason: str, message: str) -> str:
