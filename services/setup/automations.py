@@ -135,6 +135,7 @@ def _figures(recovery: Recovery) -> dict[str, object]:
         "pending_seconds": recovery.pending_minutes * 60,
         "restart_minutes": recovery.restart_minutes,
         "restart_seconds": recovery.restart_minutes * 60,
+        "alive_seconds": recovery.restart_minutes * 60 - 30,
         "zombie_minutes": recovery.zombie_minutes,
         "zombie_seconds": recovery.zombie_minutes * 60,
     }
