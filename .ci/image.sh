@@ -4,6 +4,8 @@
 #   ENGINE         docker, podman or buildah (default: the first of them that works)
 #   REGISTRY       where to push, such as registry.example.org/project; log in to it before
 #   IMAGE          name of the image (default: pollen-viability-flows)
+#   PLATFORM       system and processor of the cluster's nodes (default: linux/amd64); building for another
+#                  processor than this computer's needs its emulation (QEMU's binfmt)
 #   BASE_IMAGE     base to build on (default: see the Dockerfile)
 #   CONSTRAINTS    file of pinned packages with hashes (default: requirements.lock)
 #   PIP_CONF       pip's configuration for an index of your own; it does not stay in the image
@@ -65,8 +67,9 @@ build() {
         [ -z "${!variable:-}" ] || options+=(--build-arg "$variable=${!variable}")
     done
     [ -z "${PIP_CONF:-}" ] || secret=(--secret "id=pip.conf,src=$PIP_CONF")
+    # The platform is named, because a computer with another processor would else build what no node can start.
     # shellcheck disable=SC2086 # several words are several options
-    "$engine" build ${options[@]+"${options[@]}"} ${secret[@]+"${secret[@]}"} \
+    "$engine" build --platform "${PLATFORM:-linux/amd64}" ${options[@]+"${options[@]}"} ${secret[@]+"${secret[@]}"} \
         --build-arg "VERSION=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' pollen/__init__.py)" \
         --build-arg "REVISION=$(git rev-parse HEAD)${tag#"${tag%-dirty}"}" \
         ${BUILD_OPTIONS:-} --tag "$name" .

@@ -97,6 +97,19 @@ def test_the_image_is_named_after_the_commit(checkout: Checkout) -> None:
     assert f"Built pollen-viability-flows:{checkout.tag}" in told.stdout
 
 
+@pytest.mark.parametrize("engine", ["docker", "podman", "buildah"])
+def test_it_is_built_for_the_processor_of_the_nodes(tmp_path: Path, engine: str) -> None:
+    checkout = Checkout(tmp_path, engine=engine)
+
+    assert checkout.make("image").returncode == 0
+    assert checkout.make("image", "PLATFORM=linux/arm64").returncode == 0
+
+    usual, other = [call for call in checkout.calls() if call.startswith("build ")]
+    assert " --platform linux/amd64 " in usual
+    assert " --platform linux/arm64 " in other
+    assert "amd64" not in other
+
+
 def test_the_configuration_of_an_index_is_a_secret_and_no_argument(checkout: Checkout) -> None:
     assert checkout.make("image", "PIP_CONF=/home/me/pip.conf").returncode == 0
 
