@@ -63,9 +63,9 @@ RUN if ! command -v tini >/dev/null || ! [ -s /etc/ssl/certs/ca-certificates.crt
         && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends tini ca-certificates \
         && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log; \
     fi \
-    && groupadd --gid 1000 appuser \
-    && useradd --uid 1000 --gid 1000 --home-dir /scratch/home --no-create-home \
-        --shell /usr/sbin/nologin --no-log-init appuser \
+    && { getent group 1000 >/dev/null || groupadd --gid 1000 appuser; } \
+    && { getent passwd 1000 >/dev/null || useradd --uid 1000 --gid 1000 --home-dir /scratch/home \
+        --no-create-home --shell /usr/sbin/nologin --no-log-init appuser; } \
     && install -d -o 1000 -g 1000 /scratch
 
 COPY --from=packages /layers/cuda/ /
