@@ -58,6 +58,11 @@ CRASHES: Final = (
         "it goes on from there",
     ),
     (
+        ("No start within",),
+        "the run did not start in time, and was given up",
+        "`pollen doctor` looks at workers, quotas, Secrets and images; start the run again when that is mended",
+    ),
+    (
         ("No sign of life",),
         "the run gave no sign of life any more: the node or worker it ran on was lost",
         "run again, it goes on from where it was",

@@ -1,6 +1,6 @@
 """Deployments: whether those of ``prefect.yaml`` are on the server, and as they are written there."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import yaml
@@ -15,9 +15,12 @@ from services.doctor.prefect_api import READ_SECONDS
 from services.setup.deployments import declared_deployments, plan_deployments
 from services.setup.plan import to_do
 from services.setup.server import connected
-from services.site import Site, deployments_folder
+from services.site import APP_DIR, Site, deployments_folder
 
 DEPLOY: Final = "POLLEN_IMAGE=... prefect --no-prompt deploy --all"
+
+#: Where pods find the flows: looked up where they run, or the image's own folder.
+_IN_PODS: Final = {f"{{{{ ${APP_DIR} }}}}", "/opt/app"}
 
 _ABOUT = About(Category.DEPLOYMENTS)
 
@@ -65,6 +68,7 @@ def _deployment(
     pool = site.pools.get(saved.work_pool_name or "")
     if pool is not None and pool.type == "kubernetes":
         yield from _image(name, (saved.job_variables or {}).get("image"))
+        yield from _code(name, saved.pull_steps or ())
 
 
 def _differences(saved: DeploymentResponse, entry: Mapping[str, Any]) -> Iterator[str]:
@@ -164,3 +168,16 @@ def _image(name: str, image: object) -> Iterator[Finding]:
             text,
             "name it with the commit it was made from, and deploy again",
         )
+
+
+def _code(name: str, steps: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Where pods look for the flows: what was the folder of whoever deployed is none of a pod's."""
+    for step in steps:
+        for given in step.values():
+            folder = given.get("directory") if isinstance(given, Mapping) else None
+            if folder and folder not in _IN_PODS:
+                yield _ABOUT.error(
+                    f"runs of '{name}' look for their code in {folder}, which is not in the image",
+                    f"{APP_DIR} was set where it was deployed, and was filled in",
+                    f"deploy again without it: env -u {APP_DIR} {DEPLOY}",
+                )

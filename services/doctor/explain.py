@@ -28,6 +28,7 @@ _ABOUT = About(Category.RUN)
 
 LIMIT_REACHED: Final = "Deployment concurrency limit reached."
 NO_GPU: Final = "no usable NVIDIA GPU"
+NOT_STARTED: Final = "No start within"
 ONE_AT_A_TIME: Final = "this run waits for the end of it"
 
 
@@ -36,7 +37,7 @@ def explain(facts: RunFacts) -> list[Finding]:
     found = [_MAIN[facts.state.type](facts)]
     if facts.failed_images:
         found.append(_failed_images(facts))
-    if facts.crashes and not facts.state.is_crashed():
+    if facts.crashes and not (facts.state.is_crashed() or facts.is_restarting):
         found.append(_earlier_crash(facts))
     if facts.state.is_failed() or facts.state.is_crashed():
         lines = _lines(facts)
@@ -74,6 +75,8 @@ def _completed(facts: RunFacts) -> Finding:
 
 def _failed(facts: RunFacts) -> Finding:
     message = facts.message
+    if facts.is_restarting:
+        return _restarting(facts)
     if NO_GPU in message:
         return _ABOUT.error(
             "the run found no GPU that it can use (CUDA)",
@@ -83,13 +86,23 @@ def _failed(facts: RunFacts) -> Finding:
         )
     if facts.state.name == "TimedOut":
         return _ABOUT.error("the run took longer than it may (TimedOut)", message, "run it again")
-    trouble = latest_explained(facts)
-    if trouble is not None and not facts.ran:
-        return _told(trouble, facts)
+    if message.startswith(NOT_STARTED):
+        return _told(crash(facts, facts.state), facts)
     return _ABOUT.error(
         f"the run failed ({facts.state.name})",
         message,
         "the message names the remedy; when it is done, start the run again. What was counted before is kept",
+    )
+
+
+def _restarting(facts: RunFacts) -> Finding:
+    """A run that our automations start again; its state says nothing of the cause."""
+    cause = crash(facts, facts.crashes[-1]) if facts.crashes else None
+    why = f": {cause.summary}" if cause else ""
+    return _ABOUT.warning(
+        f"it crashed and is about to be started again by itself{why}",
+        "\n".join(part for part in (cause.detail if cause else "", facts.message) if part),
+        f"wait; if it crashes again: {cause.resolution}" if cause else "wait",
     )
 
 
@@ -259,7 +272,10 @@ def _earlier_crash(facts: RunFacts) -> Finding:
     last = crash(facts, facts.crashes[-1])
     detail = "\n".join(part for part in (last.summary, facts.crashes[-1].message or "") if part)
     told = _ABOUT.info if facts.state.is_completed() else _ABOUT.warning
-    return told(f"it crashed {times} before and was started again", detail, last.resolution)
+    resolution = "nothing, unless it crashes again: it goes on from where it was"
+    if facts.state.is_final():
+        resolution = "" if facts.state.is_completed() else last.resolution
+    return told(f"it crashed {times} before and was started again", detail, resolution)
 
 
 def _failed_images(facts: RunFacts) -> Finding:

@@ -1,11 +1,16 @@
 """What is known of one flow run: gathered first, explained afterwards."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from prefect.client.schemas.objects import FlowRun, State
+
+#: Names of states that our automations give (deployments/automations).
+RESTARTING: Final = "Restarting"
+LOST: Final = "LostBeforeStart"
 
 
 @dataclass(frozen=True)
@@ -105,15 +110,21 @@ class RunFacts:
 
     @property
     def crashes(self) -> tuple[State, ...]:
-        """All its crashes, the latest last."""
-        return tuple(state for state in self.states if state.is_crashed())
+        """All its crashes, the latest last; a run that was lost before its start counts as crashed."""
+        return tuple(state for state in self.states if state.is_crashed() or state.name == LOST)
+
+    @property
+    def is_restarting(self) -> bool:
+        """Whether it crashed and is about to be started again by itself."""
+        return self.state.name == RESTARTING
 
     def troubles_of(self, state: State) -> tuple[Trouble, ...]:
         """What Kubernetes said in the attempt that ended in a state, or is in it.
 
         A run that is started again keeps what was said before; that does not explain what is now.
         """
-        starts = [each.timestamp for each in self.states if each.is_scheduled()]
+        pairs = itertools.pairwise((None, *self.states))
+        starts = [each.timestamp for before, each in pairs if each and _begins(each, before)]
         begin = max((at for at in starts if at <= state.timestamp), default=None)
         end = min((at for at in starts if at > state.timestamp), default=None)
         return tuple(
@@ -133,6 +144,13 @@ class RunFacts:
             if known and known.get(name) is not None:
                 return known[name]
         return None
+
+
+def _begins(state: State, before: State | None) -> bool:
+    """Whether a new attempt begins: a run was started again, or turned out to be alive after all."""
+    return state.is_scheduled() or (
+        before is not None and before.is_final() and not state.is_final()
+    )
 
 
 def _between(begin: datetime | None, at: datetime, end: datetime | None) -> bool:

@@ -22,7 +22,7 @@ from services.namespace import current_namespace
 from tasks.faults import PollenError
 
 #: Seconds a request to the cluster may take.
-REQUEST_SECONDS: Final = 6.0
+REQUEST_SECONDS: Final = 10.0
 #: Label that the worker puts on Jobs and pods.
 RUN_LABEL: Final = "prefect.io/flow-run-id"
 #: Pods and events that are read at most.

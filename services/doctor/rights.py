@@ -36,9 +36,8 @@ FOR_WORKERS: Final = (
     *(Right("", "pods", verb) for verb in ("get", "list", "watch")),
     Right("", "pods/log", "get"),
 )
-#: What a person does who installs all this: kubectl apply -k, and looking at what goes wrong.
+#: What a person does beside that: installing it (kubectl apply -k), and looking at what goes wrong.
 FOR_PEOPLE: Final = (
-    *FOR_WORKERS,
     Right("", "events", "list"),
     *(
         Right(group, resource, "create")
@@ -65,17 +64,25 @@ async def look_at_rights(access: Access) -> AsyncIterator[Finding]:
         PollenError: The cluster does not answer.
     """
     async with cluster(access) as client:
-        wanted = FOR_PEOPLE if access.files else FOR_WORKERS
-        missing = await _missing(client, access.namespace, wanted)
         who = f"'{access.context}' in namespace '{access.namespace}'"
+        missing = await _missing(client, access.namespace, FOR_WORKERS)
         if missing:
             yield _ABOUT.error(
                 f"{who} may not: {_listed(missing)}",
-                resolution="ask the cluster's administrators for these rights in this namespace (a Role; no rights on "
-                "the whole cluster are needed)",
+                "workers do this, and a person can only give rights that they have themselves",
+                "ask the cluster's administrators for these rights in this namespace (a Role; no rights on the whole "
+                "cluster are needed)",
             )
         else:
-            yield _ABOUT.ok(f"{who} may do all that is needed ({len(wanted)} rights)")
+            yield _ABOUT.ok(f"{who} may do all that runs need ({len(FOR_WORKERS)} rights)")
+        if access.files and (missing := await _missing(client, access.namespace, FOR_PEOPLE)):
+            yield _ABOUT.warning(
+                f"{who} can't install or update this project: may not {_listed(missing)}",
+                "runs are not touched by it",
+                "where a person is to install it with this kubeconfig, ask the cluster's administrators for these",
+            )
+        elif access.files:
+            yield _ABOUT.ok(f"{who} may install this project ({len(FOR_PEOPLE)} rights)")
         if access.files:
             async for finding in _of_workers(client, access.namespace):
                 yield finding

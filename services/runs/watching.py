@@ -14,6 +14,7 @@ from rich.text import Text
 
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.console import ERR, FAILED_SHOWN, LINE_EVERY_SECONDS, OUT, say_error
+from services.doctor.facts import RESTARTING
 from services.published import failed_images, percent_of, progress_of
 from services.runs.news import Changed, Line, News
 from tasks.faults import PollenError
@@ -25,6 +26,8 @@ ASK_EVERY_SECONDS = 2.0
 LAST_LINES_SECONDS = 3.0
 #: How long a crashed run is watched for being started again by itself.
 AGAIN_SECONDS = 15.0
+#: How long one that is said to be started again: recovery.restart_minutes of the site file, and more.
+RESTART_SECONDS = 1200.0
 #: How long the server may be away.
 PATIENCE_SECONDS = 600.0
 
@@ -104,6 +107,8 @@ def _bear(error: httpx.HTTPError, seconds: float) -> None:
 
 def _linger(run: FlowRun) -> float:
     """How long a run that has ended is looked at further."""
+    if run.state_name == RESTARTING:
+        return RESTART_SECONDS
     crashed = run.state is not None and run.state.is_crashed()
     return AGAIN_SECONDS if crashed else LAST_LINES_SECONDS
 

@@ -25,13 +25,13 @@ from rich.console import Console
 
 from pollen.layout import promotion_key, weights_key
 from services.console import OUT
-from services.doctor import showing
+from services.doctor import deployments, showing
 from services.doctor.command import run_doctor
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.embedded.ports import free_ports
 from services.setup.command import run_setup
 from services.setup.limits import roots
-from services.site import Overrides, read_site
+from services.site import APP_DIR, Overrides, read_site
 from tasks.roots import limit_name
 from tests.services.doctor.conftest import Doctor
 from tests.services.doctor.runs import with_client
@@ -104,7 +104,7 @@ def ready(site: Path, locked_server: EmbeddedPrefect, s3_server: EmbeddedS3) -> 
             [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
             cwd=REPOSITORY,
             env={
-                **os.environ,
+                **{name: each for name, each in os.environ.items() if name != APP_DIR},
                 **locked_server.environment(),
                 "POLLEN_IMAGE": "registry.example/pollen:abc123",
             },
@@ -204,6 +204,17 @@ def test_what_is_changed_by_hand_is_found(ready: Path, doctor: Doctor) -> None:
     assert "deployment 'detect/nightly' is paused: its schedule starts nothing" in warnings
     assert any("no fixed tag" in text for text in warnings)
     assert gpu.type == "kubernetes"
+
+
+def test_a_folder_that_was_filled_in_by_whoever_deployed_is_told() -> None:
+    def said(folder: str) -> list[str]:
+        step = {"prefect.deployments.steps.set_working_directory": {"directory": folder}}
+        return [finding.summary for finding in deployments._code("detect/nightly", [step])]
+
+    assert said("{{ $POLLEN_APP_DIR }}") == said("/opt/app") == []
+    assert said("/home/me/pollen") == [
+        "runs of 'detect/nightly' look for their code in /home/me/pollen, which is not in the image"
+    ]
 
 
 def test_a_model_that_was_altered_and_promotions_that_are_damaged(

@@ -39,7 +39,7 @@ from prefect_kubernetes.diagnostics import (  # type: ignore[import-untyped]
 
 from services.doctor.explain import LIMIT_REACHED, explain
 from services.doctor.explain import NO_GPU as NO_GPU_TEXT
-from services.doctor.facts import RunFacts
+from services.doctor.facts import RunFacts, Trouble
 from services.doctor.finding import Finding, Level, exit_code
 from services.doctor.gathering import gather
 from services.doctor.troubles import EXPLAINED, NOT_SUBMITTED
@@ -269,6 +269,40 @@ def test_what_was_before_does_not_explain_what_is_now(prefect_server: EmbeddedPr
     assert "crashed once before and was started again" in before.summary
     assert "OOMKilled" in before.detail
     assert exit_code([now, before]) == 1
+
+
+def test_a_run_that_is_about_to_be_started_again(prefect_server: EmbeddedPrefect) -> None:
+    """The state Restarting says nothing of the cause: the states before do."""
+    logs, _ = observed(terminated("OOMKilled"))
+    restarting: State = Failed(name="Restarting", message="Crash 1; the state before says")
+    _, (main, *notes) = tell(Story((Running(), GONE, restarting), logs=logs))
+    assert main.level is Level.WARNING
+    assert "about to be started again by itself: the run was killed because" in main.summary
+    assert not any("before and was started again" in note.summary for note in notes)
+
+    lost: State = Failed(name="LostBeforeStart", message="No start within 30 minutes. A worker")
+    assert "did not start in time" in supposed(Pending(), lost, restarting).summary
+    late: State = Failed(name="PendingTooLong", message="No start within 30 minutes. Its pod")
+    assert "did not start in time" in supposed(Pending(), late).summary
+
+
+def test_an_earlier_crash_does_not_explain_a_later_one() -> None:
+    """Killed for want of memory, alive after all by a heartbeat, then lost with its node."""
+
+    def at(minute: int, state: State) -> State:
+        moment = datetime(2026, 1, 1, 12, minute, tzinfo=UTC)
+        return state.model_copy(update={"timestamp": moment})
+
+    states = (
+        at(0, Running()),
+        at(10, GONE),
+        at(10, Failed(name="Restarting")),
+        at(12, Running()),
+        at(30, Crashed(message="No sign of life for 15 minutes: the node")),
+    )
+    killed = Trouble("OOMKilled", "x", datetime(2026, 1, 1, 12, 10, 5, tzinfo=UTC))
+    assert "no sign of life" in supposed(*states, troubles=(killed,)).summary
+    assert "OOMKilled" in supposed(*states[:3], troubles=(killed,)).summary
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,19 @@ class Worker(threading.Thread):
             self._play(client, found[0].id)
 
 
+class Then(threading.Thread):
+    """Does something as soon as something else has happened."""
+
+    def __init__(self, event: threading.Event, act: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self._event, self._act = event, act
+        self.start()
+
+    def run(self) -> None:
+        if self._event.wait(60):
+            self._act()
+
+
 def states(*several: State, pause: float = 0.3) -> Callable[[SyncPrefectClient, UUID], None]:
     def play(client: SyncPrefectClient, run: UUID) -> None:
         for state in several:
@@ -273,7 +286,10 @@ def test_all_that_happens_is_shown(deployment: str, capsys: pytest.CaptureFixtur
 
 def test_a_crashed_run_that_is_started_again_is_watched_on(deployment: str) -> None:
     again: State = AwaitingRetry(scheduled_time=datetime.now(UTC) + timedelta(seconds=1))
-    Worker(deployment, states(Running(), Crashed(), again, Running(), Completed()))
+    waits: State = Failed(name="Restarting", message="Crash 1")
+    Worker(
+        deployment, states(Running(), Crashed(), waits, again, Running(), Completed(), pause=0.6)
+    )
     assert start(deployment, watch=True) == 0
 
 
@@ -342,11 +358,18 @@ def test_a_server_that_is_away_for_a_while(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    away = threading.Event()
+    away, watched, tell = threading.Event(), threading.Event(), watching._tell
+
+    def telling(*arguments: Any) -> bool:  # noqa: ANN401
+        ended = tell(*arguments)
+        watched.set()
+        return ended
+
+    monkeypatch.setattr(watching, "_tell", telling)
 
     def play(client: SyncPrefectClient, run: UUID) -> None:
         set_state(client, run, Running())
-        time.sleep(0.5)
+        assert watched.wait(60)
         away.set()
         time.sleep(1)
         set_state(client, run, Completed(message="all done"))
@@ -361,7 +384,8 @@ def test_a_server_that_is_away_for_a_while(
         assert "the Prefect server does not answer" in capsys.readouterr().err
 
         monkeypatch.setattr(watching, "PATIENCE_SECONDS", 0.5)
-        threading.Timer(2, away.set).start()
+        watched.clear()
+        Then(watched, away.set)
         assert start(deployment, watch=True) == 2
         away.clear()
     assert "the run may go on all the same" in capsys.readouterr().err
@@ -412,16 +436,16 @@ def test_on_a_terminal_ctrl_c_asks(
     os.close(theirs)
     said = ""
 
-    def until(text: str) -> None:
+    def until(*texts: str) -> None:
         nonlocal said
         deadline = time.monotonic() + 60
-        while text not in said:
+        while not any(text in said for text in texts):
             assert time.monotonic() < deadline, said
             if select.select([terminal], [], [], 1)[0]:
                 said += os.read(terminal, 4096).decode()
 
     try:
-        until("Scheduled")
+        until("Scheduled", "Late")
         process.send_signal(signal.SIGINT)
         until("Cancel the run")
         os.write(terminal, f"{answer}\n".encode())
