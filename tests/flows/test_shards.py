@@ -153,9 +153,12 @@ def test_cancelling_a_coordinator_cancels_its_shards(cluster: Cluster, place: Or
     run = start(cluster, place, shards=1)
     (shard,) = shards_of(place, 1)
     cluster.wait(shard, "Running")
+    cluster.suspend(shard)  # the server tells shards within half a minute
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(run.id, Cancelling())
     assert cluster.wait(run).state_name == "Cancelled"
+    cluster.wait(shard, "Cancelling", "Cancelled")
+    cluster.resume(shard)
     assert cluster.wait(shard).state_name == "Cancelled"
     with get_client(sync_client=True) as client:
         limit = client.read_global_concurrency_limit_by_name(limit_name(place.root))

@@ -34,6 +34,8 @@ from tests.support.runs import REPOSITORY
 POOLS: Final = ("gpu", "cpu")
 #: A process that imports all of ours takes seconds, on a busy machine many.
 PATIENCE_S: Final = 600.0
+#: What a worker prints when it has no more to tell of a killed run.
+_LAST_WORD: Final = "prefect.flow_runs.worker - Check whether the flow run exceeded its memory"
 
 
 class Cluster:
@@ -64,7 +66,8 @@ class Cluster:
             **(environment or {}),
         }
         self._workers: dict[str, SupervisedProcess] = {}
-        self._beside: list[psutil.Process] = []
+        #: The pools of killed runs.
+        self._killed: list[str] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -159,30 +162,47 @@ class Cluster:
 
     def kill(self, run: FlowRun | UUID) -> None:
         """Kill the process of a run with SIGKILL, as an out-of-memory killer does."""
-        wanted = str(run if isinstance(run, UUID) else run.id)
-        found = [
-            process
-            for worker in self._workers.values()
-            for process in _processes(worker.pid)
-            if _flow_run(process) == wanted
-        ]
-        assert found, f"no process runs {wanted}"
+        found = self._processes_of(run)
+        assert found, f"no process runs {run}"
+        self._killed += set(found.values())
         for process in found:
             with suppress(psutil.NoSuchProcess):
-                beside = process.parent()
-                self._beside += [beside] if beside else []
                 process.kill()
+
+    def suspend(self, run: FlowRun | UUID) -> None:
+        """Halt the process of a run, so that it does not end before something else happens."""
+        found = self._processes_of(run)
+        assert found, f"no process runs {run}"
+        for process in found:
+            process.suspend()
+
+    def resume(self, run: FlowRun | UUID) -> None:
+        """Let a halted process go on, if nobody ended it."""
+        for process in self._processes_of(run):
+            process.resume()
+
+    def _processes_of(self, run: FlowRun | UUID) -> dict[psutil.Process, str]:
+        """The processes of a run, and the pool they belong to."""
+        wanted = str(run if isinstance(run, UUID) else run.id)
+        return {
+            process: pool
+            for pool, worker in self._workers.items()
+            for process in _processes(worker.pid)
+            if _flow_run(process) == wanted
+        }
 
     def wait_until_reported(self) -> None:
         """Wait until killed runs were told crashed for the last time.
 
-        The process beside a run says so at once, and the worker again when that one has ended: a run that is started
-        again in between is taken for crashed once more.
+        A process worker says so at once and again when it has looked for the flow's own hooks, which takes as long as
+        importing it. A run that is started again in between is taken for crashed once more.
         """
-        _, alive = psutil.wait_procs(self._beside, timeout=PATIENCE_S)
-        assert not alive, self.logs()
-        self._beside.clear()
-        time.sleep(3)
+        deadline = time.monotonic() + PATIENCE_S
+        for pool in POOLS:
+            log = self._scratch / f"worker-{pool}.log"
+            while log.read_text().count(_LAST_WORD) < self._killed.count(pool):
+                assert time.monotonic() < deadline, self.logs()
+                time.sleep(0.2)
 
     def logs(self) -> str:
         """What the workers printed last."""
