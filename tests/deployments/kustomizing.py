@@ -14,6 +14,19 @@ import yaml
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deployments" / "kubernetes"
 
+#: What a site of its own says, fixed here: engineers edit the overlay in the repository, and may.
+EXAMPLE = "overlays/example"
+_EXAMPLE = """apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: stenc-ns
+resources:
+  - ../../base
+images:
+  - name: pollen-viability-flows
+    newName: registry.example.org/pollen/pollen-viability-flows
+    newTag: "0123456789ab"
+"""
+
 #: Newer ones call the same things by other names.
 _OLD_WORDS = {
     "resources:\n  - ../../base": "bases:\n  - ../../base",
@@ -34,12 +47,14 @@ def built(folder: str, *, all_patches: bool = False) -> tuple[dict[str, Any], ..
     """The manifests of a kustomization below ``deployments/kubernetes``.
 
     Args:
-        folder: The kustomization.
+        folder: The kustomization; ``EXAMPLE`` is there besides those in the repository.
         all_patches: Also apply the patches that are commented out for sites to choose from.
     """
     with TemporaryDirectory() as scratch:
         copy = Path(scratch, "kubernetes")
         shutil.copytree(KUBERNETES, copy)
+        (copy / EXAMPLE).mkdir(parents=True)
+        (copy / EXAMPLE / "kustomization.yaml").write_text(_EXAMPLE, encoding="utf-8")
         file = copy / folder / "kustomization.yaml"
         text = file.read_text(encoding="utf-8")
         if all_patches:

@@ -1,8 +1,12 @@
 """The site file: what it says arrives, what it can't say is one clear error without the value."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from services.setup.pools import pool_template
@@ -10,6 +14,7 @@ from services.site import Overrides, Site, SitePool, deployments_folder, read_si
 from tasks.faults import PollenError
 
 NOTHING = Overrides()
+SHIPPED = Path(__file__).parents[2] / "deployments" / "site.yaml"
 
 
 def _site(folder: Path, text: str, overrides: Overrides = NOTHING) -> Site:
@@ -18,34 +23,77 @@ def _site(folder: Path, text: str, overrides: Overrides = NOTHING) -> Site:
     return read_site(path, overrides)
 
 
-def test_the_file_that_is_shipped_changes_no_default() -> None:
-    shipped = read_site(Path(__file__).parents[2] / "deployments" / "site.yaml")
-    assert shipped == Site()
-    assert shipped.storage.block == "pollen"
-    assert shipped.prefixes == ("",)
-    assert shipped.pools == {"gpu": SitePool(), "cpu": SitePool()}
+def _examples(text: str) -> Iterator[dict[str, Any]]:
+    """The settings that a site file shows as comments (``  # name: value``), each as a file of its own."""
+    above: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        found = re.match(r"( *)(# )?([\w-]+):(?: |$)", line)
+        if found is None or (found[2] and not found[1]):
+            continue
+        above = [each for each in above if each[0] < len(found[1])]
+        if not found[2]:
+            above.append((len(found[1]), found[3]))
+            continue
+        example = yaml.safe_load(line.replace("# ", "", 1))
+        for _, section in reversed(above):
+            example = {section: example}
+        yield example
+
+
+def _fits_the_templates(site: Site) -> None:
+    for name, pool in site.pools.items():
+        assert pool_template(name, pool)
+
+
+def test_the_file_of_the_repository_can_be_used() -> None:
+    """Whatever an engineer has said in it: it is theirs."""
+    _fits_the_templates(read_site(SHIPPED))
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
-    assert _site(tmp_path, "# nothing yet\n") == Site()
+    site = _site(tmp_path, "# nothing yet\n")
+    assert site == Site()
+    assert site.storage.block == "pollen"
+    assert site.prefixes == ("",)
+    assert site.pools == {"gpu": SitePool(), "cpu": SitePool()}
 
 
-def test_the_comments_of_the_shipped_file_name_real_settings(tmp_path: Path) -> None:
-    shipped = (Path(__file__).parents[2] / "deployments" / "site.yaml").read_text("utf-8")
-    lines = shipped.splitlines()
-    storage = ("# bucket:", "# folder:", "# endpoint_url:", "# ca_file:", "# region:")
-    pool = ("# concurrency_limit:", "# gpu_resource:", "# node_selector:", "# memory_limit:")
-    for number, line in enumerate(lines):
-        if line.strip().startswith((*storage, *pool, "# namespace:")):
-            lines[number] = line.replace("# ", "", 1)
-    site = _site(tmp_path, "\n".join(lines))
-    assert site.storage.bucket == "my-bucket"
-    assert site.storage.folder == "Ostatni/Pollen_viability"
-    assert site.storage.ca_file == "/etc/pollen/ca/ca.crt"
-    assert site.kubernetes.namespace == "stenc-ns"
-    assert site.pools["gpu"].concurrency_limit == 4
-    assert set(site.pools["gpu"].variables) == {"gpu_resource", "node_selector", "memory_limit"}
-    assert pool_template("gpu", site.pools["gpu"])
+def test_the_comments_of_the_repository_s_file_name_real_settings(tmp_path: Path) -> None:
+    for example in _examples(SHIPPED.read_text(encoding="utf-8")):
+        site = _site(tmp_path, yaml.safe_dump(example))
+        _fits_the_templates(site)
+
+
+def test_comments_that_show_settings_are_found(tmp_path: Path) -> None:
+    """In the words of the file, with settings of an engineer's beside them."""
+    text = (
+        "# Prose: not a setting\n"
+        "storage:\n"
+        "  # Name of the block, and\n"
+        "  bucket: images\n"
+        "  # bucket: my-bucket\n"
+        "  # folder: Ostatni/Pollen_viability\n"
+        "pools:\n"
+        "  gpu:\n"
+        "    # concurrency_limit: 4  # runs at once\n"
+        "    variables: {gpu_count: 0}\n"
+        "      # node_selector: {gpu-model: a100}\n"
+        "  cpu:\n"
+        "    variables:\n"
+        "      # memroy_limit: 24Gi\n"
+        "kubernetes:\n"
+        "  # namespace: stenc-ns\n"
+    )
+    *right, misspelt, namespace = _examples(text)
+    assert right == [
+        {"storage": {"bucket": "my-bucket"}},
+        {"storage": {"folder": "Ostatni/Pollen_viability"}},
+        {"pools": {"gpu": {"concurrency_limit": 4}}},
+        {"pools": {"gpu": {"variables": {"node_selector": {"gpu-model": "a100"}}}}},
+    ]
+    assert namespace == {"kubernetes": {"namespace": "stenc-ns"}}
+    with pytest.raises(PollenError, match="memroy_limit"):
+        _fits_the_templates(_site(tmp_path, yaml.safe_dump(misspelt)))
 
 
 def test_what_the_file_says_arrives(tmp_path: Path) -> None:
