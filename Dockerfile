@@ -57,7 +57,7 @@ RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash \
 # -- The image: no pip, no compiler, no cache -------------------------------------------------------
 FROM ${BASE_IMAGE}
 
-# tini, as process 1, passes signals on: an evicted flow run hears SIGTERM from its first second.
+# tini, as process 1, passes signals on and reaps what ends: process 1 itself would ignore SIGTERM.
 RUN if ! command -v tini >/dev/null || ! [ -s /etc/ssl/certs/ca-certificates.crt ]; then \
         apt-get update -qq \
         && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends tini ca-certificates \
@@ -105,8 +105,8 @@ USER 1000:1000
 # Kubernetes ignores this line: there, the probes of the manifests do it. `docker run` and podman use it.
 HEALTHCHECK --interval=5m --timeout=60s --start-period=60s CMD ["python", "-m", "services.health"]
 
-# Prefect's worker gives `prefect flow-run execute` as arguments; they run below tini.
-ENTRYPOINT ["tini", "-g", "--"]
+# Prefect's worker gives `prefect flow-run execute` as arguments; the script runs what it is given.
+ENTRYPOINT ["tini", "--", "/opt/app/deployments/entrypoint.sh"]
 CMD ["pollen", "--help"]
 
 ARG VERSION=unknown

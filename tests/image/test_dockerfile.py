@@ -1,6 +1,7 @@
 """Promises of the Dockerfile that a cluster relies on."""
 
 import json
+import os
 import re
 from pathlib import Path, PurePosixPath
 
@@ -91,7 +92,10 @@ def test_neither_variables_nor_arguments_name_a_secret() -> None:
 
 
 def test_arguments_of_the_worker_run_below_an_init_that_passes_signals_on() -> None:
-    assert json.loads(IMAGE.values("ENTRYPOINT")[0]) == ["tini", "-g", "--"]
+    # Without -g: the script decides who gets a signal.
+    script = "deployments/entrypoint.sh"
+    assert json.loads(IMAGE.values("ENTRYPOINT")[0]) == ["tini", "--", f"/opt/app/{script}"]
+    assert os.access(REPOSITORY / script, os.X_OK)
     assert json.loads(IMAGE.values("CMD")[0]) == ["pollen", "--help"]
 
 

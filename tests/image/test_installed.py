@@ -16,7 +16,7 @@ from pollen.synth import sample_frames
 from pollen.synth.samples import write_frame
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tests.support.installed import Installed, installed
-from tests.support.pods import PICTURES, Finished, run_in_pods
+from tests.support.pods import PICTURES, SHARD, Finished, run_in_pods
 from tests.support.runs import COUNTS, GRAINS, REPORT, REPOSITORY, rows
 from tests.support.scanning import leaks, secrets_in
 
@@ -95,8 +95,13 @@ def test_sample_micrographs_are_counted_and_nothing_is_written_beside_scratch(
     assert image.listing() == before
 
 
-def test_a_run_on_a_cluster_counts_pictures(pods: Finished) -> None:
-    assert pods.states == {"detect": "Completed", "detect-shard": "Completed"}, pods.texts["output"]
+def test_a_run_on_a_cluster_counts_pictures_and_an_evicted_shard_hears_of_it(
+    pods: Finished,
+) -> None:
+    output = pods.texts["output"].decode()
+    assert pods.states == {"detect": ["Completed"], SHARD: ["Crashed", "Completed"]}, output
+    # Not a worker's report that the pod is gone: the flow itself was told, and could tidy up.
+    assert "Execution was aborted by a termination signal" in pods.texts["logs"].decode()
     assert len(pods.table) == PICTURES
     assert {row["status"] for row in pods.table.values()} <= {"ok", "empty"}
 

@@ -28,6 +28,7 @@ from tests.support.pictures import picture
 from tests.support.runs import BUCKET, COUNTS, upload
 
 PICTURES = 2
+SHARD = "detect-shard"
 _PATIENCE_S = 600.0
 _PAGE = 200
 #: Everything that the server tells of runs and what is set up, by POST.
@@ -50,14 +51,14 @@ class Finished:
     """What a finished detection left.
 
     Attributes:
-        states: Name of the last state of the run of each flow.
+        states: Names of the last states of the runs of each flow, in the order of their start.
         table: The counts, by picture.
         secrets: What was given to the pods and must not be anywhere.
         endpoint: Address of the S3 server, which may be.
         texts: Everything that remains of it: records, logs, what was printed, the database, the bucket.
     """
 
-    states: Mapping[str, str]
+    states: Mapping[str, list[str]]
     table: Mapping[str, Mapping[str, str]]
     secrets: tuple[str, ...]
     endpoint: str
@@ -65,7 +66,7 @@ class Finished:
 
 
 def run_in_pods(image: Installed, server: EmbeddedPrefect, store: EmbeddedS3) -> Finished:
-    """Set up and deploy from the image, then count pictures in a run and its shard."""
+    """Set up and deploy from the image, then count pictures in a run, whose first shard is evicted."""
     folder = f"image-{uuid4().hex[:8]}"
     pictures = {f"{number}.png": picture(number) for number in range(PICTURES)}
     upload(store, f"{folder}/detect_images", pictures)
@@ -112,39 +113,73 @@ def _done(image: Installed, environment: Mapping[str, str], *command: str) -> st
     return told.stdout + told.stderr
 
 
-def _execute(
-    client: SyncPrefectClient, image: Installed, environment: Mapping[str, str], log: IO[str]
-) -> dict[str, str]:
-    """Start the run and, when it is there, its shard; returns their states."""
-    deployment = client.read_deployment_by_name("detect/on-demand")
-    flows = {flow.id: flow.name for flow in client.read_flows()}
+class _Pods:
+    """Does what a worker does: starts a pod for each run that is to start."""
 
-    def start(run: UUID) -> "subprocess.Popen[str]":
-        # As a worker does: the run is pending, then its pod starts.
-        client.set_flow_run_state(run, Pending())
-        variables = {**environment, "PREFECT__FLOW_RUN_ID": str(run)}
-        return image.start(
-            "prefect", "flow-run", "execute", environment=variables, log=log.fileno()
+    def __init__(
+        self,
+        client: SyncPrefectClient,
+        image: Installed,
+        environment: Mapping[str, str],
+        log: IO[str],
+    ) -> None:
+        self._client = client
+        self._image = image
+        self._environment = environment
+        self._log = log
+        self.processes: dict[UUID, subprocess.Popen[str]] = {}
+
+    def start(self, run: UUID) -> None:
+        self._client.set_flow_run_state(run, Pending())
+        scratch = self._image.scratch / f"pod-{len(self.processes)}"  # a new pod has an empty cache
+        variables = {"PREFECT__FLOW_RUN_ID": str(run), "POLLEN_CACHE_DIR": str(scratch)}
+        self.processes[run] = self._image.start(
+            self._image.app / "deployments/entrypoint.sh",
+            *("prefect", "flow-run", "execute"),
+            environment={**self._environment, **variables},
+            log=self._log.fileno(),
         )
 
-    run = client.create_flow_run_from_deployment(deployment.id)
-    pods = {run.id: start(run.id)}
+    def evict(self, run: UUID) -> None:
+        """Do what a node does when it is drained: tini passes the signal on to its child."""
+        self.processes[run].terminate()
+
+    @property
+    def running(self) -> bool:
+        return any(process.poll() is None for process in self.processes.values())
+
+    def end(self) -> None:
+        for process in self.processes.values():
+            _end(process)
+
+
+def _execute(
+    client: SyncPrefectClient, image: Installed, environment: Mapping[str, str], log: IO[str]
+) -> dict[str, list[str]]:
+    """Start the run and its shards, of which the first is evicted; returns their last states."""
+    deployment = client.read_deployment_by_name("detect/on-demand")
+    flows = {flow.id: flow.name for flow in client.read_flows()}
+    pods = _Pods(client, image, environment, log)
+    pods.start(client.create_flow_run_from_deployment(deployment.id).id)
+    evicted: UUID | None = None
     deadline = time.monotonic() + _PATIENCE_S
     try:
-        while any(pod.poll() is None for pod in pods.values()):
+        while pods.running:
             assert time.monotonic() < deadline, f"the run does not end\n{_read(log)}"
-            for found in client.read_flow_runs():
-                # Not the nightly runs, which wait for their time.
-                if found.id not in pods and flows[found.flow_id] == "detect-shard":
-                    pods[found.id] = start(found.id)
-            time.sleep(0.5)
+            # Not the nightly runs, which wait for their time.
+            for run in (run for run in client.read_flow_runs() if flows[run.flow_id] == SHARD):
+                if run.id not in pods.processes:
+                    pods.start(run.id)
+                elif not evicted and run.state and run.state.is_running():
+                    evicted = run.id
+                    pods.evict(run.id)
+            time.sleep(0.3)
     finally:
-        for pod in pods.values():
-            _end(pod)
-    return {
-        flows[ended.flow_id]: str(ended.state and ended.state.name)
-        for ended in map(client.read_flow_run, pods)
-    }
+        pods.end()
+    states: dict[str, list[str]] = {}
+    for run in map(client.read_flow_run, pods.processes):
+        states.setdefault(flows[run.flow_id], []).append(f"{run.state and run.state.name}")
+    return states
 
 
 def _end(pod: "subprocess.Popen[str]") -> None:
