@@ -25,7 +25,7 @@ from tasks.progress import Published, watched_by, watcher
 from tasks.registry import PRODUCTION, resolve_model
 from tasks.reporting import Summary, begin_results, summarise
 from tasks.roots import one_run_at_a_time
-from tasks.shard_plans import read_plan
+from tasks.shard_plans import forget_plans, read_plan
 from tasks.shards import FAILED_FOR_NOW, Order, count_on_shards, wait_for_left_over
 from tasks.stage import BATCHES_AT_ONCE, logger
 from tasks.storage import Location, open_store
@@ -98,7 +98,12 @@ def count_with_shards(order: Order, settings: DetectSettings) -> Summary:
     counting = Counting(partial(count_on_shards, order), order.shards, gpu=True)
     with one_run_at_a_time(order.root):
         wait_for_left_over(order)
-        return count_pictures(order.root.below(INPUTS), order.root, order.model, settings, counting)
+        summary = count_pictures(
+            order.root.below(INPUTS), order.root, order.model, settings, counting
+        )
+        # Last: a run that is killed before this finds what it had others count, and tells of it.
+        forget_plans(order.root, str(flow_run.id))
+        return summary
 
 
 def count_part(root: Location, key: str, shard: int) -> str:
@@ -179,7 +184,7 @@ def _compact(work: Work) -> None:
 def _run_name() -> str:
     """What the Prefect UI calls a run: what it counts, and where."""
     given = flow_run.parameters
-    place = given.get("bucket") or given["source"]
+    place = given["bucket"] if "bucket" in given else given["source"]
     if isinstance(place, Location):
         place = place.address
     return " ".join(["detect", str(place), given.get("prefix") or ""]).strip()

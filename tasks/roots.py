@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 import httpx
@@ -16,6 +17,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 
 from tasks.faults import PollenError
+from tasks.patience import patiently
 from tasks.stage import logger
 from tasks.storage import Location
 
@@ -32,10 +34,23 @@ def limit_name(root: Location) -> str:
     """The global concurrency limit of a root, made by `pollen setup`: readable, and another for every other root.
 
     Prefect forbids slashes and other characters in names, so what tells roots apart is a short hash.
+    The block's name ends with the first dot, which no block's name has: `pollen setup` knows by it
+    whose a limit is.
     """
     address = root.address.strip("/")
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", address).strip("-")[-_LONGEST_NAME:].strip("-")
-    return f"pollen-root-{readable}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
+    block, _, folder = address.partition("/")
+    readable = _tidy(folder)[-_LONGEST_NAME:].strip("-.")
+    parts = (readable, hashlib.sha256(address.encode()).hexdigest()[:8])
+    return f"{limit_prefix(block)}{'-'.join(filter(None, parts))}"
+
+
+def limit_prefix(block: str) -> str:
+    """What the names of all limits of a block's roots begin with, and those of no other's."""
+    return f"pollen-root-{_tidy(block).replace('.', '-')}."
+
+
+def _tidy(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
 
 
 @contextmanager
@@ -54,18 +69,27 @@ def one_run_at_a_time(root: Location) -> Iterator[None]:
     if context is None or context.flow_run is None:
         raise PollenError("only a flow run takes turns with others: run the deployment detect/...")
     slot = _Slot(limit_name(root), root.address, context.flow_run)
-    try:
-        slot.take()
-    except httpx.HTTPError as error:
-        raise PollenError(
-            f"the limit '{slot.name}' can't be taken on the Prefect server ({error}): check that the "
-            "server runs, and run again"
-        ) from error
+    slot.take()
     started = time.monotonic()
     try:
         yield
     finally:
         slot.give_back(time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What came of asking for the slot.
+
+    Attributes:
+        taken: It is ours.
+        freed: It was taken from the dead, and is asked for again at once.
+        alive: Who has it, as far as known.
+    """
+
+    taken: bool = False
+    freed: bool = False
+    alive: tuple[FlowRun, ...] = ()
 
 
 class _Slot:
@@ -89,26 +113,37 @@ class _Slot:
         """
         told = False
         deadline = time.monotonic() + PATIENCE_S
-        with get_client(sync_client=True) as client:
-            while not self._ask(client):
-                others = self._others(client)
-                alive = [run for run in others if run.state_type in _ALIVE]
-                if (others or self._had_it) and not alive:
-                    self._free(client, others)
-                    continue
-                if not told:
-                    names = ", ".join(f"'{run.name}'" for run in alive) or "somebody"
-                    logger().info(
-                        "%s is at work in %s: this run waits for the end of it", names, self._place
-                    )
-                    told = True
-                if time.monotonic() > deadline:
-                    raise PollenError(
-                        f"another run has been at work in {self._place} for {PATIENCE_S / 3600:.0f} h: let it end or "
-                        "cancel it, then run again. If there is none, free the slot by hand: `prefect gcl update "
-                        f"{self.name} --active-slots 0`"
-                    )
+        while not (holders := patiently(self._try, f"waiting for a turn in {self._place}")).taken:
+            if not told and not holders.freed:
+                names = ", ".join(f"'{run.name}'" for run in holders.alive) or "somebody"
+                logger().info(
+                    "%s is at work in %s: this run waits for the end of it", names, self._place
+                )
+                told = True
+            if time.monotonic() > deadline:
+                raise PollenError(
+                    f"another run has been at work in {self._place} for {PATIENCE_S / 3600:.0f} h: let it end or "
+                    "cancel it, then run again. If there is none, free the slot by hand: `prefect gcl update "
+                    f"{self.name} --active-slots 0`"
+                )
+            if not holders.freed:
                 time.sleep(ASK_EVERY_S)
+
+    def _try(self) -> "_Turn":
+        """Ask for the slot once; where those who had it are dead, free it."""
+        with get_client(sync_client=True) as client:
+            try:
+                if self._ask(client):
+                    return _Turn(taken=True)
+            except httpx.TransportError:
+                self._had_it = True  # or not: the answer got lost
+                raise
+            others = self._others(client)
+            alive = [run for run in others if run.state_type in _ALIVE]
+            if alive or not (others or self._had_it):
+                return _Turn(alive=tuple(alive))
+            self._free(client, others)
+            return _Turn(freed=True)
 
     def _ask(self, client: SyncPrefectClient) -> bool:
         """Take the slot if it is free. Tagged before: a run that is killed in between is known by it."""
@@ -148,9 +183,15 @@ class _Slot:
                 client.update_flow_run(run.id, tags=[tag for tag in run.tags if tag != self._tag])
 
     def give_back(self, seconds: float) -> None:
-        """Free the slot. If that fails, the next run finds this one ended and takes it."""
+        """Free the slot. If that fails, the next run finds this one ended and takes it.
+
+        A run that was taken for dead while it worked has lost the slot, and its tag, to another.
+        """
         try:
             with get_client(sync_client=True) as client:
+                if self._tag not in client.read_flow_run(self._run).tags:
+                    logger().warning("another run has taken over in %s meanwhile", self._place)
+                    return
                 client.release_concurrency_slots([self.name], 1, max(seconds, 0.001))
                 client.update_flow_run(self._run, tags=self._tags)
         except httpx.HTTPError as error:

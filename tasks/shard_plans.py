@@ -1,5 +1,6 @@
 """The plan that a run on a cluster writes for its shards, and what they make sure of before they follow it."""
 
+import time
 from dataclasses import asdict
 from typing import Final
 
@@ -14,6 +15,9 @@ from tasks.faults import NotFoundError, PollenError
 from tasks.stage import logger, stage
 from tasks.storage import Location, Store, open_store
 from tasks.work import Work
+
+#: Plans of others are kept for so long, in seconds: no run takes longer.
+KEPT_S: Final = 7 * 86400.0
 
 _ONE_IMAGE: Final = "give all deployments the same image (`prefect deploy --all`), then run again"
 
@@ -152,10 +156,21 @@ def unfinished_plan(work: Work, run_id: str) -> ShardPlan | None:
     return plan if same else None
 
 
-def forget_plans(output: Location) -> None:
-    """Delete all plans below a root; without the right to delete they stay and do no harm."""
+def forget_plans(output: Location, run_id: str) -> None:
+    """Delete a flow run's plans, and those that killed runs left; without the right to delete they stay.
+
+    Those of others are deleted by their age: a run that only seemed dead still needs its own.
+    """
+    long_ago = time.time() - KEPT_S
     try:
         store = open_store(output)
-        store.delete([entry.key for entry in store.list(PLANS)])
+        own = plans_folder(run_id)
+        store.delete(
+            [
+                entry.key
+                for entry in store.list(PLANS)
+                if entry.key.startswith(own) or entry.modified < long_ago
+            ]
+        )
     except PollenError as error:
         logger().warning("plans below %s can't be deleted: %s", PLANS, error)

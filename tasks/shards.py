@@ -8,10 +8,10 @@ again finds those that it started before.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast
 from uuid import UUID, uuid4
 
-import httpx
 import polars as pl
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -25,33 +25,37 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
 from pollen.layout import plan_key
 from pollen.planning import Batch, deal
 from pollen.results import INPUTS
 from tasks.faults import PollenError
+from tasks.patience import patiently
 from tasks.planning import Plan, plan
 from tasks.progress import Progress, watcher
 from tasks.records import IMAGES
 from tasks.registry import PRODUCTION
 from tasks.reporting import begin_results
 from tasks.roots import limit_name
-from tasks.shard_plans import ShardPlan, forget_plans, last_number, unfinished_plan, write_plan
-from tasks.stage import logger
+from tasks.shard_plans import ShardPlan, last_number, unfinished_plan, write_plan
+from tasks.stage import healing, logger
 from tasks.storage import Location, open_store
 from tasks.work import Counted, Work
 
 DEPLOYMENT: Final = "detect-shard/gpu"
 #: Name of the final state of a shard that failed for something that passes: it is run again.
 FAILED_FOR_NOW: Final = "FailedForNow"
+#: Name of the final state that an automation gives to runs of which no pod came (automations/pending.yaml).
+LOST: Final = "LostBeforeStart"
 #: How often the pictures of crashed shards are given to new ones, the first time included.
 ROUNDS: Final = 3
 MOST_SHARDS: Final = 100
 #: How often the Prefect server is asked for the shards' states, and the bucket for what is recorded.
 ASK_EVERY_S: Final = 3.0
 LIST_EVERY_S: Final = 15.0
-#: How long the server may be away while shards count.
-PATIENCE_S: Final = 3600.0
+#: An automation gives a run that it cancelled its last state, with the reason, a little later.
+SETTLE_S: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,13 @@ class Order:
         return f"counts:{limit_name(self.root)}"
 
     def check(self) -> None:
-        """Refuse a number of shards that can't be.
+        """Refuse what can't be.
 
         Raises:
-            PollenError: It is none, or too many.
+            PollenError: It is none, or too many, or no bucket is named.
         """
+        if not self.bucket:
+            raise PollenError("no bucket is named: expected the name of a saved S3Bucket block")
         if not 1 <= self.shards <= MOST_SHARDS:
             raise PollenError(f"shards is {self.shards}: expected 1 to {MOST_SHARDS}")
 
@@ -103,17 +109,18 @@ def count_on_shards(order: Order, todo: Plan, work: Work) -> Counted:
         PollenError: No shards can be started, the store or the server fails.
     """
     run = str(flow_run.id)
-    planned = unfinished_plan(work, run)
+    planned = healing(unfinished_plan)(work, run)
     last = ROUNDS
     if planned is None:
         if not todo.batches:
             return Counted()
-        number = last_number(work.output, run) + 1
+        number = healing(last_number)(work.output, run) + 1
         last += number - 1
         planned = _write(order, todo, work, number, todo.waiting)
     begin_results(work.output)
     while True:
-        ended = _wait(_start(order, planned, run), _Recorded(planned, work), watcher())
+        recorded = _Recorded(planned, work)  # first: where the store fails, no shard is left alone
+        ended = _wait(_start(order, planned, run), recorded, watcher())
         problem, again = _judge(planned, ended)
         left = _left(order, again, work) if again and not problem else None
         if left is None or not left.batches:
@@ -122,14 +129,14 @@ def count_on_shards(order: Order, todo: Plan, work: Work) -> Counted:
             problem = _too_often(ended)
             break
         planned = _write(order, left, work, planned.number + 1, planned.pictures)
-    forget_plans(work.output)
     return Counted(planned.pictures, problem)
 
 
 def wait_for_left_over(order: Order) -> None:
     """Wait for shards of a run that is no more: what they are about to record need not be counted again.
 
-    Shards of this very run are not waited for here: it goes on with them.
+    Those that have not started are cancelled; their pictures are planned anew. Shards of this very
+    run are not waited for here: it goes on with them.
 
     Raises:
         PollenError: The server fails.
@@ -145,11 +152,28 @@ def wait_for_left_over(order: Order) -> None:
         others = [run for run in found if not str(run.idempotency_key).startswith(str(flow_run.id))]
         if not others:
             return
+        for run in others:
+            if run.state_type is StateType.SCHEDULED:
+                _cancel(run)
         if not told:
             names = ", ".join(f"'{run.name}'" for run in others)
-            logger().info("waiting for what an earlier run left behind: %s", names)
+            logger().info(
+                "waiting for what an earlier run left behind: %s. To go on without, cancel it",
+                names,
+            )
             told = True
         time.sleep(ASK_EVERY_S)
+
+
+def _cancel(run: FlowRun) -> None:
+    """Cancel a shard that has not started; where it starts at this moment, it is waited for."""
+    state: State = Cancelled(message="the run that planned this part has ended")
+
+    def cancel() -> None:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run.id, state)
+
+    patiently(cancel, "cancelling a shard")
 
 
 def _write(order: Order, todo: Plan, work: Work, number: int, pictures: int) -> ShardPlan:
@@ -180,7 +204,8 @@ def _start(order: Order, planned: ShardPlan, run: str) -> list[FlowRun]:
     again = f", round {planned.number}" if planned.number > 1 else ""
     try:
         for shard in range(1, total + 1):
-            started = run_deployment(
+            start = partial(
+                run_deployment,
                 DEPLOYMENT,
                 parameters={
                     "bucket": order.bucket,
@@ -194,48 +219,41 @@ def _start(order: Order, planned: ShardPlan, run: str) -> list[FlowRun]:
                 flow_run_name=f"count part {shard} of {total} in {order.root.address}{again}",
                 tags=[order.tag],
             )
+            started = patiently(start, "starting shards")
             runs.append(cast("FlowRun", started))  # outside of async code it is no coroutine
     except ObjectNotFound as error:
         raise PollenError(
             f"there is no deployment '{DEPLOYMENT}' on the Prefect server, which counts for this run: run "
             "`prefect deploy --all`"
         ) from error
-    except httpx.HTTPError as error:
-        raise PollenError(f"shards can't be started on the Prefect server ({error})") from error
     return runs
 
 
 def _ask(condition: FlowRunFilter) -> list[FlowRun]:
-    """Flow runs as the server knows them; where it is away, it is waited for.
+    """Flow runs as the server knows them.
 
     Raises:
         PollenError: It stays away.
     """
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            with get_client(sync_client=True) as client:
-                return client.read_flow_runs(flow_run_filter=condition)
-        except httpx.HTTPError as error:
-            if time.monotonic() > deadline:
-                raise PollenError(
-                    f"the Prefect server does not tell what became of the shards ({error}): check that it runs. What "
-                    "they count is recorded, and the next run goes on from there"
-                ) from error
-            logger().warning("the Prefect server can't be asked for the shards: %s", error)
-            time.sleep(ASK_EVERY_S)
+
+    def ask() -> list[FlowRun]:
+        with get_client(sync_client=True) as client:
+            return client.read_flow_runs(flow_run_filter=condition)
+
+    return patiently(ask, "asking for shards")
 
 
 def _wait(runs: Sequence[FlowRun], recorded: "_Recorded", progress: Progress) -> list[FlowRun]:
     """Wait until all runs have ended; returns them as they ended, in the same order."""
     condition = FlowRunFilter(id=FlowRunFilterId(any_=[run.id for run in runs]))
     ended: dict[UUID, FlowRun] = {}
+    cancelled: dict[UUID, float] = {}
     shown = ""
     while True:
         found = {run.id: run for run in _ask(condition)}
         for shard, run in enumerate(runs, 1):
             now = found.get(run.id) or _deleted(run)
-            if run.id not in ended and now.state is not None and now.state.is_final():
+            if run.id not in ended and _has_ended(now, cancelled):
                 ended[run.id] = now
                 recorded.ended(shard, now)
                 logger().info("'%s' ended: %s", now.name, _as_text(now.state))
@@ -247,6 +265,16 @@ def _wait(runs: Sequence[FlowRun], recorded: "_Recorded", progress: Progress) ->
         if len(ended) == len(runs):
             return [ended[run.id] for run in runs]
         time.sleep(ASK_EVERY_S)
+
+
+def _has_ended(run: FlowRun, cancelled: dict[UUID, float]) -> bool:
+    """Whether a run is in its last state; ``cancelled`` notes since when those are that may get another."""
+    if run.state is None or not run.state.is_final():
+        return False
+    if not run.state.is_cancelled():
+        return True
+    since = cancelled.setdefault(run.id, time.monotonic())
+    return time.monotonic() - since >= SETTLE_S
 
 
 def _deleted(run: FlowRun) -> FlowRun:
@@ -276,7 +304,7 @@ def _judge(planned: ShardPlan, ended: Sequence[FlowRun]) -> tuple[PollenError | 
         state = run.state
         if state is None or state.is_completed():
             continue
-        if state.is_crashed() or state.name == FAILED_FOR_NOW:
+        if state.is_crashed() or state.name in (FAILED_FOR_NOW, LOST):
             again += batches
         elif problem is None:
             verb = "was cancelled" if state.is_cancelled() else "failed"
@@ -308,7 +336,7 @@ class _Recorded:
         self._store = open_store(work.output)
         self._folder = work.records + IMAGES
         #: An earlier run may have recorded the same batch, for instance with pictures it could not fetch.
-        self._before = self._files()
+        self._before = healing(self._files)()
         self._listed_at = time.monotonic()
         self._completed: set[int] = set()
         self._done: set[str] = set()

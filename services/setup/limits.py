@@ -1,7 +1,6 @@
 """One global concurrency limit per root: without it no detection starts there."""
 
 from functools import partial
-from typing import Final
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import (
@@ -9,16 +8,13 @@ from prefect.client.schemas.actions import (
     GlobalConcurrencyLimitUpdate,
 )
 from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
-from prefect_aws import S3Bucket
 
 from services.setup.plan import Change, Step, keep
 from services.site import Site
-from tasks.roots import limit_name
+from tasks.roots import limit_name, limit_prefix
 from tasks.storage import Location
 
 KIND = "limit"
-#: What the names of all roots' limits begin with, before the name of the root's block.
-PREFIX: Final = "pollen-root-"
 _PAGE = 200
 
 
@@ -34,10 +30,9 @@ def plan_limits(client: SyncPrefectClient, site: Site) -> list[Step]:
     for root in roots(site):
         name = limit_name(root)
         steps.append(_step(client, name, root.address, existing.pop(name, None)))
-    blocks = {site.storage.block, *_saved_blocks(client)}
-    stale = [
-        limit for name, limit in existing.items() if _block(name, blocks) == site.storage.block
-    ]
+    # Other laboratories may share the server, with limits of their own.
+    ours = limit_prefix(site.storage.block)
+    stale = [limit for name, limit in existing.items() if name.startswith(ours)]
     return steps + [_removal(client, limit) for limit in stale]
 
 
@@ -48,19 +43,6 @@ def _all_limits(client: SyncPrefectClient) -> list[GlobalConcurrencyLimitRespons
         found += page
         if len(page) < _PAGE:
             return found
-
-
-def _saved_blocks(client: SyncPrefectClient) -> set[str]:
-    """Names of all buckets' blocks: other laboratories may share the server, with limits of their own."""
-    slug = S3Bucket.get_block_type_slug()
-    documents = client.read_block_documents_by_type(slug, include_secrets=False)
-    return {document.name for document in documents if document.name}
-
-
-def _block(limit: str, blocks: set[str]) -> str | None:
-    """The block below which a limit's root lies; of ``lab`` and ``lab-2`` the longer one that fits."""
-    fitting = [block for block in blocks if limit.startswith(f"{PREFIX}{block}-")]
-    return max(fitting, key=len, default=None)
 
 
 def _step(

@@ -76,7 +76,7 @@ def test_every_root_has_a_name_of_its_own_that_prefect_takes(prefixes: list[str]
 
 def test_a_root_is_named_readably_and_whatever_slashes_surround_it() -> None:
     name = limit_name(Location(block="pollen", prefix="Ostatni/Pollen_viability"))
-    assert name.startswith("pollen-root-pollen-Ostatni-Pollen_viability-")
+    assert name.startswith("pollen-root-pollen.Ostatni-Pollen_viability-")
     assert name == limit_name(Location(block="pollen", prefix="/Ostatni/Pollen_viability/"))
 
 

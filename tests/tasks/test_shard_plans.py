@@ -158,9 +158,12 @@ def test_a_plan_of_another_version_is_left_alone(
     assert unfinished_plan(work, "run") is None
 
 
-def test_plans_are_forgotten(root: Location) -> None:
+def test_plans_are_forgotten(root: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     put(root, planned())
-    open_store(root).write(f"{PLANS}of another run/0001.json", b"{}")
-    forget_plans(root)
+    other = f"{PLANS}of another run/0001.json"
+    open_store(root).write(other, b"{}")
+    forget_plans(root, "run")
+    assert [entry.key for entry in open_store(root).list(PLANS)] == [other]
+    monkeypatch.setattr(shard_plans, "KEPT_S", -60.0)
+    forget_plans(root, "run")
     assert not list(open_store(root).list(PLANS))
-    forget_plans(root)

@@ -7,6 +7,7 @@ run ends that is killed, cancelled, or refused. Real processes are in ``tests/fl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -15,12 +16,15 @@ from prefect import Flow, flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments.runner import RunnerDeployment
+from prefect.events.actions import ChangeFlowRunState
 from prefect.flow_engine import run_flow
-from prefect.states import Cancelled, Completed, Crashed, Failed, Pending
+from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Scheduled
 
 from flows.detect import count_part, count_with_shards, detect, detect_shard
 from pollen.layout import PLANS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
+from services.setup.automations import declared_automations
+from services.site import Recovery
 from tasks import shards
 from tasks.faults import PollenError
 from tasks.reporting import Summary
@@ -55,6 +59,13 @@ def counts(run: FlowRun, _number: int, _part: int) -> "State[Any]":
     return Completed(message=count_part(root, given["plan"], given["shard"]))
 
 
+def is_due(run: FlowRun) -> bool:
+    """Whether a worker would begin with a run now, or has taken it."""
+    start = run.expected_start_time
+    waits = run.state_type in (StateType.SCHEDULED, StateType.PENDING)
+    return waits and start is not None and start < datetime.now(UTC) + timedelta(minutes=1)
+
+
 class Worker:
     """Plays the worker of pool ``gpu`` for the shards of one root."""
 
@@ -68,7 +79,7 @@ class Worker:
         seen = set()
         while not self.stopped:
             for run in runs_of("detect-shard", self.order.tag):
-                if run.id not in seen and run.state_type is StateType.SCHEDULED:
+                if run.id not in seen and is_due(run):
                     seen.add(run.id)
                     number = int(run.parameters["plan"].rpartition("/")[2].removesuffix(".json"))
                     state = self.fate(run, number, run.parameters["shard"])
@@ -190,11 +201,42 @@ def test_a_refusal_is_not_tried_again(place: Order, s3_server: EmbeddedS3) -> No
     assert [row["status"] for row in found.values()].count("failed") == 4
 
 
-def test_a_shard_that_was_ended_says_why(place: Order) -> None:
-    ended: State[Any] = Cancelled(message="the image can't be pulled")
-    with pytest.raises(PollenError, match=r"image can't be pulled \('count part 1 .*was cancelled"):
+def test_a_shard_that_a_person_cancels_ends_all(
+    place: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "SETTLE_S", 1.0)
+    ended: State[Any] = Cancelled(message="not now")
+    with pytest.raises(PollenError, match=r"not now \('count part 1 .*was cancelled"):
         coordinate(replace(place, shards=1), lambda *_: ended)
     assert shard_states(place) == ["Cancelled"]
+
+
+def test_a_shard_that_automations_end_says_why(place: Order) -> None:
+    """They cancel it, and give it its last state when the server has declared it Cancelled."""
+
+    def fate(run: FlowRun, *_: int) -> "State[Any]":
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run.id, Cancelled(message="timed out"), force=True)
+        time.sleep(2)
+        return Failed(name="PendingTooLong", message="the image can't be pulled")
+
+    with pytest.raises(PollenError, match=r"image can't be pulled \('count part 1 .*failed"):
+        coordinate(replace(place, shards=1), fate)
+
+
+def test_a_shard_of_which_no_pod_came_is_run_again(place: Order) -> None:
+    (lost,) = [
+        str(action.name)
+        for automation in declared_automations(Recovery())
+        for action in automation.actions
+        if isinstance(action, ChangeFlowRunState) and action.name == shards.LOST
+    ]
+
+    def fate(run: FlowRun, number: int, part: int) -> "State[Any]":
+        return counts(run, number, part) if number > 1 else Failed(name=lost)
+
+    assert coordinate(replace(place, shards=1), fate).outcome == "Completed"
+    assert shard_states(place) == [lost, "Completed"]
 
 
 def test_a_run_that_was_killed_goes_on_with_its_own_shards(
@@ -236,6 +278,14 @@ def test_shards_of_another_run_are_waited_for(place: Order) -> None:
             parameters={"bucket": "sharded", "plan": "0001.json", "shard": 1},
             tags=[place.tag],
             idempotency_key=f"of another run, {place.prefix}",
+            state=Pending(),
+        )
+        waiting = client.create_flow_run_from_deployment(
+            deployment.id,
+            parameters={"bucket": "sharded", "plan": "0001.json", "shard": 2},
+            tags=[place.tag],
+            idempotency_key=f"not started, of another run, {place.prefix}",
+            state=Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1)),
         )
     ended: list[float] = []
 
@@ -248,6 +298,8 @@ def test_shards_of_another_run_are_waited_for(place: Order) -> None:
         return counts(run, number, part)
 
     assert coordinate(place, fate).counted_now == len(NAMES)
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(waiting.id).state_name == "Cancelled"
 
 
 def detect_deployed(monkeypatch: pytest.MonkeyPatch, **parameters: object) -> "State[Any]":

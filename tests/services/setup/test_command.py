@@ -152,7 +152,7 @@ def test_a_dry_run_shows_all_of_it_and_changes_nothing(
     assert code == 0
     for part in (f"{name}-credentials", f"s3://pollen/{name}", f"{name}-gpu", f"{name}-cpu"):
         assert part in told
-    assert f"pollen-root-{name}-second-" in told
+    assert f"pollen-root-{name}.second-" in told
     assert "the bundled model goes into production" in told
     assert "Nothing was changed: this was a dry run." in told
     assert everything(locked_server) == before

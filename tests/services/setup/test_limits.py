@@ -96,3 +96,11 @@ def test_limits_of_others_are_not_ours(client: SyncPrefectClient, name: str) -> 
         GlobalConcurrencyLimitCreate(name=f"gpu-{name}", limit=3)
     )
     assert planned(plan_limits(client, site(name))) == {limit_name(Location(block=name)): "create"}
+
+
+def test_a_folder_that_reads_like_anothers_block_is_not_theirs(
+    client: SyncPrefectClient, name: str
+) -> None:
+    carry_out(plan_limits(client, site(name, "lab")))
+    theirs = limit_name(Location(block=f"{name}-lab"))
+    assert planned(plan_limits(client, site(f"{name}-lab"))) == {theirs: "create"}
