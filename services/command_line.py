@@ -177,7 +177,7 @@ def setup(
     endpoint: Annotated[
         str | None,
         typer.Option(
-            help="Address of the S3 server, in place of the file's.", envvar="AWS_ENDPOINT_URL"
+            help="Address of the S3 server, in place of the file's. Without either, a new block takes AWS_ENDPOINT_URL."
         ),
     ] = None,
     pools: Annotated[

@@ -63,6 +63,15 @@ class TestNew:
         assert s3_server.secret_key not in str(saved(client, name))
         assert s3_server.access_key not in str(saved(client, name))
 
+    def test_the_address_of_this_shell_makes_a_block_and_never_moves_one(
+        self, client: SyncPrefectClient, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "https://first.example.org")
+        carry_out(plan_blocks(client, site(name, bucket="lab")))
+        assert "https://first.example.org" in str(saved(client, name))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://another.example.org")
+        assert actions(plan_blocks(client, site(name, bucket="lab"))) == ["keep", "keep"]
+
     def test_looking_makes_nothing_and_the_second_time_finds_nothing_to_do(
         self, client: SyncPrefectClient, name: str
     ) -> None:
