@@ -63,7 +63,7 @@ def is_due(run: FlowRun) -> bool:
     """Whether a worker would begin with a run now, or has taken it."""
     start = run.expected_start_time
     waits = run.state_type in (StateType.SCHEDULED, StateType.PENDING)
-    return waits and start is not None and start < datetime.now(UTC) + timedelta(minutes=1)
+    return waits and (start is None or start < datetime.now(UTC) + timedelta(minutes=1))
 
 
 class Worker:
