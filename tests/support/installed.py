@@ -124,11 +124,12 @@ def _install_project(image: Installed) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, target)
     (project,) = [stage for stage in stages() if stage.name == "project"]
-    command = project.values("RUN")[0].replace(
-        "/build/installer/bin/pip", f"{sys.executable} -m pip"
+    # Placed first: this interpreter may lie below a folder that has the name of one in the image.
+    command = image.placed(project.values("RUN")[0]).replace(
+        image.placed("/build/installer/bin/pip"), f"{sys.executable} -m pip"
     )
     assert f"{sys.executable} -m pip" in command, "the image installs the project in another way"
-    _told("sh", "-c", image.placed(command))
+    _told("sh", "-c", command)
 
 
 def _copy_app(image: Installed) -> None:
