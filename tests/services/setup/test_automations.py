@@ -179,7 +179,7 @@ def test_placeholders_take_the_figures_with_their_type(folder: Callable[[str], P
         (
             "{zombie_seconds}",
             "{zombie_hours}",
-            "{zombie_hours} stands for nothing; known are crashes",
+            "{zombie_hours} stands for nothing; known are ",
         ),
         ("within:", "wihtin:", "'pollen: x' has 'wihtin', which Prefect would ignore"),
         (

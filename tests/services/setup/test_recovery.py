@@ -14,7 +14,6 @@ Nearly all the time is spent waiting, so tests are begun together.
 
 import asyncio
 import contextvars
-import itertools
 import logging
 import os
 import signal
@@ -46,7 +45,7 @@ from services.site import Recovery
 
 REQUEUES = 2
 WAIT = timedelta(seconds=15)  # Prefect allows 10 s and more
-PATIENCE_S = 400  # on a very busy machine, a flow takes a minute to start
+PATIENCE_S = 300  # on a very busy machine, a flow takes a minute to start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -99,9 +98,13 @@ class QuickServer(EmbeddedPrefect):
         return super()._server_environment() | {
             "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS": "1",
             "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
-            # The fewer write to its SQLite database, the fewer events are lost on a busy machine.
             "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
-            "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+            # With a SQLite file, Prefect loses events when many things happen at once ("database is
+            # locked"). In memory it has one connection, for which all wait, and loses none, as with
+            # PostgreSQL.
+            "PREFECT_API_DATABASE_CONNECTION_URL": (
+                "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false"
+            ),
         }
 
 
@@ -169,12 +172,7 @@ class Run:
         return sorted(found, key=lambda state: state.timestamp)
 
     def names(self) -> list[str]:
-        """Names of the states so far, the same as on a machine that is idle.
-
-        When its SQLite database is busy, the server counts an event twice: one crash has the effect
-        of two.
-        """
-        return [name or "" for name, _ in itertools.groupby(each.name for each in self.states())]
+        return [state.name or "" for state in self.states()]
 
     def message(self, name: str) -> str:
         return next(state.message or "" for state in self.states() if state.name == name)
@@ -326,14 +324,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     (folder / "story.py").write_text(FLOW)
     with QuickServer() as server, server.active(), get_client(sync_client=True) as client:
         world = World(client, folder)
-        for pool in ("cpu", "gpu", "nobody"):
+        for pool in ("cpu", "gpu", "pods", "nobody"):
             client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
         world.deploy("detect/on-demand", pool="cpu", concurrency_limit=1)
         # No process comes of it: the folder in which it should start is not there.
         world.deploy("detect/nightly", pool="cpu", job_variables={"working_dir": "/not/there"})
         world.deploy("train/on-demand", pool="gpu")
         world.deploy("detect/on-upload", pool="nobody")
-        world.deploy("detect-shard/gpu", pool="nobody", tags=("pollen",), concurrency_limit=1)
+        world.deploy("detect-shard/gpu", pool="nobody", tags=("pollen",))
+        world.deploy("detect/in-a-pod", pool="pods")
         world.deploy("detect/of-others", pool="nobody", tags=())
         for automation in declared_automations(Recovery(requeues=REQUEUES)):
             client.create_automation(hurried(automation, world))
@@ -342,7 +341,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 Story = Callable[[World], None]
 _STORIES: list[Story] = []
-_AT_ONCE = 4  # more are too much for SQLite
+_AT_ONCE = 6
 
 
 @pytest.fixture(scope="module")
@@ -371,6 +370,7 @@ def test_a_run_that_always_crashes_stays_crashed_in_the_end(world: World) -> Non
 
     stays_crashed(run)
 
+    # Fewer than allowed, where the worker on a busy machine reports a crash once more, too late.
     assert 2 <= len(run.pids()) <= 1 + REQUEUES
     assert world.slots("detect/on-demand") == 0
 
@@ -402,7 +402,7 @@ def test_a_run_whose_machine_is_lost_is_finished_on_another(world: World) -> Non
 
 @together
 def test_an_evicted_pod_is_one_crash(world: World) -> None:
-    run = world.run("detect/on-upload", "sleeps at first", Pending())
+    run = world.run("detect/in-a-pod", "sleeps at first", Pending())
     with prefect(
         world.folder,
         "flow-run",
@@ -443,8 +443,8 @@ def test_only_crashes_of_ours_and_only_once_each_lead_to_new_starts(world: World
 def test_a_run_that_is_cancelled_or_was_not_dead_is_not_started_again(world: World) -> None:
     alive = world.run("detect/on-upload", "", Pending(), Running(), Crashed())
     while alive.names()[-1] in {"Crashed", "Restarting"}:
-        heartbeat(alive)
-        time.sleep(0.5)
+        event(alive, "heartbeat")
+        time.sleep(1)
     assert alive.names()[-2:] == ["Restarting", "Running"]
     cancelled = world.run("detect/on-upload", "", Pending(), Running(), Crashed())
     cancelled.until_state("Restarting")
@@ -476,10 +476,11 @@ def test_a_run_that_waits_too_long_ends_with_what_it_waited_for(world: World) ->
 
     for name, run in runs.items():
         run.until_last("PendingTooLong")
-        assert run.names()[-5:] == [
+        assert run.names()[-6:] == [
             "InfrastructurePending",
             name,  # seen in the list of runs from the first minute
             f"Ending{name}",
+            "Cancelling",
             "Cancelled",
             "PendingTooLong",
         ]
@@ -490,14 +491,16 @@ def test_a_run_that_waits_too_long_ends_with_what_it_waited_for(world: World) ->
 
 @together
 def test_one_that_waits_for_a_reason_unknown_leaves_its_place_to_others(world: World) -> None:
-    run = world.run("detect-shard/gpu", "", Pending(), Submitting())
+    one_at_a_time = f"detect-shard/{uuid4()}"
+    world.deploy(one_at_a_time, pool="nobody", tags=("pollen",), concurrency_limit=1)
+    run = world.run(one_at_a_time, "", Pending(), Submitting())
     run.pod({"phase": "Pending"})
-    assert world.slots("detect-shard/gpu") == 1
+    assert world.slots(one_at_a_time) == 1
 
     run.until_last("PendingTooLong")
 
     assert "Secret" in run.message("PendingTooLong")
-    assert world.slots("detect-shard/gpu") == 0
+    assert world.slots(one_at_a_time) == 0
 
 
 @together
@@ -507,7 +510,7 @@ def test_a_pod_that_starts_late_runs_unless_its_run_is_being_ended(world: World)
     late.until_state("InsufficientResources")
     late.then(Running())
     too_late.pod(IMAGE_NOT_PULLED)
-    too_late.until_state("EndingImagePullError")
+    too_late.until_state("Cancelling")
 
     too_late.then(Running())
 
@@ -517,13 +520,26 @@ def test_a_pod_that_starts_late_runs_unless_its_run_is_being_ended(world: World)
 
 
 @together
+def test_a_run_that_runs_is_not_ended_when_old_news_comes_late(world: World) -> None:
+    runs, waits = (world.run("detect/on-upload", "", Pending(), Submitting()) for _ in range(2))
+    runs.then(Running())
+
+    event(runs, "InfrastructurePending")
+    event(waits, "InfrastructurePending")
+
+    waits.until_last("PendingTooLong")
+    assert runs.names()[-1] == "Running"
+
+
+@together
 def test_a_run_of_which_no_pod_came_is_started_again(world: World) -> None:
     run = world.run("detect/on-upload", "", Pending(), Submitting())
 
     run.until_last("AwaitingRetry")
 
-    assert run.names()[-5:] == [
+    assert run.names()[-6:] == [
         "EndingNoPod",
+        "Cancelling",
         "Cancelled",
         "LostBeforeStart",
         "Restarting",
@@ -540,20 +556,25 @@ def stays_crashed(run: Run) -> None:
     assert run.names()[-1] == "Crashed"
 
 
-def heartbeat(run: Run) -> None:
-    """Send the event that the engine of a run sends every three minutes."""
-    deployment = f"prefect.deployment.{run.flow_run.deployment_id}"
-    event = {
+def event(run: Run, name: str) -> None:
+    """Send the server an event about a run, as its engine or the server itself does."""
+    related = {
+        "deployment": f"prefect.deployment.{run.flow_run.deployment_id}",
+        "tag": "prefect.tag.pollen",
+        "work-pool": f"prefect.work-pool.{run.flow_run.work_pool_id}",
+    }
+    data = {
         "id": str(uuid4()),
         "occurred": datetime.now(UTC).isoformat(),
-        "event": "prefect.flow-run.heartbeat",
+        "event": f"prefect.flow-run.{name}",
         "resource": {"prefect.resource.id": f"prefect.flow-run.{run.flow_run.id}"},
         "related": [
-            {"prefect.resource.id": deployment, "prefect.resource.role": "deployment"},
-            *(
-                {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}
-                for tag in run.flow_run.tags
-            ),
+            {
+                "prefect.resource.id": resource,
+                "prefect.resource.role": role,
+                "prefect.resource.name": run.flow_run.work_pool_name or "",
+            }
+            for role, resource in related.items()
         ],
     }
-    run.world.client.request("POST", "/events", json=[event]).raise_for_status()
+    run.world.client.request("POST", "/events", json=[data]).raise_for_status()
