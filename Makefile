@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.up-to-date
 DATA ?= ../shared/data/pollen
 WORK ?= runs/bundled
-JOBS ?= 3
+JOBS ?= 2
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
@@ -23,7 +23,7 @@ $(STAMP): requirements-dev.lock pyproject.toml .ci/setup_environment.sh
 demo: venv ## count sample micrographs over a real S3 and a real Prefect server, into demo-output/
 	$(BIN)/pollen demo --output demo-output
 
-# More at once than there are cores: many tests wait for servers. By file, for what a file shares.
+# Many tests wait for servers. By file, for what a file shares.
 test: venv ## run the tests, some files at once (ARGS="-k name" for some of them, JOBS=0 for one by one)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 

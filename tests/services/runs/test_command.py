@@ -432,6 +432,8 @@ def test_on_a_terminal_ctrl_c_asks(
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
+        # Tests that run in the background are started with Ctrl-C switched off.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,  # noqa: PLW1509
     )
     os.close(theirs)
     said = ""
