@@ -69,8 +69,8 @@ def detection(deployment: str, given: Mapping[str, Any], settings: Sequence[str]
     """
     said = parse_options(settings, DetectSettings).model_dump(mode="json", exclude_unset=True)
     parameters = _said(given)
-    if "shards" in parameters:
-        ShardOrder("", None, "", parameters["shards"]).check()
+    named, shards = parameters.get("bucket", "the deployment's"), parameters.get("shards", 1)
+    ShardOrder(named, None, "", shards).check()
     return RunOrder(
         deployment, parameters, {"settings": (DetectSettings, said)}, also=("detect-shard/gpu",)
     )

@@ -311,6 +311,7 @@ def test_watching_again_by_name(
         (["confidence=2"], {}, "confidence"),
         (["no_such=1"], {}, "no_such"),
         ([], {"shards": 1000}, "expected 1 to 100"),
+        ([], {"bucket": ""}, "no bucket is named"),
         (["backend=openvino", "precision=fp17"], {}, "precision"),
     ],
 )
