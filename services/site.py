@@ -125,6 +125,51 @@ class Kubernetes(_Section):
     """Namespace of workers and runs; None: that of the current context, or of this pod."""
 
 
+class Events(_Section):
+    """What happens when something was uploaded."""
+
+    quiet_seconds: float = Field(default=30, ge=1, le=3600)
+    """A run is started this long after the last upload below a root."""
+    longest_wait_seconds: float = Field(default=300, ge=1, le=86_400)
+    """But at the latest this long after the first one, while uploads go on and on."""
+    check_exports: bool = False
+    """Whether a new zip in ``staging_area`` is checked, and the findings reported."""
+    sweep_minutes: int | None = Field(default=None, ge=5, le=1440)
+    """How often to look for pictures that no event announced; None: only every night."""
+    sns_topics: tuple[str, ...] = ()
+    """ARNs of the only topics whose messages are taken, and whose subscription is confirmed."""
+    sqs_queue: Annotated[str, AfterValidator(_endpoint)] | None = None
+    """Address of the queue that is read; None: none is."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.longest_wait_seconds < self.quiet_seconds:
+            raise ValueError("longest_wait_seconds is less than quiet_seconds: nothing would wait")
+        return self
+
+
+Occasion = Literal["failed", "failed_images", "models", "silence"]
+
+
+class Notification(_Section):
+    """Somebody who wants to hear of runs."""
+
+    block: str = Field(pattern="^[a-z0-9-]+/[a-z0-9-]+$")
+    """Type and name of a saved notification block, such as ``slack-webhook/lab``; it holds the secret address."""
+    about: tuple[Occasion, ...] = Field(
+        default=("failed", "failed_images", "models", "silence"), min_length=1
+    )
+    """Runs that failed; runs that could not read some pictures; models promoted or refused; no run for long."""
+
+
+class Notifications(_Section):
+    """Who hears of runs; nobody unless said."""
+
+    to: tuple[Notification, ...] = ()
+    silent_days: int = Field(default=3, ge=1, le=365)
+    """After so many days without a detection that ended well, somebody should look."""
+
+
 class Site(_Section):
     """All that is set up on one Prefect server."""
 
@@ -133,6 +178,8 @@ class Site(_Section):
     """Roots below the storage's folder, one per laboratory or project."""
     pools: dict[str, SitePool] = {"gpu": SitePool(), "cpu": SitePool()}
     recovery: Recovery = Recovery()
+    events: Events = Events()
+    notifications: Notifications = Notifications()
     kubernetes: Kubernetes = Kubernetes()
 
     @field_validator("prefixes")
