@@ -23,9 +23,9 @@ $(STAMP): requirements-dev.lock pyproject.toml .ci/setup_environment.sh
 demo: venv ## count sample micrographs over a real S3 and a real Prefect server, into demo-output/
 	$(BIN)/pollen demo --output demo-output
 
-# Many tests wait for servers. By file, for what a file shares.
+# Many tests wait for servers. By file, for what a file shares; in the order of tests/conftest.py.
 test: venv ## run the tests, some files at once (ARGS="-k name" for some of them, JOBS=0 for one by one)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: venv ## check style, types, the floors, the deployments and the locks
 	$(BIN)/ruff check .

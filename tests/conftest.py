@@ -49,6 +49,13 @@ def _isolate(scratch: Path) -> None:
 
 _isolate(Path(_SCRATCH.name))
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: one begun last would keep a single core busy at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 # Examples are bounded by their number: time limits fail on a busy machine.
 hypothesis_settings.register_profile("pollen", deadline=None)
 hypothesis_settings.load_profile("pollen")
