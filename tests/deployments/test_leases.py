@@ -11,7 +11,6 @@ import yaml
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import (
-    ConcurrencyLimitConfig,
     ConcurrencyLimitStrategy,
     ConcurrencyOptions,
     StateType,
