@@ -81,7 +81,30 @@ def parse(raw: bytes) -> object:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise NotANoticeError(f"the message is not UTF-8: byte {error.start} is none") from error
-    return _parsed(text)
+    return parse_text(text)
+
+
+def parse_text(text: str) -> object:
+    """Read a message that came as text; see :func:`parse`.
+
+    Raises:
+        NotANoticeError: It is too large or too deep, or not JSON.
+    """
+    if len(text) > MAX_BYTES:
+        raise NotANoticeError(
+            f"the message has {len(text)} characters; at most {MAX_BYTES} are read"
+        )
+    try:
+        body: object = json.loads(text, parse_constant=_no_number)
+    except RecursionError as error:
+        raise NotANoticeError(f"the message is nested deeper than {MAX_DEPTH} levels") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise NotANoticeError(f"the message is not JSON: {error.msg} at {where}") from error
+    except ValueError as error:  # among them, a whole number of thousands of digits
+        raise NotANoticeError("the message holds a number that is none of JSON's") from error
+    _check_depth(body)
+    return body
 
 
 def decode(body: object) -> list[Notice]:
@@ -121,20 +144,6 @@ def shown(value: object) -> str:
     return ascii(short)
 
 
-def _parsed(text: str) -> object:
-    try:
-        body: object = json.loads(text, parse_constant=_no_number)
-    except RecursionError as error:
-        raise NotANoticeError(f"the message is nested deeper than {MAX_DEPTH} levels") from error
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise NotANoticeError(f"the message is not JSON: {error.msg} at {where}") from error
-    except ValueError as error:  # among them, a whole number of thousands of digits
-        raise NotANoticeError("the message holds a number that is none of JSON's") from error
-    _check_depth(body)
-    return body
-
-
 def _no_number(name: str) -> NoReturn:
     raise ValueError(name)
 
@@ -166,10 +175,7 @@ def _told(body: object) -> Iterator[Notice]:
 
 def _unwrapped(message: Mapping[str, object]) -> object:
     """What S3 gave to SNS: JSON that travels as text."""
-    text = _text(message, "Message", "the SNS message")
-    if len(text) > MAX_BYTES:
-        raise NotANoticeError(f"the SNS message holds {len(text)} characters; too many are sent")
-    return _parsed(text)
+    return parse_text(_text(message, "Message", "the SNS message"))
 
 
 def _plain(message: Mapping[str, object]) -> Iterator[Notice]:

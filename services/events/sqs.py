@@ -1,11 +1,57 @@
-"""Notices from a queue of Amazon's SQS."""
+"""Notices from a queue of Amazon's SQS, to which S3 writes directly, through SNS or through EventBridge.
 
+Who may write to the queue is settled by the queue's policy, and nobody else's messages are in it. So
+the signature of an SNS message is not looked at here: the right to read the queue is the proof.
+"""
+
+import logging
+import os
+import re
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
-from services.events.notices import Notice
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from services.events.notices import NotANoticeError, Notice, decode, parse_text, shown
+from tasks.faults import PollenError
+
+#: Seconds that one call waits for messages, and so how long stopping takes; SQS allows 20, but
+#: requests at this pace cost next to nothing either.
+WAIT_SECONDS: Final = 5
+#: Messages of one call, the most that SQS gives.
+BATCH: Final = 10
+#: Seconds until the first new try after a failure; doubled up to the longest.
+FIRST_PAUSE_SECONDS: Final = 1.0
+LONGEST_PAUSE_SECONDS: Final = 60.0
+#: A trouble that stays is told again after so many seconds.
+_REMIND_SECONDS: Final = 600.0
+#: So many messages that are no notices are shown, and later one in a thousand.
+_SHOWN_STRANGERS: Final = 10
+
+_AMAZON: Final = re.compile(
+    r"(?:sqs\.(?P<region>[a-z0-9-]+)|(?P<old>[a-z0-9-]+)\.queue|queue)\.amazonaws\.com(?:\.cn)?"
+)
+_NO_QUEUE: Final = ("NonExistentQueue", "QueueDoesNotExist", "InvalidAddress")
+_NOT_ALLOWED: Final = ("AccessDenied",)
+_BAD_CREDENTIALS: Final = (
+    "ExpiredToken",
+    "InvalidClientTokenId",
+    "UnrecognizedClient",
+    "InvalidSecurity",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidSignature",
+    "Credential",  # boto's own: NoCredentialsError and its kin
+    "TokenRetrieval",
+    "SSOToken",
+    "UnauthorizedSSOToken",
+)
+_SLOW_DOWN: Final = ("Throttl", "TooManyRequests", "SlowDown", "RequestLimitExceeded")
 
 
 @dataclass
@@ -16,7 +62,7 @@ class QueueCounters:
         messages: Messages that were read.
         notices: Notices in them.
         strange: Messages that held no notice of a known form; deleted.
-        failures: Calls of the queue that failed.
+        failures: Calls of the queue that failed, and batches that could not be taken.
         trouble: Why the last call failed; None once one works again.
     """
 
@@ -35,13 +81,195 @@ def read_queue(
     client: Any = None,  # noqa: ANN401  (a boto client)
     counters: QueueCounters | None = None,
 ) -> None:
-    """Read a queue until told to stop; returns then, and raises nothing on the way.
+    """Read a queue until told to stop; failures are told, waited for and tried again.
 
     Args:
         url: Address of the queue.
-        take: Gets the notices of each batch; messages are deleted after it returned.
-        stop: Set to make it return, within a few seconds.
+        take: Gets the notices of each batch; its messages are deleted after it returned. Where it raises
+            a :class:`PollenError` they stay, and come again when the queue's visibility timeout is over.
+        stop: Set to make it return, within about :data:`WAIT_SECONDS`.
         client: Client for the queue; None for one of the environment's credentials.
         counters: Counted up on the way.
     """
-    raise NotImplementedError
+    counted = counters if counters is not None else QueueCounters()
+    _Reader(url, take, stop, client, counted).read()
+
+
+def new_client(url: str) -> Any:  # noqa: ANN401  (a boto client)
+    """A client for the queue at an address, with the credentials that boto finds.
+
+    The address says which server and which region: AWS_ENDPOINT_URL is often that of an S3 store which
+    is not Amazon's, and counts only for a queue that is Amazon's. AWS_ENDPOINT_URL_SQS counts always.
+    """
+    import boto3
+    from botocore.config import Config
+
+    # A session of its own: the default one must not be used by several threads, and keeps old keys.
+    session = boto3.session.Session()
+    parts = urlsplit(url)
+    amazon = _AMAZON.fullmatch(parts.netloc)
+    own = (
+        None
+        if amazon or "AWS_ENDPOINT_URL_SQS" in os.environ
+        else f"{parts.scheme}://{parts.netloc}"
+    )
+    named = (amazon["region"] or amazon["old"]) if amazon else None
+    region = named or os.environ.get("AWS_REGION") or session.region_name or "us-east-1"
+    return session.client(
+        "sqs",
+        endpoint_url=own,
+        region_name=region,
+        config=Config(
+            connect_timeout=10,
+            read_timeout=WAIT_SECONDS + 15,
+            # Tried again here, where the wait can be cut short.
+            retries={"total_max_attempts": 1, "mode": "standard"},
+        ),
+    )
+
+
+class _Reader:
+    """Reads one queue; see :func:`read_queue`."""
+
+    def __init__(
+        self,
+        url: str,
+        take: Callable[[list[Notice]], None],
+        stop: threading.Event,
+        client: Any,  # noqa: ANN401  (a boto client)
+        counters: QueueCounters,
+    ) -> None:
+        self._url = url
+        self._take = take
+        self._stop = stop
+        self._given = client
+        self._made: Any = None
+        self._counters = counters
+        self._log = logging.getLogger("pollen")
+        self._failed_in_a_row = 0
+        self._told_at = 0.0
+
+    def read(self) -> None:
+        """Read until told to stop."""
+        self._log.info("reading the queue %s", self._url)
+        while not self._stop.is_set():
+            try:
+                self._one_batch()
+            except (BotoCoreError, ClientError, ResponseParserError) as error:
+                self._fail(_explained(error, self._url))
+            except PollenError as error:
+                self._fail(str(error))
+            else:
+                self._work_again()
+
+    def _one_batch(self) -> None:
+        client = self._client()
+        began = time.monotonic()
+        answer = client.receive_message(
+            QueueUrl=self._url, MaxNumberOfMessages=BATCH, WaitTimeSeconds=WAIT_SECONDS
+        )
+        messages: Sequence[dict[str, Any]] = answer.get("Messages", ())
+        if not messages:
+            # A server that does not wait as it was asked to is not to be asked all the time.
+            self._stop.wait(max(0.0, 1.0 - (time.monotonic() - began)))
+            return
+        self._counters.messages += len(messages)
+        notices = [notice for each in messages for notice in self._notices(each)]
+        if notices:
+            self._take(notices)
+        self._counters.notices += len(notices)
+        self._delete(client, messages)
+
+    def _client(self) -> Any:  # noqa: ANN401  (a boto client)
+        if self._given is not None:
+            return self._given
+        if self._made is None:
+            self._made = new_client(self._url)
+        return self._made
+
+    def _notices(self, message: dict[str, Any]) -> list[Notice]:
+        body = message.get("Body", "")
+        try:
+            return decode(parse_text(body))
+        except NotANoticeError as error:
+            self._counters.strange += 1
+            count = self._counters.strange
+            if count <= _SHOWN_STRANGERS or count % 1000 == 0:
+                self._log.warning(
+                    "message %d in the queue that is no notice, deleted: %s. It begins with %s",
+                    count,
+                    error,
+                    shown(body),
+                )
+            return []
+
+    def _delete(self, client: Any, messages: Sequence[dict[str, Any]]) -> None:  # noqa: ANN401
+        """Delete what was taken.
+
+        Raises:
+            PollenError: Some are still there. They come again: no harm, but neither should it go on.
+        """
+        entries = [
+            {"Id": str(index), "ReceiptHandle": message["ReceiptHandle"]}
+            for index, message in enumerate(messages)
+        ]
+        failed = client.delete_message_batch(QueueUrl=self._url, Entries=entries).get("Failed", ())
+        if failed:
+            reason = shown(failed[0].get("Code"))
+            raise PollenError(
+                f"{len(failed)} of {len(entries)} messages could not be deleted from the queue {self._url} ({reason}); "
+                "they will be read again"
+            )
+
+    def _fail(self, trouble: str) -> None:
+        """Tell of a trouble unless it was told lately, and wait, longer every time."""
+        now = time.monotonic()
+        if trouble != self._counters.trouble or now - self._told_at > _REMIND_SECONDS:
+            self._log.warning("%s. Trying again", trouble)
+            self._told_at = now
+        self._counters.failures += 1
+        self._counters.trouble = trouble
+        # Made anew, a client finds credentials that were renewed in the meantime.
+        self._made = None
+        pause = FIRST_PAUSE_SECONDS * 2.0 ** min(self._failed_in_a_row, 10)
+        self._failed_in_a_row += 1
+        self._stop.wait(min(pause, LONGEST_PAUSE_SECONDS))
+
+    def _work_again(self) -> None:
+        if self._counters.trouble is not None:
+            self._log.info("the queue %s can be read again", self._url)
+        self._counters.trouble = None
+        self._failed_in_a_row = 0
+
+
+def _explained(error: Exception, url: str) -> str:
+    """What went wrong with the queue, and what to do."""
+    code = _code(error)
+    if _is_among(code, _NO_QUEUE):
+        return f"there is no queue at {url} ({code}): check events.sqs_queue in site.yaml"
+    if _is_among(code, _NOT_ALLOWED):
+        return (
+            f"the credentials do not let us read the queue {url} ({code}): they need sqs:ReceiveMessage and "
+            "sqs:DeleteMessage"
+        )
+    if _is_among(code, _BAD_CREDENTIALS):
+        return (
+            f"the queue {url} can't be read with the credentials there are ({code}): set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or give the pod a role; keys that expired must be renewed"
+        )
+    if _is_among(code, _SLOW_DOWN):
+        return f"the server of the queue {url} asks to slow down ({code})"
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return f"the server of the queue {url} answered HTTP {status} ({shown(code)})"
+    return f"the queue {url} can't be reached ({code}): check events.sqs_queue and the network"
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code") or "no code")
+    return type(error).__name__
+
+
+def _is_among(code: str, parts: Sequence[str]) -> bool:
+    return any(part in code for part in parts)
