@@ -227,6 +227,29 @@ def doctor(
 
 
 @app.command()
+def events(
+    config: Annotated[
+        Path | None,
+        typer.Option(help="What was set up. Default: deployments/site.yaml of this checkout."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "0.0.0.0",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8080,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
+) -> None:
+    """Start runs when pictures are uploaded: receive what the storage tells, until stopped.
+
+    Storages send to /events and give the secret that stands in POLLEN_EVENTS_TOKEN, as "Authorization: Bearer ...",
+    as the last part of the address (/events/<token>), or as opaque data (Ceph). This speaks plain HTTP: where senders
+    are not in the same cluster, put an Ingress or a proxy with TLS in front. /status shows how it goes.
+
+    For example: POLLEN_EVENTS_TOKEN=$(openssl rand -hex 32) pollen events --port 8080
+    """
+    from services.events.command import run_events
+
+    sys.exit(run_events(config, host, port, verbose=verbose))
+
+
+@app.command()
 def demo(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for tables, report and pictures.")

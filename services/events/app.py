@@ -1,0 +1,240 @@
+"""The HTTP side: who may tell of uploads, how much at once, and what everybody may ask.
+
+Everything is refused before it costs anything: by its path, by the token, by the number of requests
+at work, by the length it announces, and only then read.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from services.events import sns
+from services.events.counters import Counters
+from services.events.incoming import (
+    MAX_UNKNOWN_BYTES,
+    RefusedRequestError,
+    Token,
+    body_of,
+    given_token,
+)
+from services.events.notices import MAX_BYTES, NotANoticeError, Notice, decode, opaque_data, parse
+from services.events.receiver import NotReadyError, Receiver
+from services.events.status import Status, page
+
+#: Requests at work at once: of senders with the token, and of senders not known yet.
+KNOWN_AT_ONCE: Final = 24
+UNKNOWN_AT_ONCE: Final = 6
+#: Seconds that a sender with the token waits for its turn.
+TURN_S: Final = 5.0
+RETRY_AFTER_S: Final = 10
+#: Not ready when the Prefect server has taken nothing for so long.
+FAILING_S: Final = 300.0
+
+_NO_TOKEN: Final = (
+    "expected the token, as 'Authorization: Bearer <token>', as /events/<token>, or as Ceph's opaque data; or a "
+    "message that SNS signed for an allowed topic"
+)
+
+
+@dataclass
+class Desk:
+    """What the endpoints share.
+
+    Attributes:
+        receiver: Gets what was told.
+        counters: Counted up on the way.
+        token: The secret of senders; None where only SNS may send.
+        verifier: Tells messages of SNS from others; None where no topic is allowed.
+        status: Gives what the status page shows.
+        confirm: Confirms a subscription of SNS.
+    """
+
+    receiver: Receiver
+    counters: Counters
+    token: Token | None
+    verifier: sns.Verifier | None
+    status: Callable[[], Status]
+    confirm: Callable[[Mapping[str, object]], None] = sns.confirm
+    known: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(KNOWN_AT_ONCE))
+    unknown: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UNKNOWN_AT_ONCE))
+
+
+def application(desk: Desk) -> Starlette:
+    """The whole of the HTTP side."""
+    events = _Events(desk)
+    routes = [
+        Route(path, endpoint, methods=methods)
+        for path in ("/", "/events", "/events/{token}")
+        for endpoint, methods in ((events.greet, ["GET"]), (events.take, ["POST"]))
+    ]
+    return Starlette(
+        routes=[
+            *routes,
+            Route("/health", _health),
+            Route("/ready", _ready(desk)),
+            Route("/status", _status(desk)),
+        ]
+    )
+
+
+class _Events:
+    """What senders talk to."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._log = logging.getLogger("pollen.events")
+
+    async def greet(self, request: Request) -> Response:  # noqa: ARG002  (the same for everybody)
+        """MinIO asks whether anybody is there before it sends."""
+        return PlainTextResponse("pollen events: send notices with POST\n")
+
+    async def take(self, request: Request) -> Response:
+        """Take one message; the answer says what came of it."""
+        self._desk.counters.requests += 1
+        try:
+            answer = await self._answer(request)
+        except RefusedRequestError as error:
+            self._desk.counters.refused[error.reason] += 1
+            headers = {"Retry-After": str(RETRY_AFTER_S)} if error.status == 429 else {}
+            if error.status == 401:
+                headers["WWW-Authenticate"] = "Bearer"
+            return JSONResponse({"refused": error.message}, error.status, headers)
+        return JSONResponse(answer)
+
+    async def _answer(self, request: Request) -> dict[str, Any]:
+        known = self._is_known(request)
+        async with self._turn(known=known):
+            body = await self._read(request, known=known)
+            if sns.is_message(body):
+                # A message with the token needs no signature, unless SNS itself says that it sends it.
+                signed = not known or "x-amz-sns-message-type" in request.headers
+                done = await self._heard_from_sns(body, signed=signed)
+                if done is not None:
+                    return done
+            elif not known and not self._is_from_ceph(body):
+                raise RefusedRequestError(401, "no token", _NO_TOKEN)
+            return self._taken(_decoded(body))
+
+    def _is_known(self, request: Request) -> bool:
+        """Whether the sender gave the token; one who gave another is refused at once."""
+        given = [
+            each
+            for each in (given_token(request), request.path_params.get("token"))
+            if each is not None
+        ]
+        # All are looked at: the time must not tell which one was right.
+        right = [self._desk.token is not None and self._desk.token.is_in(each) for each in given]
+        if any(right):
+            return True
+        if given:
+            raise RefusedRequestError(401, "wrong token", "this is not the token")
+        if request.headers.get("content-length") == "0":
+            raise RefusedRequestError(401, "no token", _NO_TOKEN)
+        return False
+
+    @asynccontextmanager
+    async def _turn(self, *, known: bool) -> AsyncIterator[None]:
+        """One of the few places at work: senders with the token wait for one, others do not."""
+        places = self._desk.known if known else self._desk.unknown
+        busy = RefusedRequestError(429, "too many", "too many requests at once: try again later")
+        if not known and places.locked():
+            raise busy
+        try:
+            async with asyncio.timeout(TURN_S):
+                await places.acquire()
+        except TimeoutError as error:
+            raise busy from error
+        try:
+            yield
+        finally:
+            places.release()
+
+    async def _read(self, request: Request, *, known: bool) -> object:
+        raw = await body_of(request, MAX_BYTES if known else MAX_UNKNOWN_BYTES)
+        try:
+            return parse(raw)
+        except NotANoticeError as error:
+            raise RefusedRequestError(400, "no notice", str(error)) from error
+
+    def _is_from_ceph(self, body: object) -> bool:
+        """Ceph has no header for a secret, but sends along what its topic was given."""
+        token = self._desk.token
+        return token is not None and token.is_in(opaque_data(body))
+
+    async def _heard_from_sns(self, body: object, *, signed: bool) -> dict[str, Any] | None:
+        """What came of a message of SNS; None where it holds notices."""
+        assert isinstance(body, dict)
+        kind = body.get("Type")
+        if kind == "Notification" and not signed:
+            return None
+        if self._desk.verifier is None:
+            raise RefusedRequestError(
+                403,
+                "SNS",
+                "no topic of SNS is allowed: name it as events.sns_topics in the site file",
+            )
+        try:
+            await run_in_threadpool(self._desk.verifier.check, body)
+            if kind == "SubscriptionConfirmation":
+                await run_in_threadpool(self._desk.confirm, body)
+        except sns.RefusedError as error:
+            raise RefusedRequestError(403, "SNS", str(error)) from error
+        if kind == "Notification":
+            return None
+        self._log.info(
+            "SNS: %s", "subscription confirmed" if kind == "SubscriptionConfirmation" else kind
+        )
+        return {"sns": "heard"}
+
+    def _taken(self, notices: list[Notice]) -> dict[str, Any]:
+        try:
+            taken = self._desk.receiver.take(notices)
+        except NotReadyError as error:
+            raise RefusedRequestError(429, "not ready", str(error)) from error
+        if taken.is_foreign:
+            # An error, although senders repeat what failed: a bucket that sends here by mistake
+            # is to be noticed where it was configured. A message that is partly ours is taken.
+            raise RefusedRequestError(403, "foreign bucket", "this bucket is not watched")
+        return {"uploads": taken.uploads, "passed": taken.passed, "held": taken.held}
+
+
+def _decoded(body: object) -> list[Notice]:
+    try:
+        return decode(body)
+    except NotANoticeError as error:
+        raise RefusedRequestError(400, "no notice", str(error)) from error
+
+
+async def _health(request: Request) -> Response:  # noqa: ARG001  (the same for everybody)
+    return PlainTextResponse("alive\n")
+
+
+def _ready(desk: Desk) -> Callable[[Request], Awaitable[Response]]:
+    async def ready(request: Request) -> Response:  # noqa: ARG001  (the same for everybody)
+        since = desk.counters.failing_since
+        if not desk.receiver.is_ready:
+            return PlainTextResponse(
+                "not ready: it is not known yet which bucket is watched\n", 503
+            )
+        if since is not None and time.monotonic() - since > FAILING_S:
+            return PlainTextResponse("not ready: the Prefect server takes no events\n", 503)
+        return PlainTextResponse("ready\n")
+
+    return ready
+
+
+def _status(desk: Desk) -> Callable[[Request], Awaitable[Response]]:
+    async def show(request: Request) -> Response:
+        return page(desk.status(), html="text/html" in request.headers.get("accept", ""))
+
+    return show

@@ -1,0 +1,271 @@
+"""`pollen events`: starts all that receives and posts, and stops it in order."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from prefect.settings import get_current_settings
+
+from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
+from services.events import sns, sqs
+from services.events.app import Desk, application
+from services.events.connections import BoundedProtocol
+from services.events.counters import Counters
+from services.events.gathering import Gathering
+from services.events.incoming import Token
+from services.events.notices import Notice
+from services.events.posting import Poster
+from services.events.receiver import Receiver
+from services.events.roots import WatchedRoots
+from services.events.status import Status, status_of
+from services.running import guarded
+from services.setup.server import without_password
+from services.site import Overrides, Site, read_site
+from tasks.faults import PollenError
+
+TOKEN: Final = "POLLEN_EVENTS_TOKEN"
+#: Characters of the token at least.
+SHORTEST_TOKEN: Final = 16
+#: Seconds to post what waits when told to stop, and before that for requests under way.
+FLUSH_S: Final = 20.0
+FINISH_S: Final = 3
+#: Seconds for the reader of the queue to end what it is about.
+READER_S: Final = 20.0
+#: How often refused requests are told of in the log, in seconds.
+TELL_REFUSED_EVERY_S: Final = 60.0
+
+_MAKE_ONE: Final = "make one with `openssl rand -hex 32`"
+
+_log = logging.getLogger("pollen.events")
+
+
+def run_events(config: Path | None, host: str, port: int, *, verbose: bool = False) -> int:
+    """Receive notices until told to stop (SIGTERM, or Ctrl-C).
+
+    Args:
+        config: The site file; None for the application's.
+        host: Address to listen at.
+        port: Port to listen at; 0 for any that is free.
+        verbose: Tell every step.
+
+    Returns:
+        The exit code: 0 where all that came was posted, 1 where some was not, 2 where it could not run.
+    """
+    _log_lines(verbose=verbose)
+
+    def work() -> int:
+        site = read_site(config, Overrides())
+        token = token_from_environment(site)
+        if get_current_settings().api.url is None:
+            raise PollenError(
+                "which Prefect server? Set PREFECT_API_URL to its address, such as http://127.0.0.1:4200/api"
+            )
+        return asyncio.run(_Service(site, token).run(host, port))
+
+    return guarded(
+        work,
+        stopped="stopped: what was not posted is found by the next sweep",
+        kept="what was not posted is found by the next sweep",
+        verbose=verbose,
+    )
+
+
+def token_from_environment(site: Site) -> Token | None:
+    """The secret of senders; None where only Amazon's services send, which have other ways.
+
+    Raises:
+        PollenError: There is none, or it is too short.
+    """
+    text = os.environ.get(TOKEN, "").strip()
+    if not text:
+        if site.events.sns_topics or site.events.sqs_queue:
+            return None
+        raise PollenError(
+            f"{TOKEN} is not set: without a secret anybody could start runs. {_MAKE_ONE}, give it to the storage, and "
+            "to this program as this variable (on a cluster the Secret pollen-events, key token)"
+        )
+    if len(text) < SHORTEST_TOKEN:
+        raise PollenError(
+            f"{TOKEN} has {len(text)} characters, expected at least {SHORTEST_TOKEN}: {_MAKE_ONE}"
+        )
+    return Token(os.fsencode(text))
+
+
+def _log_lines(*, verbose: bool) -> None:
+    """Log lines with their time: this runs for months, and nobody looks on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.getLogger("pollen")
+    log.handlers[:] = [handler]
+    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+    log.propagate = False
+    # Of uvicorn only what is our fault: whoever sends nonsense could else fill the disk.
+    server = logging.getLogger("uvicorn.error")
+    server.handlers[:] = [handler]
+    server.setLevel(logging.ERROR)
+    server.propagate = False
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own ideas about signals: it would end by the signal, before what waits is posted."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Service:
+    """All parts together."""
+
+    def __init__(self, site: Site, token: Token | None) -> None:
+        self._site = site
+        self._counters = Counters()
+        self._roots = WatchedRoots(site)
+        self._gathering = Gathering(site.events.quiet_seconds, site.events.longest_wait_seconds)
+        self._poster = Poster(self._gathering, self._counters)
+        self._receiver = Receiver(self._roots, self._gathering, self._counters, self._poster.wake)
+        self._queue = sqs.QueueCounters() if site.events.sqs_queue else None
+        topics = site.events.sns_topics
+        desk = Desk(
+            self._receiver,
+            self._counters,
+            token,
+            sns.Verifier(topics) if topics else None,
+            self._status,
+        )
+        self._app = application(desk)
+
+    async def run(self, host: str, port: int) -> int:
+        """Work until told to stop; returns the exit code."""
+        server = _server(self._app, host, port)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, setattr, server, "should_exit", True)
+        helpers = [
+            loop.create_task(self._roots.keep_known()),
+            loop.create_task(self._poster.run()),
+            loop.create_task(self._tell_refused()),
+        ]
+        for helper in helpers:
+            helper.add_done_callback(lambda _: setattr(server, "should_exit", True))
+        stop = threading.Event()
+        reader = self._start_reader(stop)
+        self._say_start(host, port)
+        try:
+            await server.serve()
+        except SystemExit as error:  # how uvicorn says that the port is taken
+            raise PollenError(
+                f"can't listen at {host}, port {port}: is it taken? Name another one with --port"
+            ) from error
+        finally:
+            stop.set()
+        # The reader hands notices to this loop, so the loop must not wait for it.
+        if reader is not None:
+            await asyncio.to_thread(reader.join, READER_S)
+        return await self._stop(helpers)
+
+    async def _stop(self, helpers: list["asyncio.Task[None]"]) -> int:
+        broken = [each for each in helpers if each.done()]
+        for each in helpers:
+            each.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
+        self._receiver.take_held()
+        waiting = sum(each.uploads for each in self._gathering.pending)
+        if waiting:
+            _log.info("stopping: %d uploads are told of first", waiting)
+        left = await self._poster.flush(FLUSH_S)
+        if left:
+            _log.warning(
+                "%d uploads could not be told of (%s): the next sweep finds them",
+                left,
+                self._counters.trouble,
+            )
+        _log.info("stopped")
+        for each in broken:
+            each.result()
+        if broken:
+            return COULD_NOT_RUN
+        return SOME_FAILED if left else DONE
+
+    def _start_reader(self, stop: threading.Event) -> threading.Thread | None:
+        url = self._site.events.sqs_queue
+        if url is None:
+            return None
+        loop = asyncio.get_running_loop()
+
+        async def take(notices: list[Notice]) -> None:
+            self._receiver.take(notices)
+
+        def hand_over(notices: list[Notice]) -> None:
+            asyncio.run_coroutine_threadsafe(take(notices), loop).result()
+
+        reader = threading.Thread(
+            target=sqs.read_queue,
+            args=(url, hand_over, stop),
+            kwargs={"counters": self._queue},
+            name="queue",
+            daemon=True,
+        )
+        reader.start()
+        return reader
+
+    async def _tell_refused(self) -> None:
+        """One line now and then, however many requests were refused."""
+        told: Counter[str] = Counter()
+        while True:
+            await asyncio.sleep(TELL_REFUSED_EVERY_S)
+            new = self._counters.refused - told
+            told = self._counters.refused.copy()
+            if new:
+                reasons = ", ".join(f"{number} {reason}" for reason, number in new.items())
+                _log.warning("refused in the last minute: %s", reasons)
+
+    def _status(self) -> Status:
+        known = self._roots.known
+        names = None if known is None else tuple(root.name for root in known)
+        queue = None if self._queue is None else asdict(self._queue)
+        return status_of(self._counters, names, self._gathering.pending, queue)
+
+    def _say_start(self, host: str, port: int) -> None:
+        events = self._site.events
+        _log.info(
+            "pollen events at %s, port %d, for the Prefect server at %s: a run starts %.0f s after the last upload, at "
+            "most %.0f s after the first",
+            host,
+            port,
+            without_password(str(get_current_settings().api.url)),
+            events.quiet_seconds,
+            events.longest_wait_seconds,
+        )
+
+
+def _server(app: object, host: str, port: int) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type]  # Starlette's and uvicorn's names for the same
+            host=host,
+            port=port,
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            # Paths may hold the token.
+            access_log=False,
+            server_header=False,
+            # No limit_concurrency: it would answer 503 to everybody; BoundedProtocol and the app bound.
+            backlog=256,
+            h11_max_incomplete_event_size=16 * 1024,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=FINISH_S,
+        )
+    )

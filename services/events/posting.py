@@ -1,0 +1,234 @@
+"""Tells the Prefect server: one event for what was gathered, tried again for as long as it is away."""
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from services.events.counters import Counters
+from services.events.gathering import Gathered, Gathering
+from services.events.roots import Kind
+from services.setup.server import refusal
+from tasks.faults import PollenError
+
+#: Names of the events, which the automations of `pollen setup` listen to.
+PICTURES_EVENT: Final = "pollen.pictures.uploaded"
+EXPORTS_EVENT: Final = "pollen.exports.uploaded"
+EVENTS: Final = {Kind.PICTURES: PICTURES_EVENT, Kind.EXPORTS: EXPORTS_EVENT}
+
+#: Seconds for one attempt.
+ATTEMPT_S: Final = 15.0
+#: Seconds between attempts at most: while the server is away, and where it refuses.
+LONGEST_PAUSE_S: Final = 10.0
+LONGEST_PAUSE_REFUSED_S: Final = 120.0
+
+Post = Callable[[Gathered], Awaitable[None]]
+
+
+class NotPostedError(PollenError):
+    """An event did not arrive, as far as known.
+
+    Attributes:
+        maybe_posted: Whether it may have arrived all the same: only the answer is missing.
+        refused: Whether the server answered, and does not want this event.
+    """
+
+    def __init__(self, message: str, *, maybe_posted: bool = False, refused: bool = False) -> None:
+        super().__init__(message, heals=True)
+        self.maybe_posted = maybe_posted
+        self.refused = refused
+
+
+def event(gathered: Gathered) -> dict[str, Any]:
+    """The event, as Prefect's API wants it.
+
+    The resource stands for a root: its names are few, whatever is uploaded.
+    """
+    root = gathered.root
+    payload = {
+        "bucket": root.block,
+        "prefix": root.prefix or None,
+        "uploads": gathered.uploads,
+        "example": gathered.key,
+        "first": gathered.first.isoformat(),
+        "last": gathered.last.isoformat(),
+    }
+    if gathered.kind is Kind.EXPORTS:
+        payload["export"] = gathered.key
+    return {
+        "id": str(gathered.id),
+        # Of now, not of the upload: the server takes events of long ago for history.
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": EVENTS[gathered.kind],
+        "resource": {
+            "prefect.resource.id": f"pollen.root.{root.name.replace('/', '.')}",
+            "prefect.resource.name": root.name,
+        },
+        "payload": payload,
+    }
+
+
+async def post_event(gathered: Gathered) -> None:
+    """Post an event, once.
+
+    Not with Prefect's ``emit_event``: that one loses what it can't send, without a word.
+
+    Raises:
+        NotPostedError: It did not arrive, as far as known.
+    """
+    timeout = httpx.Timeout(ATTEMPT_S, connect=5)
+    # Tries of the client's own would hide whether an earlier one may have arrived.
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        try:
+            async with (
+                asyncio.timeout(ATTEMPT_S),
+                get_client(httpx_settings={"timeout": timeout}) as client,
+            ):
+                await client.request("POST", "/events", json=[event(gathered)])
+        except httpx.HTTPStatusError as error:
+            raise _refused(error.response) from error
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise NotPostedError("the Prefect server is out of reach") from error
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, RuntimeError) as error:
+            raise NotPostedError(
+                f"the Prefect server gave no answer ({type(error).__name__})", maybe_posted=True
+            ) from error
+
+
+def _refused(response: httpx.Response) -> NotPostedError:
+    """What an answer other than the good one means."""
+    passing = response.status_code in {
+        httpx.codes.REQUEST_TIMEOUT,
+        httpx.codes.TOO_MANY_REQUESTS,
+    }
+    return NotPostedError(
+        refusal(response),
+        # A server that fails in the middle may have kept the event; so may one behind a gateway.
+        maybe_posted=response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR,
+        refused=response.status_code < httpx.codes.INTERNAL_SERVER_ERROR and not passing,
+    )
+
+
+class Poster:
+    """Posts what is due, for ever.
+
+    Args:
+        gathering: Where it waits.
+        counters: Counted up on the way.
+        post: Posts one event.
+    """
+
+    def __init__(self, gathering: Gathering, counters: Counters, post: Post = post_event) -> None:
+        self._gathering = gathering
+        self._counters = counters
+        self._post = post
+        self._news = asyncio.Event()
+        self._failures = 0
+        self._refused = False
+        self._log = logging.getLogger("pollen.events")
+
+    def wake(self) -> None:
+        """There is something new to wait for."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Post what is due when it is; returns only when cancelled, with everything put back."""
+        while True:
+            await self._until_due()
+            await self._round(time.monotonic())
+            if self._failures:
+                await asyncio.sleep(self._pause_s())
+
+    async def flush(self, deadline_s: float) -> int:
+        """Post all there is, due or not.
+
+        Args:
+            deadline_s: Seconds to try for.
+
+        Returns:
+            How many uploads could not be told of.
+        """
+        try:
+            async with asyncio.timeout(deadline_s):
+                while self._gathering.pending:
+                    await self._round(math.inf)
+                    if self._failures:
+                        await asyncio.sleep(min(1.0, self._pause_s()))
+        except TimeoutError:
+            pass
+        return sum(gathered.uploads for gathered in self._gathering.pending)
+
+    async def _until_due(self) -> None:
+        while True:
+            self._news.clear()
+            due = self._gathering.next_due()
+            wait = None if due is None else due - time.monotonic()
+            if wait is not None and wait <= 0:
+                return
+            try:
+                await asyncio.wait_for(self._news.wait(), wait)
+            except TimeoutError:
+                continue
+
+    async def _round(self, now: float) -> None:
+        """Try to post what is due; where the server is away, the rest waits for the next round."""
+        due = self._gathering.take(now)
+        away = False
+        failed = False
+        try:
+            while due and not away:
+                try:
+                    await self._post(due[0])
+                except NotPostedError as error:
+                    failed = True
+                    away = not error.refused
+                    self._refused = error.refused
+                    self._gathering.put_back(due[0], maybe_posted=error.maybe_posted)
+                    self._say_failed(due.pop(0), error)
+                else:
+                    self._say_posted(due.pop(0))
+        finally:
+            # Also when cancelled: the one under way may have arrived, the others have not.
+            for number, gathered in enumerate(due):
+                self._gathering.put_back(gathered, maybe_posted=number == 0 and not away)
+        self._failures = self._failures + 1 if failed else 0
+        if not failed:
+            self._counters.trouble = self._counters.failing_since = None
+
+    def _pause_s(self) -> float:
+        """Longer with every failure in a row, and never the same: several may be waiting for one server."""
+        longest = LONGEST_PAUSE_REFUSED_S if self._refused else LONGEST_PAUSE_S
+        return float(min(longest, 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0))
+
+    def _say_posted(self, gathered: Gathered) -> None:
+        self._counters.posted += 1
+        self._counters.last_post = datetime.now(UTC)
+        self._log.info(
+            "posted %s for %s: %d uploads",
+            EVENTS[gathered.kind],
+            gathered.root.name,
+            gathered.uploads,
+        )
+
+    def _say_failed(self, gathered: Gathered, error: NotPostedError) -> None:
+        counters = self._counters
+        counters.failed_posts += 1
+        if counters.failing_since is None:
+            counters.failing_since = time.monotonic()
+        told, counters.trouble = counters.trouble, str(error)
+        # Once for each cause: an hour of outage is no thousand lines.
+        if told != counters.trouble:
+            self._log.warning(
+                "%s for %s could not be posted, and is tried again: %s",
+                EVENTS[gathered.kind],
+                gathered.root.name,
+                error,
+            )

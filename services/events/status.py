@@ -1,0 +1,129 @@
+"""What `pollen events` tells of itself: counts, and how it goes. No secrets, and no names of files."""
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from jinja2 import Environment
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from services.events.counters import Counters
+from services.events.gathering import Gathered
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Uploads that are not told of yet."""
+
+    root: str
+    kind: str
+    uploads: int
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """All that is shown."""
+
+    roots: tuple[str, ...] | None
+    requests: int
+    refused: dict[str, int]
+    uploads: dict[str, int]
+    passed: dict[str, int]
+    posted: int
+    failed_posts: int
+    trouble: str | None
+    last_upload: str | None
+    last_post: str | None
+    waiting: tuple[Waiting, ...]
+    queue: dict[str, Any] | None = field(default=None)
+
+
+def status_of(
+    counters: Counters,
+    roots: tuple[str, ...] | None,
+    pending: tuple[Gathered, ...],
+    queue: dict[str, Any] | None,
+) -> Status:
+    """What there is to show.
+
+    Args:
+        counters: Counted so far.
+        roots: Names of the watched roots; None where they are not known yet.
+        pending: What is not posted yet.
+        queue: What was seen of the queue; None where none is read.
+    """
+    return Status(
+        roots=roots,
+        requests=counters.requests,
+        refused=dict(counters.refused),
+        uploads=dict(counters.uploads),
+        passed=dict(counters.passed),
+        posted=counters.posted,
+        failed_posts=counters.failed_posts,
+        trouble=counters.trouble,
+        last_upload=_moment(counters.last_upload),
+        last_post=_moment(counters.last_post),
+        waiting=tuple(
+            Waiting(
+                each.root.name,
+                each.kind,
+                each.uploads,
+                str(_moment(each.first)),
+                str(_moment(each.last)),
+            )
+            for each in pending
+        ),
+        queue=queue,
+    )
+
+
+def page(status: Status, *, html: bool) -> Response:
+    """The status as JSON, or as a page for people."""
+    headers = {"Cache-Control": "no-store"}
+    if html:
+        return HTMLResponse(_PAGE.render(status=status), headers=headers)
+    return JSONResponse(asdict(status), headers=headers)
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="seconds")
+
+
+_PAGE: Final = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="refresh" content="10">
+<title>pollen events</title>
+<style>
+  body { font: 16px/1.5 system-ui, sans-serif; max-width: 46em; margin: 2em auto; padding: 0 1em }
+  th { text-align: left; font-weight: normal; color: #555; padding-right: 2em; vertical-align: top }
+</style>
+<h1>pollen events</h1>
+{% macro counts(found) %}
+{% for name, number in found.items() %}{{ number }} {{ name }}{{ ", " if not loop.last }}{% else %}none{% endfor %}
+{% endmacro %}
+<p>{% if status.trouble %}The Prefect server takes no events: {{ status.trouble }}. They are kept and tried again.
+{% elif status.roots is none %}Not known yet which bucket is watched.
+{% else %}All is well.{% endif %}</p>
+<table>
+<tr><th>watched<td>{{ (status.roots or []) | join(", ") or "not known yet" }}
+<tr><th>uploads told of<td>{{ counts(status.uploads) }}
+<tr><th>the latest<td>{{ status.last_upload or "none yet" }}
+<tr><th>waiting to be posted<td>
+{% for each in status.waiting %}
+{{ each.root }}: {{ each.uploads }} {{ each.kind }}, the latest {{ each.last }}<br>
+{% else %}nothing
+{% endfor %}
+<tr><th>events posted<td>{{ status.posted }}, the latest {{ status.last_post or "none yet" }}
+<tr><th>attempts that failed<td>{{ status.failed_posts }}
+<tr><th>notices that start nothing<td>{{ counts(status.passed) }}
+<tr><th>requests<td>{{ status.requests }}
+<tr><th>refused<td>{{ counts(status.refused) }}
+{% if status.queue is not none %}
+<tr><th>queue<td>{{ counts(status.queue) }}
+{% endif %}
+</table>
+""")
