@@ -32,6 +32,7 @@ MAX_BUCKET_LENGTH: Final = 255
 #: How each source writes keys: percent-encoded as in a form, or as they are. Decoding the latter
 #: would turn ``+`` into a space and ``%41`` into A.
 _ENCODED_BY_SOURCE: Final = {"aws:s3": True, "minio:s3": True, "ceph:s3": False}
+# ObjectSynced: a copy of Ceph's in another place. Ceph's first releases give no more than the first part.
 _CREATED: Final = ("ObjectCreated:", "ObjectSynced:Create")
 _REMOVED: Final = (
     "ObjectRemoved:",
@@ -223,8 +224,8 @@ def _from_records(records: object) -> Iterator[Notice]:
 
 def _is_creation(name: str) -> bool | None:
     """Whether an event's name tells of an object that came, that went (False), or neither (None)."""
-    name = name.removeprefix("s3:")
-    if name.rpartition(":")[2] in _UNCHANGED:
+    name = f"{name.removeprefix('s3:')}:"
+    if name.split(":")[1] in _UNCHANGED:
         return None
     if name.startswith(_CREATED):
         return True
@@ -281,7 +282,9 @@ def _new_path(change: Mapping[str, object], path: str) -> str:
 def _at_path(path: str, *, created: bool) -> Iterator[Notice]:
     """The object at a path of the filer; none where it is something of SeaweedFS's own."""
     bucket, _, key = path.removeprefix(_FILER_ROOT).partition("/")
-    if path.startswith(_FILER_ROOT) and key and not _is_internal(key):
+    # SeaweedFS keeps what it knows of owners in a folder whose name can't be a bucket's.
+    is_bucket = path.startswith(_FILER_ROOT) and not bucket.startswith(".")
+    if is_bucket and key and not _is_internal(key):
         yield _checked(bucket, key, created)
 
 
