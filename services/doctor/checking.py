@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,6 +48,7 @@ async def collect(
     found: list[Finding],
     *,
     seconds: float = CHECK_SECONDS,
+    late: Finding | None = None,
 ) -> None:
     """Run one check; whatever happens in it becomes a finding.
 
@@ -54,6 +58,7 @@ async def collect(
         check: Yields findings; those yielded before it fails are kept.
         found: Where findings go.
         seconds: How long it may take.
+        late: What is found if it takes longer; None: that it has no answer, an error.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -61,7 +66,8 @@ async def collect(
                 found.append(finding)  # noqa: PERF401  (what came before a failure is kept)
     except TimeoutError:
         found.append(
-            about.error(
+            late
+            or about.error(
                 f"{what}: no answer within {seconds:.0f} s",
                 resolution="see whether the server is overloaded, or a firewall drops packets in between",
             )
@@ -79,7 +85,29 @@ async def collect(
 
 
 async def in_thread(check: Callable[[], Iterable[Finding]]) -> AsyncIterator[Finding]:
-    """A check that waits for sockets in the old way, as one that can run beside others."""
-    findings = iter(check())
-    while (finding := await asyncio.to_thread(next, findings, None)) is not None:
-        yield finding
+    """A check that waits for sockets in the old way, as one that can run beside others.
+
+    Its thread is a daemon: where the check hangs, it is left behind, and the program can end.
+    """
+    loop = asyncio.get_running_loop()
+    told: asyncio.Queue[Finding | Exception | None] = asyncio.Queue()
+
+    def tell(word: Finding | Exception | None) -> None:
+        with suppress(RuntimeError):  # nobody listens any more
+            loop.call_soon_threadsafe(told.put_nowait, word)
+
+    def look() -> None:
+        try:
+            for finding in check():
+                tell(finding)
+        except Exception as error:  # noqa: BLE001  (raised below, where it is waited for)
+            tell(error)
+        else:
+            tell(None)
+
+    # With the settings that hold here: Prefect keeps them in a context variable.
+    threading.Thread(target=copy_context().run, args=(look,), daemon=True).start()
+    while (word := await told.get()) is not None:
+        if isinstance(word, Exception):
+            raise word
+        yield word

@@ -82,7 +82,8 @@ def _keys() -> Iterator[Finding]:
         if value != value.strip():
             yield _ABOUT.error(
                 f"{name} has blanks or a line break at an end: the S3 server will refuse it",
-                resolution="a Secret made with `echo` has a line break: use printf, or kubectl --from-literal",
+                resolution="a Secret made with `echo` has a line break: printf makes none, and kubectl create secret "
+                "--from-env-file=/dev/stdin keeps the value out of files and command lines (docs/cluster.md, step 4)",
             )
     source = credentials_source() if len(missing) != 1 else None
     if source:

@@ -8,7 +8,7 @@ from typing import Final
 
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 
-from services.doctor.checking import About, collect, in_thread
+from services.doctor.checking import CHECK_SECONDS, About, collect, in_thread
 from services.doctor.cluster import look_at_access, look_at_cluster
 from services.doctor.configuration import look_at_environment
 from services.doctor.deployments import look_at_deployments
@@ -27,6 +27,9 @@ from tasks.storage import Location
 
 #: In the order in which people read them. RUN is for `pollen doctor RUN`.
 ORDER: Final = tuple(category for category in Category if category is not Category.RUN)
+#: Seconds in which the weights of the model in production are to arrive: they can be large. A
+#: storage that says nothing at all is noticed sooner.
+MODEL_SECONDS: Final = 120.0
 _ON_SERVER: Final = (*PLANNERS, Category.DEPLOYMENTS)
 
 
@@ -118,11 +121,20 @@ class _Examination:
 
     async def _model(self, place: Location) -> None:
         look = in_thread(lambda: look_at_model(place))
-        await self._check(Category.MODEL, f"the model of {place.address}", look)
+        what = f"the model of {place.address}"
+        late = About(Category.MODEL).info(
+            f"{what} was not looked at to its end: its weights did not arrive within {MODEL_SECONDS:.0f} s",
+            resolution="the way from here to the storage is slow; runs, which are nearer to it, hash the weights too",
+        )
+        await self._check(Category.MODEL, what, look, MODEL_SECONDS, late)
 
     async def _cluster(self) -> None:
         """The cluster, where there is a way to it."""
         categories = [Category.CLUSTER, Category.RIGHTS, Category.RESOURCES]
+        site = self._site
+        if site is not None and all(pool.type != "kubernetes" for pool in site.pools.values()):
+            self._skip(categories, "runs are processes: no pool of the site file is on a cluster")
+            return
         try:
             access = find_access(self._site.kubernetes.namespace if self._site else None)
         except PollenError as error:
@@ -150,10 +162,17 @@ class _Examination:
         look = look_at_resources(access, self._site)
         await self._check(Category.RESOURCES, "quota, GPUs and Secrets", look)
 
-    async def _check(self, category: Category, what: str, look: AsyncIterable[Finding]) -> bool:
-        """Run a check; returns whether it found no error."""
+    async def _check(
+        self,
+        category: Category,
+        what: str,
+        look: AsyncIterable[Finding],
+        seconds: float = CHECK_SECONDS,
+        late: Finding | None = None,
+    ) -> bool:
+        """Run a check (see `collect`); returns whether it found no error."""
         found: list[Finding] = []
-        await collect(About(category), what, look, found)
+        await collect(About(category), what, look, found, seconds=seconds, late=late)
         for finding in found:
             self._add(finding)
         return not any(finding.level is Level.ERROR for finding in found)

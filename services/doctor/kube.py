@@ -3,7 +3,8 @@
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -160,25 +161,64 @@ class OnCluster:
 
 
 async def of_run(client: ApiClient, namespace: str, run: UUID) -> OnCluster:
-    """Look for the Jobs and pods of a run.
+    """Look for the Jobs and pods of a run; those of its earlier attempts stay for days, and tell their time.
 
     Raises:
         ApiException: The cluster refuses.
     """
     selector = f"{RUN_LABEL}={run}"
     limits: dict[str, Any] = {"limit": PAGE, "_request_timeout": REQUEST_SECONDS}
-    pods = await CoreV1Api(client).list_namespaced_pod(namespace, label_selector=selector, **limits)
-    jobs = await BatchV1Api(client).list_namespaced_job(
-        namespace, label_selector=selector, **limits
+    pods = _by_age(
+        client,
+        await CoreV1Api(client).list_namespaced_pod(namespace, label_selector=selector, **limits),
     )
-    statuses = [client.sanitize_for_serialization(pod.status) or {} for pod in pods.items]
-    troubles = [trouble for status in statuses for trouble in pod_troubles(status)]
-    for job in jobs.items:
-        troubles += job_troubles(client.sanitize_for_serialization(job.status) or {})
-        if not pods.items:
-            troubles += await _refused_pods(client, namespace, job.metadata.name)
-    alive = sum(status.get("phase") in {"Pending", "Running"} for status in statuses)
-    return OnCluster(alive, tuple(troubles))
+    jobs = _by_age(
+        client,
+        await BatchV1Api(client).list_namespaced_job(namespace, label_selector=selector, **limits),
+    )
+    troubles = [
+        replace(trouble, at=_ended(pod, newest=pod is pods[-1]))
+        for pod in pods
+        for trouble in pod_troubles(pod.get("status") or {})
+    ]
+    for job in jobs:
+        troubles += job_troubles(job.get("status") or {})
+        if not any(_made_by(pod, job) for pod in pods):
+            troubles += await _refused_pods(client, namespace, job["metadata"]["name"])
+    return OnCluster(sum(_alive(pod) for pod in pods), tuple(troubles))
+
+
+def _by_age(client: ApiClient, found: Any) -> list[dict[str, Any]]:  # noqa: ANN401  (of any kind)
+    """Objects as plain values, the newest last."""
+    plain: list[dict[str, Any]] = [client.sanitize_for_serialization(each) for each in found.items]
+    return sorted(plain, key=lambda each: str(each["metadata"].get("creationTimestamp") or ""))
+
+
+def _alive(pod: dict[str, Any]) -> bool:
+    return (pod.get("status") or {}).get("phase") in {"Pending", "Running"}
+
+
+def _made_by(pod: dict[str, Any], job: dict[str, Any]) -> bool:
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return any(owner.get("name") == job["metadata"]["name"] for owner in owners)
+
+
+def _ended(pod: dict[str, Any], *, newest: bool) -> datetime | None:
+    """When what a pod says happened; None: at present."""
+    if _alive(pod):
+        return None if newest else _moment(pod["metadata"].get("creationTimestamp"))
+    status = pod.get("status") or {}
+    ends = [
+        ((each.get("state") or {}).get("terminated") or {}).get("finishedAt")
+        for each in status.get("containerStatuses") or ()
+    ]
+    changes = [each.get("lastTransitionTime") for each in status.get("conditions") or ()]
+    moments = [moment for each in (*ends, *changes) if (moment := _moment(each)) is not None]
+    return max(moments, default=_moment(pod["metadata"].get("creationTimestamp")))
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def pod_troubles(status: dict[str, Any]) -> Iterator[Trouble]:
@@ -201,7 +241,8 @@ def job_troubles(status: dict[str, Any]) -> Iterator[Trouble]:
     for condition in status.get("conditions") or ():
         if condition.get("type") == "Failed" and condition.get("reason") != BACKOFF:
             text = f"{condition.get('reason')}: {condition.get('message', '')}"
-            yield Trouble(str(condition.get("reason")), text)
+            at = _moment(condition.get("lastTransitionTime"))
+            yield Trouble(str(condition.get("reason")), text, at)
 
 
 async def _refused_pods(client: ApiClient, namespace: str, job: str) -> list[Trouble]:
@@ -216,7 +257,7 @@ async def _refused_pods(client: ApiClient, namespace: str, job: str) -> list[Tro
     except ApiException:  # events may be closed to us
         return []
     return [
-        Trouble(FAILED_CREATE, event.message or "")
-        for event in events.items
-        if event.reason == FAILED_CREATE
+        Trouble(FAILED_CREATE, event.get("message") or "", _moment(event.get("lastTimestamp")))
+        for event in map(client.sanitize_for_serialization, events.items)
+        if event.get("reason") == FAILED_CREATE
     ]

@@ -1,16 +1,35 @@
 """The model in production of a root: whether there is one, and whether it is the one that was promoted."""
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 from pollen.layout import promotion_key
 from services.doctor.checking import About
 from services.doctor.finding import Category, Finding
 from services.doctor.storage import HASTY
+from tasks.buckets import BucketStore
+from tasks.faults import explained
 from tasks.promotions import check_stored_weights
 from tasks.registry import read_card, read_history
 from tasks.storage import Location, open_store
 
 _ABOUT = About(Category.MODEL)
+_CHUNK_BYTES: Final = 1024 * 1024
+
+
+class _InOneGo(BucketStore):
+    """Fetches in the thread that asks: the threads of a managed transfer would keep the program alive."""
+
+    def fetch(self, key: str, scratch: Path) -> Path:
+        """See :class:`Store`."""
+        with explained(self.place(key)):
+            body = self.client.get_object(Bucket=self.bucket, Key=self.key(key))["Body"]
+            with tempfile.NamedTemporaryFile(dir=scratch, delete=False) as file:
+                for chunk in body.iter_chunks(_CHUNK_BYTES):
+                    file.write(chunk)
+        return Path(file.name)
 
 
 def look_at_model(root: Location) -> Iterator[Finding]:
@@ -50,6 +69,8 @@ def look_at_model(root: Location) -> Iterator[Finding]:
             "promote it again if the change was meant, else go back: `pollen models rollback`",
         )
         return
+    if isinstance(store, BucketStore):
+        store = _InOneGo(store.client, store.bucket, store.prefix)
     check_stored_weights(store, card)
     yield _ABOUT.ok(
         f"model '{card.version}' is in production in {store.address} (promotion {history.highest}), and its weights "

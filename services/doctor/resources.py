@@ -1,6 +1,6 @@
 """What runs need in the namespace: room in the quota, GPUs, and the Secrets that their pods name."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from kubernetes_asyncio.client import ApiClient, CoreV1Api
@@ -11,6 +11,7 @@ from services.doctor.cluster import FORBIDDEN, NOT_FOUND
 from services.doctor.finding import Category, Finding
 from services.doctor.kube import REQUEST_SECONDS, Access, cluster
 from services.doctor.quantity import amount
+from services.doctor.quotas import GPU, look_at_quotas
 from services.setup.pools import pool_template
 from services.site import Site
 
@@ -36,7 +37,7 @@ async def look_at_resources(access: Access, site: Site) -> AsyncIterator[Finding
         if pool.type == "kubernetes"
     }
     async with cluster(access) as client:
-        async for finding in _quotas(client, access.namespace):
+        async for finding in look_at_quotas(client, access.namespace, pools):
             yield finding
         async for finding in _gpus(client, pools):
             yield finding
@@ -49,50 +50,11 @@ def _defaults(template: Mapping[str, Any]) -> dict[str, Any]:
     return {name: each.get("default") for name, each in properties.items()}
 
 
-async def _quotas(client: ApiClient, namespace: str) -> AsyncIterator[Finding]:
-    try:
-        found = await CoreV1Api(client).list_namespaced_resource_quota(
-            namespace, _request_timeout=REQUEST_SECONDS
-        )
-    except ApiException as error:
-        if error.status != FORBIDDEN:
-            raise
-        yield _ABOUT.info("quotas not looked at: we may not read them")
-        return
-    if not found.items:
-        yield _ABOUT.ok(f"namespace '{namespace}' has no quota")
-    for quota in found.items:
-        for finding in _quota(quota.metadata.name, quota.status.hard, quota.status.used):
-            yield finding
-
-
-def _quota(
-    name: str, hard: Mapping[str, str] | None, used: Mapping[str, str] | None
-) -> Iterator[Finding]:
-    taken = used or {}
-    full = [
-        f"{what}: {taken.get(what, '0')} of {limit}"
-        for what, limit in (hard or {}).items()
-        if amount(taken.get(what, "0")) >= amount(limit)
-    ]
-    all_of_it = ", ".join(
-        f"{what} {taken.get(what, '0')}/{each}" for what, each in (hard or {}).items()
-    )
-    if full:
-        yield _ABOUT.warning(
-            f"quota '{name}' is used up: {', '.join(full)}",
-            all_of_it,
-            "runs that need more of it wait, or are refused: let others end, or ask the administrators for more",
-        )
-    else:
-        yield _ABOUT.ok(f"quota '{name}' has room", all_of_it)
-
-
 async def _gpus(
     client: ApiClient, pools: Mapping[str, Mapping[str, Any]]
 ) -> AsyncIterator[Finding]:
     wanted = {
-        name: str(defaults.get("gpu_resource") or "nvidia.com/gpu")
+        name: str(defaults.get("gpu_resource") or GPU)
         for name, defaults in pools.items()
         if defaults.get("gpu_count")
     }

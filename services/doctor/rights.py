@@ -144,7 +144,8 @@ async def _of_workers(client: ApiClient, namespace: str) -> AsyncIterator[Findin
         elif error.status == FORBIDDEN:
             yield _ABOUT.info(
                 f"what the service account '{WORKER}' may do was not looked at: we may not ask",
-                resolution="`pollen doctor` in the worker's own pod looks at it",
+                resolution="ask from a worker's own pod: kubectl exec deployment/worker-gpu -- pollen doctor; only "
+                "what it says of rights and cluster counts there (that pod has no S3 keys and reaches no storage)",
             )
         else:
             raise

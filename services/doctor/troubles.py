@@ -189,16 +189,45 @@ _REFUSALS: Final = (
         "the pool's job template was changed: `pollen setup` puts ours back, which keeps to the restricted profile",
     ),
     (
-        ("exceeded quota", "must specify limits"),
+        ("exceeded quota",),
         "the namespace's quota is used up",
         "wait until other pods of the namespace are done, lower what the pool asks for in deployments/site.yaml (then "
         "`pollen setup`), or ask the cluster's administrators for more. `pollen doctor` shows the quotas",
     ),
     (
-        ("forbidden",),
+        ("failed quota: .*must specify",),
+        "the namespace's quota counts what the pod does not state",
+        "state it in the pool's variables in deployments/site.yaml, then `pollen setup`",
+    ),
+    (
+        (r"(maximum|minimum) \S+ usage per (container|pod)", "limit to request ratio per"),
+        "the namespace's limits for single pods (LimitRange) refuse the pod",
+        "change what the pool asks for in deployments/site.yaml to what the message allows (kubectl get limitrange -o "
+        "yaml), then `pollen setup`; or ask the cluster's administrators",
+    ),
+    (
+        ("error looking up service account", 'serviceaccount "[^"]*" not found'),
+        "the service account of the run's pod does not exist in the namespace",
+        "kubectl apply -k deployments/kubernetes/overlays/... makes it (pollen-job); or correct service_account_name "
+        "in the pool's variables",
+    ),
+    (
+        ("because it is being terminated",),
+        "the namespace is being deleted",
+        "ask the cluster's administrators; elsewhere, set kubernetes.namespace in deployments/site.yaml and run "
+        "`pollen setup`",
+    ),
+    (
+        (r"cannot \w+ resource", r"kubernetes job: forbidden(\.|$)"),
         "the worker may not create Jobs (Forbidden)",
         "give its service account the Role of this project (kubectl apply -k deployments/kubernetes/overlays/...), and "
         "check that the pool's namespace is the worker's own. `pollen doctor` tests the rights",
+    ),
+    (
+        ("forbidden",),
+        "Kubernetes forbids the Job or its pod",
+        "do as the message says: a rule of the cluster's administrators (an admission policy) may stand behind it. "
+        "Where it speaks of rights, `pollen doctor` tests them",
     ),
     (
         (r"namespaces? .*not found",),

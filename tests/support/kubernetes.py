@@ -4,6 +4,7 @@ The shapes are those of Kubernetes' API reference; what it answers is put there 
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ class FakeCluster:
         file.chmod(mode)
         return file
 
-    def answer(self, path: str, body: Json | None) -> tuple[int, Json]:
+    def answer(self, path: str, query: dict[str, list[str]], body: Json | None) -> tuple[int, Json]:
         """What a request gets."""
         if path == "/version/":
             return 200, {
@@ -108,7 +109,7 @@ class FakeCluster:
                 return 200, _list([])
             return _status(404, "NotFound", f"{path} not found")
         found = self.objects[path]
-        return 200, _list(found) if isinstance(found, list) else found
+        return 200, _page(found, query) if isinstance(found, list) else found
 
     def _review(self, path: str, body: Json) -> tuple[int, Json]:
         local = "local" in path
@@ -129,6 +130,47 @@ def _list(items: list[Json]) -> Json:
     return {"metadata": {}, "items": items}
 
 
+def _page(items: list[Json], query: dict[str, list[str]]) -> Json:
+    """Those that the selectors choose, and no more than were asked for."""
+
+    def asked(name: str) -> str:
+        return query.get(name, [""])[0]
+
+    chosen = [
+        item
+        for item in items
+        if _labelled(item, asked("labelSelector")) and _fits(item, asked("fieldSelector"))
+    ]
+    begin, limit = int(asked("continue") or 0), int(asked("limit") or len(items) or 1)
+    more = {"continue": str(begin + limit)} if len(chosen) > begin + limit else {}
+    return {"metadata": more, "items": chosen[begin : begin + limit]}
+
+
+def _labelled(item: Json, selector: str) -> bool:
+    """Whether labels are as a selector of the forms ``a=b`` and ``a in (b,c)`` wants them."""
+    labels = item["metadata"].get("labels") or {}
+    return all(
+        labels.get(name) in (values.split(",") if values else [value])
+        for name, value, values in _CONDITION.findall(selector)
+    )
+
+
+#: Name, and value or values.
+_CONDITION = re.compile(r"([^=,\s]+)(?:=([^,]*)| in \(([^)]*)\))")
+
+
+def _fits(item: Json, selector: str) -> bool:
+    """Whether fields are as a selector such as ``a.b=c`` wants them."""
+    for condition in filter(None, selector.split(",")):
+        path, _, value = condition.partition("=")
+        found: Any = item
+        for name in path.split("."):
+            found = found.get(name) or {}
+        if found != value:
+            return False
+    return True
+
+
 def _status(code: int, reason: str, message: str) -> tuple[int, Json]:
     return code, {"kind": "Status", "status": "Failure", "reason": reason, "message": message}
 
@@ -147,7 +189,7 @@ def fake_cluster() -> Iterator[FakeCluster]:
             parts = urlsplit(self.path)
             cluster.asked.append((parts.path, parse_qs(parts.query)))
             if self.headers.get("Authorization") == f"Bearer {cluster.token}":
-                code, told = cluster.answer(parts.path, body)
+                code, told = cluster.answer(parts.path, parse_qs(parts.query), body)
             else:
                 code, told = _status(401, "Unauthorized", "Unauthorized")
             content = json.dumps(told).encode()
@@ -190,6 +232,16 @@ def worker_pod(name: str, *, observer: str | None = NAMESPACE, status: Json | No
             ]
         },
         "status": status or {"phase": "Running"},
+    }
+
+
+def role_pod(role: str, name: str, *, status: Json | None = None, **metadata: Any) -> Json:  # noqa: ANN401
+    """A pod of a Deployment or StatefulSet of ours."""
+    ready = container(role, running={}) | {"ready": True}
+    return {
+        "metadata": {"name": name, "labels": {"pollen/role": role}, **metadata},
+        "spec": {"containers": [{"name": role}]},
+        "status": status or pod_status("Running", ready),
     }
 
 

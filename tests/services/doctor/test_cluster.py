@@ -7,14 +7,14 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from services.doctor.checking import About, collect
 from services.doctor.cluster import look_at_access, look_at_cluster
 from services.doctor.finding import Category, Finding, Level
-from services.doctor.kube import Access, cluster, find_access, of_run
+from services.doctor.kube import PAGE, Access, OnCluster, cluster, find_access, of_run
 from services.doctor.quantity import amount
 from services.doctor.resources import look_at_resources
 from services.doctor.rights import FOR_WORKERS, look_at_rights
@@ -31,6 +31,7 @@ from tests.support.kubernetes import (
     node,
     pod_status,
     quota,
+    role_pod,
     secret,
     worker_pod,
 )
@@ -40,7 +41,12 @@ from tests.support.kubernetes import (
 def fake() -> Iterator[FakeCluster]:
     """A cluster in which all is well."""
     with fake_cluster() as made:
-        made.put("pods", worker_pod("worker-gpu-1"))
+        made.put(
+            "pods",
+            worker_pod("worker-gpu-1"),
+            role_pod("server", "prefect-server-1"),
+            role_pod("database", "prefect-database-0"),
+        )
         made.put("resourcequotas", quota("lab", requests_nvidia_com__gpu=("4", "1")))
         made.put_nodes(node("a", nvidia_com__gpu="4"), node("b"))
         made.put(
@@ -105,6 +111,9 @@ def test_all_is_well_and_no_secret_is_shown(access: Access) -> None:
         f"namespace '{NAMESPACE}'",
         "Kubernetes v1.36.0",
         "worker worker-gpu-1 watches its namespace",
+        "worker worker-gpu-1 runs",
+        "server prefect-server-1 runs",
+        "database prefect-database-0 runs",
         "may do all that runs need",
         "may install this project",
         "'pollen-worker' may do all that workers need",
@@ -164,14 +173,112 @@ def test_a_cluster_that_does_not_answer(
     assert "VPN" in found.summary
 
 
-@pytest.mark.parametrize("observer", [None, "another-ns"])
+@pytest.mark.parametrize("observer", [None, "another-ns", f"{NAMESPACE}-2, {NAMESPACE}x"])
 def test_a_worker_that_does_not_watch_its_namespace(
     fake: FakeCluster, access: Access, observer: str | None
 ) -> None:
     fake.put("pods", worker_pod("worker-gpu-1", observer=observer))
-    found = looked(look_at_cluster(access))[-1]
+    found = one(looked(look_at_cluster(access)), "namespace")
     assert found.level is (Level.ERROR if observer is None else Level.WARNING)
     assert f"OBSERVER_NAMESPACES={NAMESPACE}" in found.resolution
+
+
+def test_a_worker_that_watches_several_namespaces(fake: FakeCluster, access: Access) -> None:
+    fake.put("pods", worker_pod("worker-gpu-1", observer=f"other, {NAMESPACE}"))
+    assert one(looked(look_at_cluster(access)), "watches its namespace").level is Level.OK
+
+
+def test_workers_are_found_among_many_pods(fake: FakeCluster, access: Access) -> None:
+    """By their label, and not on the first page of all pods alone."""
+    others = [{"metadata": {"name": f"a-{n}"}, "status": {}} for n in range(2 * PAGE)]
+    fake.put("pods", *others, worker_pod("worker-gpu-1"))
+    assert one(looked(look_at_cluster(access)), "watches its namespace").level is Level.OK
+
+
+NO_KEY = {
+    "reason": "CreateContainerConfigError",
+    "message": "couldn't find key encryption-key in Secret stenc-ns/pollen-prefect",
+}
+NO_DISK = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+}
+LOOP = {"reason": "CrashLoopBackOff", "message": "back-off 5m0s restarting failed container"}
+RUNS = {"ready": True, "state": {"running": {}}}
+
+
+@pytest.mark.parametrize(
+    ("role", "status", "level", "expected", "remedy"),
+    [
+        (
+            "database",
+            {"phase": "Pending", "conditions": [NO_DISK]},
+            Level.ERROR,
+            "does not run",
+            "storageClassName",
+        ),
+        (
+            "server",
+            pod_status("Pending", container("server", waiting=NO_KEY)),
+            Level.ERROR,
+            "does not run (CreateContainerConfigError)",
+            "secrets/README.md",
+        ),
+        (
+            "server",
+            pod_status("Running", container("server", waiting=LOOP)),
+            Level.ERROR,
+            "does not run (CrashLoopBackOff)",
+            "kubectl logs the-pod --previous",
+        ),
+        (
+            "server",
+            pod_status("Pending", container("server", waiting={"reason": "ContainerCreating"})),
+            Level.WARNING,
+            "is not ready (Pending)",
+            "kubectl describe pod the-pod",
+        ),
+        (
+            "database",
+            pod_status("Running", container("postgres", running={}) | RUNS | {"restartCount": 7}),
+            Level.WARNING,
+            "was started anew 7 times",
+            "kubectl logs the-pod --previous",
+        ),
+    ],
+)
+def test_pods_of_server_and_database(
+    fake: FakeCluster,
+    access: Access,
+    role: str,
+    status: Json,
+    level: Level,
+    expected: str,
+    remedy: str,
+) -> None:
+    fake.put("pods", worker_pod("worker-gpu-1"), role_pod(role, "the-pod", status=status))
+    found = one(looked(look_at_cluster(access)), "the-pod")
+    assert found.summary.startswith(f"{role} the-pod ")
+    assert (found.level, expected in found.summary, remedy in found.resolution) == (
+        level,
+        True,
+        True,
+    ), found
+
+
+def test_pods_that_have_a_successor_say_nothing(fake: FakeCluster, access: Access) -> None:
+    evicted = {"phase": "Failed", "reason": "Evicted", "message": "low on disk"}
+    fake.put(
+        "pods",
+        role_pod("server", "old", status=evicted),
+        role_pod("server", "leaving", deletionTimestamp="2026-01-01T12:00:00Z"),
+        role_pod("server", "new"),
+    )
+    said = [finding.summary for finding in looked(look_at_cluster(access))]
+    assert "server new runs" in said
+    assert not any("old" in text or "leaving" in text for text in said)
 
 
 def test_a_worker_that_does_not_start_and_one_that_is_not_there(
@@ -262,7 +369,8 @@ def test_rights_of_workers_are_read_from_their_role(fake: FakeCluster, access: A
         (
             "resourcequotas",
             [quota("lab", requests_nvidia_com__gpu=("2", "2"), pods=("50", "3"))],
-            "quota 'lab' is used up: requests.nvidia.com/gpu: 2 of 2",
+            "quota 'lab' has no room for another run at present: requests.nvidia.com/gpu: a pod of pool 'gpu' wants "
+            "1, 2 of 2 are used",
             Level.WARNING,
         ),
         ("secrets", [], "there is no Secret 'pollen-s3'", Level.ERROR),
@@ -287,6 +395,57 @@ def test_what_runs_lack(
     assert found.resolution
 
 
+def put_quota(
+    fake: FakeCluster, amounts: dict[str, tuple[str, str]], spec: Json | None = None
+) -> None:
+    """A quota: names as Kubernetes has them, what may be used, and what is."""
+    hard = {name: hard for name, (hard, _) in amounts.items()}
+    used = {name: used for name, (_, used) in amounts.items()}
+    fake.put(
+        "resourcequotas",
+        {
+            "metadata": {"name": "lab"},
+            "spec": spec or {},
+            "status": {"hard": hard, "used": used},
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("amounts", "level", "said"),
+    [
+        # Room is what is left, not whether all of it is used.
+        ({"limits.memory": ("32Gi", "24Gi")}, Level.WARNING, "'gpu' wants 12Gi, 24Gi of 32Gi"),
+        ({"requests.cpu": ("4", "3500m")}, Level.WARNING, "'gpu' wants 1, 3500m of 4"),
+        ({"requests.ephemeral-storage": ("2Gi", "1Gi")}, Level.WARNING, "'gpu' wants 2Gi"),
+        ({"count/jobs.batch": ("5", "5")}, Level.WARNING, "count/jobs.batch"),
+        ({"pods": ("5", "5")}, Level.WARNING, "pods: a pod of pool"),
+        # A pod that fits into no quota of this size waits for ever.
+        ({"limits.cpu": ("3", "0")}, Level.ERROR, "limits.cpu: a pod of pool 'gpu' wants 4"),
+        ({"requests.nvidia.com/gpu": ("0", "0")}, Level.ERROR, "'gpu' wants 1"),
+        # What runs have none of.
+        ({"services.loadbalancers": ("0", "0"), "pods": ("9", "1")}, Level.OK, "has room"),
+        ({"persistentvolumeclaims": ("1", "1")}, Level.OK, "has room"),
+        ({"requests.nvidia.com/mig-1g.10gb": ("0", "0")}, Level.OK, "has room"),
+    ],
+)
+def test_quotas_are_compared_with_what_a_pod_wants(
+    fake: FakeCluster,
+    access: Access,
+    amounts: dict[str, tuple[str, str]],
+    level: Level,
+    said: str,
+) -> None:
+    put_quota(fake, amounts)
+    found = one(looked(look_at_resources(access, SITE)), "quota 'lab'")
+    assert (found.level, said in found.summary) == (level, True), found
+
+
+def test_a_quota_for_other_pods_is_left_alone(fake: FakeCluster, access: Access) -> None:
+    put_quota(fake, {"pods": ("1", "1")}, {"scopes": ["Terminating"]})
+    assert "no quota for pods of runs" in looked(look_at_resources(access, SITE))[0].summary
+
+
 def test_a_cluster_without_gpus(fake: FakeCluster, access: Access) -> None:
     fake.put_nodes(node("a", nvidia_com__mig_1g_10gb="7"))
     found = one(looked(look_at_resources(access, SITE)), "no node offers nvidia.com/gpu")
@@ -296,6 +455,76 @@ def test_a_cluster_without_gpus(fake: FakeCluster, access: Access) -> None:
     assert found.level is Level.INFO
 
 
+def labelled(run: UUID) -> dict[str, str]:
+    return {"prefect.io/flow-run-id": str(run)}
+
+
+def asked_of(access: Access, run: UUID) -> OnCluster:
+    """What the cluster says of a run."""
+
+    async def ask() -> OnCluster:
+        async with cluster(access) as client:
+            return await of_run(client, access.namespace, run)
+
+    return asyncio.run(ask())
+
+
+def at(minute: int) -> str:
+    return f"2026-01-01T12:{minute:02}:00Z"
+
+
+def made(name: str, run: UUID, minute: int, owner: str = "", **status: Any) -> Json:  # noqa: ANN401
+    """A pod or Job of a run, made at a time."""
+    owners = [{"kind": "Job", "name": owner, "apiVersion": "batch/v1", "uid": "u"}] if owner else []
+    return {
+        "metadata": {
+            "name": name,
+            "labels": labelled(run),
+            "creationTimestamp": at(minute),
+            "ownerReferences": owners,
+        },
+        "status": status,
+    }
+
+
+def test_what_is_left_of_earlier_attempts_tells_its_time(fake: FakeCluster, access: Access) -> None:
+    """Pods and Jobs stay for days: those of the first start must not explain the second."""
+    run = uuid4()
+    killed = {"reason": "OOMKilled", "exitCode": 137, "finishedAt": at(7)}
+    late = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "x"}
+    fake.put(
+        "pods",
+        # Newest first: the order in which a cluster lists them says nothing.
+        made("p3", run, 30, "third", **pod_status("Pending", container(waiting=NO_SECRET))),
+        made("p1", run, 0, "first", **pod_status("Failed", container(terminated=killed))),
+    )
+    fake.objects[f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"] = [
+        made("third", run, 30, conditions=[]),
+        made("second", run, 20, conditions=[]),
+        made("first", run, 0, conditions=[late | {"lastTransitionTime": at(8)}]),
+    ]
+    fake.put(
+        "events",
+        {
+            "metadata": {"name": "e"},
+            "reason": "FailedCreate",
+            "message": "exceeded quota: lab",
+            "lastTimestamp": at(21),
+            "involvedObject": {"kind": "Job", "name": "second"},
+        },
+    )
+    there = asked_of(access, run)
+    assert there.pods == 1
+    times = {each.kind: each.at and each.at.strftime("%H:%M") for each in there.troubles}
+    assert times == {
+        "OOMKilled": "12:07",
+        "DeadlineExceeded": "12:08",
+        "FailedCreate": "12:21",
+        "CreateContainerConfigError": None,
+    }
+
+
+NO_PULL = pod_status("Pending", container(waiting={"reason": "ImagePullBackOff", "message": "x"}))
 NO_SECRET = {"reason": "CreateContainerConfigError", "message": 'secret "pollen-s3" not found'}
 TOO_LONG = {"reason": "DeadlineExceeded", "message": "Pod was active too long"}
 
@@ -325,8 +554,12 @@ def test_what_the_cluster_says_of_a_run(
 ) -> None:
     run = uuid4()
     fake.put(
-        "pods", *({"metadata": {"name": f"p{n}"}, "status": pod} for n, pod in enumerate(pods))
+        "pods",
+        {"metadata": {"name": "of another run", "labels": labelled(uuid4())}, "status": NO_PULL},
+        *({"metadata": {"name": "p", "labels": labelled(run)}, "status": pod} for pod in pods),
     )
+    for each in jobs:
+        each["metadata"]["labels"] = labelled(run)
     fake.objects[f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"] = jobs
     fake.put(
         "events",
@@ -341,11 +574,7 @@ def test_what_the_cluster_says_of_a_run(
         ),
     )
 
-    async def ask() -> Any:  # noqa: ANN401
-        async with cluster(access) as client:
-            return await of_run(client, access.namespace, run)
-
-    there = asyncio.run(ask())
+    there = asked_of(access, run)
     assert [trouble.kind for trouble in there.troubles] == ([kind] if kind else [])
     assert there.pods == sum(pod["phase"] == "Pending" for pod in pods)
     asked = [query for path, query in fake.asked if path.endswith("/pods")]

@@ -25,8 +25,10 @@ from rich.console import Console
 
 from pollen.layout import promotion_key, weights_key
 from services.console import OUT
-from services.doctor import deployments, showing
+from services.doctor import deployments, examination, showing
+from services.doctor.checking import CHECK_SECONDS
 from services.doctor.command import run_doctor
+from services.doctor.finding import Finding
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.embedded.ports import free_ports
 from services.setup.command import run_setup
@@ -316,11 +318,41 @@ def test_dead_ends_take_a_bounded_time(
     }
 
 
+def test_runs_that_are_processes_need_no_cluster(
+    doctor: Doctor, fake: FakeCluster, tmp_path: Path
+) -> None:
+    """A kubeconfig may lie about for other work: it is none of this site's business."""
+    path = tmp_path / "site.yaml"
+    path.write_text("pools: {gpu: {type: process}, cpu: {type: process}}\n")
+    fake.asked.clear()
+    with temporary_settings({PREFECT_API_URL: None}):
+        _, findings = doctor(config=path)
+    why = "not looked at: runs are processes: no pool of the site file is on a cluster"
+    for category in ("cluster", "rights", "resources"):
+        assert [each["summary"] for each in findings if each["category"] == category] == [why]
+    assert fake.asked == []
+
+
+def test_large_weights_on_a_slow_way_are_no_error(
+    ready: Path, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(_: object) -> list[Finding]:
+        time.sleep(2)
+        return []
+
+    assert examination.MODEL_SECONDS > 2 * CHECK_SECONDS
+    monkeypatch.setattr(examination, "MODEL_SECONDS", 0.1)
+    monkeypatch.setattr(examination, "look_at_model", slow)
+    code, findings = doctor(config=ready)
+    assert code == 0
+    told = [text for category, text in those(findings, "info") if category == "model"]
+    assert len(told) == 1
+    assert "was not looked at to its end" in told[0]
+
+
 def test_an_unexpected_error_is_a_finding(
     ready: Path, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from services.doctor import examination
-
     def broken(*_: object) -> None:
         raise ZeroDivisionError("somebody made a mistake")
 

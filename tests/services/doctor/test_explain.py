@@ -172,7 +172,7 @@ def hinted(reason: str, message: str) -> str:
         status=status, reason=reason
     )
     refusal.body = message
-    text = f"Unable to create Kubernetes job: {reason}: {message}"
+    text = f"Unable to create Kubernetes job: {reason}" + (f": {message}" if message else "")
     hint = prefect_kubernetes.worker.KubernetesWorker._get_k8s_error_hint(refusal, "stenc-ns")
     text += f". Hint: {hint}" if hint else ""
     return f"{NOT_SUBMITTED} InfrastructureError: {text}"
@@ -200,6 +200,45 @@ def hinted(reason: str, message: str) -> str:
             'pods "x" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false',
             "Pod Security refuses",
             "pollen setup",
+        ),
+        (
+            "Forbidden",
+            'pods "x" is forbidden: failed quota: lab: must specify limits.cpu for: prefect-job',
+            "counts what the pod does not state",
+            "pool's variables",
+        ),
+        (
+            "Forbidden",
+            'pods "x" is forbidden: maximum memory usage per Container is 8Gi, but limit is 12Gi',
+            "LimitRange",
+            "kubectl get limitrange",
+        ),
+        (
+            "Forbidden",
+            'pods "x" is forbidden: cpu max limit to request ratio per Container is 1, but provided ratio is 4.0',
+            "LimitRange",
+            "kubectl get limitrange",
+        ),
+        (
+            "Forbidden",
+            'pods "x-" is forbidden: error looking up service account stenc-ns/pollen-job: serviceaccount '
+            '"pollen-job" not found',
+            "service account of the run's pod does not exist",
+            "kubectl apply -k",
+        ),
+        (
+            "Forbidden",
+            'jobs.batch "x" is forbidden: unable to create new content in namespace stenc-ns because it is being '
+            "terminated",
+            "the namespace is being deleted",
+            "administrators",
+        ),
+        ("Forbidden", "", "may not create Jobs (Forbidden)", "Role"),
+        (
+            "Forbidden",
+            'admission webhook "policy.example.org" denied the request',
+            "Kubernetes forbids the Job or its pod",
+            "admission policy",
         ),
         ("Not Found", 'namespaces "stenc-ns" not found', "namespace in which", "site.yaml"),
         (

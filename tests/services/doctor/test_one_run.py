@@ -78,9 +78,12 @@ def test_the_pods_of_a_run_are_looked_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The server knows only that it is pending; the cluster knows why."""
-    _, name = story(states=[Pending(), InfrastructurePending()])
+    run, name = story(states=[Pending(), InfrastructurePending()])
     missing = {"reason": "CreateContainerConfigError", "message": 'secret "pollen-s3" not found'}
-    pod = {"metadata": {"name": "x"}, "status": pod_status("Pending", container(waiting=missing))}
+    pod = {
+        "metadata": {"name": "x", "labels": {"prefect.io/flow-run-id": str(run)}},
+        "status": pod_status("Pending", container(waiting=missing)),
+    }
     with fake_cluster() as cluster:
         cluster.objects["/api/v1/namespaces/default/pods"] = [pod]
         monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path)))

@@ -1,0 +1,146 @@
+"""Quotas of the namespace: whether there is room for one more pod of each work pool."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from kubernetes_asyncio.client import ApiClient, CoreV1Api
+from kubernetes_asyncio.client.exceptions import ApiException
+
+from services.doctor.checking import About
+from services.doctor.cluster import FORBIDDEN
+from services.doctor.finding import Category, Finding
+from services.doctor.kube import REQUEST_SECONDS
+from services.doctor.quantity import amount
+
+#: What a GPU is called where a pool does not say.
+GPU: Final = "nvidia.com/gpu"
+#: What a quota counts, and the variable of the job template that says how much of it a pod wants.
+_WANTED: Final = {
+    "cpu": "cpu_request",
+    "requests.cpu": "cpu_request",
+    "limits.cpu": "cpu_limit",
+    "memory": "memory_request",
+    "requests.memory": "memory_request",
+    "limits.memory": "memory_limit",
+    "ephemeral-storage": "ephemeral_storage_request",
+    "requests.ephemeral-storage": "ephemeral_storage_request",
+    "limits.ephemeral-storage": "ephemeral_storage_limit",
+}
+#: Of these, a run takes one.
+_ONE_EACH: Final = ("pods", "count/pods", "count/jobs.batch")
+#: Pods of our Jobs have requests, and no deadline of their own.
+_OTHER_PODS: Final = {"BestEffort", "Terminating"}
+
+_ABOUT = About(Category.RESOURCES)
+
+
+@dataclass(frozen=True)
+class Count:
+    """One amount that a quota counts, and a pod of a pool wants.
+
+    Attributes:
+        pool: Whose pod.
+        what: As the quota names it.
+        wanted: By one pod.
+        hard: How much there is in all.
+        used: How much of it is used.
+    """
+
+    pool: str
+    what: str
+    wanted: str
+    hard: str
+    used: str
+
+    @property
+    def never(self) -> bool:
+        """Whether the pod does not fit even into an empty quota."""
+        return amount(self.wanted) > amount(self.hard)
+
+    @property
+    def short(self) -> bool:
+        """Whether there is no room for it at present."""
+        left = max(amount(self.hard) - amount(self.used), Decimal(0))
+        return amount(self.wanted) > left
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.what}: a pod of pool '{self.pool}' wants {self.wanted}, {self.used} of {self.hard} are used"
+
+
+async def look_at_quotas(
+    client: ApiClient, namespace: str, pools: Mapping[str, Mapping[str, Any]]
+) -> AsyncIterator[Finding]:
+    """Compare what quotas leave with what pods of the pools want.
+
+    Args:
+        client: Of the cluster.
+        namespace: That is looked at.
+        pools: Defaults of the job template's variables, by pool.
+    """
+    try:
+        found = await CoreV1Api(client).list_namespaced_resource_quota(
+            namespace, _request_timeout=REQUEST_SECONDS
+        )
+    except ApiException as error:
+        if error.status != FORBIDDEN:
+            raise
+        yield _ABOUT.info("quotas not looked at: we may not read them")
+        return
+    quotas = [client.sanitize_for_serialization(quota) for quota in found.items]
+    mine = [quota for quota in quotas if _counts_our_pods(quota.get("spec") or {})]
+    if not mine:
+        yield _ABOUT.ok(f"namespace '{namespace}' has no quota for pods of runs")
+    for quota in mine:
+        status = quota.get("status") or {}
+        counts = list(_counts(status.get("hard") or {}, status.get("used") or {}, pools))
+        for finding in _judged(quota["metadata"]["name"], counts):
+            yield finding
+
+
+def _counts_our_pods(spec: Mapping[str, Any]) -> bool:
+    # By scopeSelector, quotas are for pods of a priority class; ours name none.
+    return not _OTHER_PODS.intersection(spec.get("scopes") or ()) and not spec.get("scopeSelector")
+
+
+def _counts(
+    hard: Mapping[str, str], used: Mapping[str, str], pools: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Count]:
+    """What a quota counts of the pods of runs; Services, disks and the like are none of theirs."""
+    for pool, defaults in pools.items():
+        gpu = f"requests.{defaults.get('gpu_resource') or GPU}"
+        for what, limit in hard.items():
+            if what in _WANTED:
+                wanted = str(defaults.get(_WANTED[what]) or 0)
+            elif what == gpu:
+                wanted = str(defaults.get("gpu_count") or 0)
+            elif what in _ONE_EACH:
+                wanted = "1"
+            else:
+                continue
+            yield Count(pool, what, wanted, limit, used.get(what, "0"))
+
+
+def _judged(name: str, counts: list[Count]) -> Iterator[Finding]:
+    """What a quota means for the pods of runs."""
+    never = [count for count in counts if count.never]
+    short = [count for count in counts if count.short and not count.never]
+    if never:
+        yield _ABOUT.error(
+            f"quota '{name}' can never hold such a pod: {_listed(never)}",
+            resolution="lower what the pool asks for in its variables in deployments/site.yaml (then `pollen setup`), "
+            "or ask the administrators for a larger quota",
+        )
+    if short:
+        yield _ABOUT.warning(
+            f"quota '{name}' has no room for another run at present: {_listed(short)}",
+            resolution="runs wait, or are refused and tried again: let others end, or ask the administrators for more",
+        )
+    if not (never or short):
+        yield _ABOUT.ok(f"quota '{name}' has room for a run", _listed(counts))
+
+
+def _listed(counts: list[Count]) -> str:
+    return "; ".join(map(str, counts))
