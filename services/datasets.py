@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from pollen.dataset.check import CheckResult, check
-from pollen.dataset.findings import Severity, has_error
+from pollen.dataset.check import CheckResult, Verdict, check
+from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings
 from pollen.dataset.trees import TreeError
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
@@ -18,6 +18,7 @@ from tasks.faults import PollenError
 
 #: Findings printed, the gravest first.
 FINDINGS_SHOWN = 60
+_CODES = {Verdict.GOOD: DONE, Verdict.REFUSED: COULD_NOT_RUN}
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
 
@@ -40,21 +41,9 @@ def _show(result: CheckResult) -> int:
     _show_findings(result)
     if result.pictures:
         _show_counts(result)
-    verdict, code = "can be used as it is.", DONE
-    if not result.is_usable:
-        verdict = "would be refused: correct the errors above and check again."
-        code = COULD_NOT_RUN
-    elif not result.is_complete:
-        verdict = "can't be trained on yet: see above what is missing."
-        code = SOME_FAILED
-    elif has_error(result.findings):
-        verdict = "can be used, without the pictures that are left out: see the errors above."
-        code = SOME_FAILED
-    elif any(found.severity is not Severity.NOTE for found in result.findings):
-        verdict = "can be used; look at the warnings above first."
-        code = SOME_FAILED
-    OUT.print(f"{result.name} {verdict}", markup=False, highlight=False, soft_wrap=True)
-    return code
+    said = f"{result.name} {result.verdict.said('above')}"
+    OUT.print(said, markup=False, highlight=False, soft_wrap=True)
+    return _CODES.get(result.verdict, SOME_FAILED)
 
 
 def _show_findings(result: CheckResult) -> None:

@@ -2,15 +2,30 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 
 from pollen.dataset.curated import CuratedError, is_curated, read_curated
 from pollen.dataset.exports import Export, read_export
-from pollen.dataset.findings import Finding, Severity, in_order
+from pollen.dataset.findings import Finding, Severity, has_error, in_order
 from pollen.dataset.manifest import GrainCounts, Manifest, Split
 from pollen.dataset.merging import Merge, merge
 from pollen.dataset.settings import DatasetSettings
 from pollen.dataset.trees import NoTree, TreeError, open_tree
+
+
+class Verdict(Enum):
+    """What comes of an export or dataset, in words that follow its name."""
+
+    GOOD = "can be used as it is."
+    LOOK = "can be used; look at the warnings {place} first."
+    PARTLY = "can be used, without the pictures that are left out: see the errors {place}."
+    INCOMPLETE = "can't be trained on yet: see {place} what is missing."
+    REFUSED = "would be refused: correct the errors {place} and check again."
+
+    def said(self, place: str) -> str:
+        """The words, where the findings stand ``above`` or ``below`` them."""
+        return self.value.format(place=place)
 
 
 @dataclass(frozen=True)
@@ -28,6 +43,7 @@ class CheckResult:
         is_usable: Whether it can be merged, or trained on. A fault refuses an export whole; of a
             dataset it only leaves out the picture.
         is_complete: Of a dataset: whether train and val have what training wants; an export need not.
+        is_sound: Whether it could be opened and looked into: a zip that is broken or hostile is not.
     """
 
     name: str
@@ -39,15 +55,34 @@ class CheckResult:
     findings: tuple[Finding, ...]
     is_usable: bool
     is_complete: bool = True
+    is_sound: bool = True
+
+    @property
+    def verdict(self) -> Verdict:
+        """What comes of it."""
+        if not self.is_usable:
+            return Verdict.REFUSED
+        if not self.is_complete:
+            return Verdict.INCOMPLETE
+        if has_error(self.findings):
+            return Verdict.PARTLY
+        if any(found.severity is not Severity.NOTE for found in self.findings):
+            return Verdict.LOOK
+        return Verdict.GOOD
 
 
-def check(path: Path, settings: DatasetSettings) -> CheckResult:
+def check(path: Path, settings: DatasetSettings, name: str | None = None) -> CheckResult:
     """Check a folder or zip; whatever is wrong becomes a finding.
+
+    Args:
+        path: The folder or zip.
+        settings: How a merge would read it.
+        name: What findings call it; by default its file name.
 
     Raises:
         TreeError: There is nothing at the path, or it can't be read.
     """
-    with open_tree(path, settings.limits) as tree:
+    with open_tree(path, settings.limits, name) as tree:
         try:
             # A zip is always read as an export: its split is not kept.
             if path.is_dir() and is_curated(tree):
@@ -64,7 +99,8 @@ def check(path: Path, settings: DatasetSettings) -> CheckResult:
                 )
             export = read_export(tree, settings)
             if not export.is_usable:
-                return _refused(export.name, export.form, export.findings, len(export.rejected))
+                refused = _refused(export.name, export.form, export.findings, len(export.rejected))
+                return replace(refused, is_sound=not has_error(tree.findings))
             nothing = Export(NoTree(), "dataset", (), (), {}, ())
             return _merged(export, merge(nothing, [export], settings), is_usable=True)
         except (CuratedError, TreeError) as error:

@@ -27,6 +27,7 @@ from services.setup.limits import plan_limits
 from services.setup.models import plan_models
 from services.setup.plan import Action, Change, Step, to_do
 from services.setup.pools import plan_pools
+from services.setup.schedules import plan_schedules
 from services.setup.server import connected, refusal, version_note, without_password
 from services.site import Overrides, Site, deployments_folder, read_site
 from tasks.faults import PollenError
@@ -93,6 +94,7 @@ def make_plan(client: SyncPrefectClient, site: Site) -> Plan:
         *plan_limits(client, site),
         *plan_automations(client, site),
         *deployments,
+        *plan_schedules(client, site),
         *plan_models(site, block_will_change=any(to_do(blocks))),
     ]
     notes = (version_note(client), _unknown_pools(client, site, declared))
@@ -197,7 +199,8 @@ def _say_next(plan: Plan, site: Site) -> None:
     _say(
         f"Not on the server yet, of the deployments in prefect.yaml: {', '.join(plan.missing)}.\n"
         f"Next, in {deployments_folder().parent}: {image}{DEPLOY}\n"
-        "Then give this command again: it should find nothing to change and nothing missing."
+        "Then give this command again: it makes what refers to deployments, such as the automation that starts runs "
+        "for uploads."
     )
 
 

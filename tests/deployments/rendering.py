@@ -25,6 +25,7 @@ from prefect_kubernetes.worker import (  # type: ignore[import-untyped]
     KubernetesWorkerJobConfiguration,
 )
 
+from services.setup.deployments import declared_deployments
 from services.setup.pools import pool_template
 from services.site import SitePool
 
@@ -43,14 +44,10 @@ def _id(number: int) -> UUID:
 
 def declared(name: str) -> dict[str, Any]:
     """A deployment of ``prefect.yaml`` by its full name, with what `prefect deploy` fills in."""
-    flow, _, own = name.partition("/")
-    function = flow.replace("-", "_")
-    file = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
-    (found,) = (
-        each
-        for each in file["deployments"]
-        if each["name"] == own and each["entrypoint"].endswith(f":{function}")
-    )
+    path = ROOT / "prefect.yaml"
+    file = yaml.safe_load(path.read_text(encoding="utf-8"))
+    names = [each.name for each in declared_deployments(path)]
+    found = file["deployments"][names.index(name)]
     return dict(apply_values(found, {"POLLEN_IMAGE": IMAGE}))
 
 

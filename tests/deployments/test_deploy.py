@@ -176,7 +176,14 @@ def test_to_kubernetes_pools(
     assert {
         name: each.parameters.get("settings", {}).get("device") for name, each in made.items()
     } == dict.fromkeys(CONTRACT) | dict.fromkeys(
-        ("detect/on-demand", "detect/nightly", "detect/on-upload", "train/on-demand"), "cpu"
+        (
+            "detect/on-demand",
+            "detect/nightly",
+            "detect/on-upload",
+            "detect/sweep",
+            "train/on-demand",
+        ),
+        "cpu",
     )
     for name in CONTRACT:
         _assert_renders_as_tested(server, client, name, made[name].id)

@@ -25,9 +25,11 @@ DEPLOYMENTS = (
     "detect/on-demand",
     "detect/nightly",
     "detect/on-upload",
+    "detect/sweep",
     "detect-shard/gpu",
     "train/on-demand",
     "promote/on-demand",
+    "dataset-check/on-upload",
 )
 
 #: What a site or a single run may want otherwise: deployment, variables of the run, of the pool.

@@ -23,8 +23,8 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Sched
 from flows.detect import count_part, count_with_shards, detect, detect_shard
 from pollen.layout import PLANS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
-from services.setup.automations import declared_automations
-from services.site import Recovery
+from services.setup.automation_files import declared_automations
+from services.site import Site
 from tasks import shards
 from tasks.faults import PollenError
 from tasks.reporting import Summary
@@ -227,7 +227,7 @@ def test_a_shard_that_automations_end_says_why(place: Order) -> None:
 def test_a_shard_of_which_no_pod_came_is_run_again(place: Order) -> None:
     (lost,) = [
         str(action.name)
-        for automation in declared_automations(Recovery())
+        for automation in declared_automations(Site())
         for action in automation.actions
         if isinstance(action, ChangeFlowRunState) and action.name == shards.LOST
     ]

@@ -19,9 +19,11 @@ CONTRACT: Final = {
     "detect/on-demand": "cpu",
     "detect/nightly": "cpu",
     "detect/on-upload": "cpu",
+    "detect/sweep": "cpu",
     "detect-shard/gpu": "gpu",
     "train/on-demand": "gpu",
     "promote/on-demand": "cpu",
+    "dataset-check/on-upload": "cpu",
 }
 
 #: What `pollen setup` may prune.

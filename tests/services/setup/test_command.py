@@ -13,7 +13,7 @@ from pollen.layout import promotion_key
 from services.console import ERR, OUT
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.embedded.ports import free_ports
-from services.setup.automations import PREFIX
+from services.setup.automation_files import PREFIX
 from services.setup.command import run_setup
 from services.setup.limits import roots
 from services.site import Overrides, read_site

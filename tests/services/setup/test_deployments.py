@@ -28,9 +28,11 @@ def test_the_shipped_ones_are_those_that_everything_here_relies_on() -> None:
         ("detect/on-demand", "cpu"),
         ("detect/nightly", "cpu"),
         ("detect/on-upload", "cpu"),
+        ("detect/sweep", "cpu"),
         ("detect-shard/gpu", "gpu"),
         ("train/on-demand", "gpu"),
         ("promote/on-demand", "cpu"),
+        ("dataset-check/on-upload", "cpu"),
     }
 
 

@@ -40,8 +40,8 @@ from prefect.states import Cancelled, Crashed, Pending, Running, Submitting
 from prefect_kubernetes import observer  # type: ignore[import-untyped]
 
 from services.embedded import EmbeddedPrefect
-from services.setup.automations import declared_automations
-from services.site import Recovery
+from services.setup.automation_files import declared_automations
+from services.site import Recovery, Site
 
 REQUEUES = 2
 WAIT = timedelta(seconds=15)  # Prefect allows 10 s and more
@@ -334,7 +334,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.deploy("detect-shard/gpu", pool="nobody", tags=("pollen",))
         world.deploy("detect/in-a-pod", pool="pods")
         world.deploy("detect/of-others", pool="nobody", tags=())
-        for automation in declared_automations(Recovery(requeues=REQUEUES)):
+        for automation in declared_automations(Site(recovery=Recovery(requeues=REQUEUES))):
             client.create_automation(hurried(automation, world))
         yield world
 
