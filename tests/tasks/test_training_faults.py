@@ -29,7 +29,7 @@ from tasks.pictures import fetch_pictures
 from tasks.progress import Silent
 from tasks.registry import Model
 from tasks.release import read_verdict
-from tasks.storage import Location, open_store
+from tasks.storage import open_store
 from tasks.training import LaidOut, TrainingPlan, find_training, resolve_base, train_model
 from tests.support.labelled import NAMES, SIDE_PX, export, labelled
 from tests.support.models import stand_in
@@ -43,26 +43,27 @@ METRICS = b"""{"split": "test", "gate": {"promote": false, "reasons": ["no"]},
 "new": {"overall": {"grains": 1, "count_error_percent": 0, "viability_error": null}}}"""
 
 
+ROOT = bucket_folder("training-faults")
+
 #: A training of one step: what it does with the store is that of any other.
 ONE_STEP = Stage("1-only", SceneMix(), side_px=64, scale=0.5, steps=1, batch=1, warmup=1)
 RECIPE = TrainSettings(recipe="bundled", rendered_frames=0, workers=0, device="cpu")
 
 
 class Bench:
-    """A root in a bucket with a dataset, a picture of debris and a published model's figures."""
+    """A root in a bucket with a dataset, a picture of debris and a published model's figures.
 
-    def __init__(self, root: Location, folder: Path) -> None:
-        self.root, self.folder = root, folder
-        self.staging = Staging.below(root, "pollen")
-        store = open_store(root)
-        store.write("staging_area/a.zip", export(NAMES[:4]))
-        store.write(f"{SMUDGES}flake.png", picture(3))
-        self.version: DatasetVersion = update_dataset(self.staging, DatasetSettings())
+    The root and its dataset are shared by all tests; the training is the test's own.
+    """
+
+    def __init__(self, staging: Staging, version: DatasetVersion, folder: Path) -> None:
+        self.staging, self.version, self.folder = staging, version, folder
+        self.root = ROOT
         self.settings = train_settings()
-        identity = TrainingIdentity.of("manifest", "base", "debris", self.settings)
-        base = resolve_base("yolov8n.yaml", root, self.settings)
-        self.plan = TrainingPlan(identity, "pollen-001", base, self.settings, root)
-        store.write(model_folder(self.plan.version) + METRICS_NAME, METRICS)
+        identity = TrainingIdentity.of(folder.parent.name, "base", "debris", self.settings)
+        base = resolve_base("yolov8n.yaml", ROOT, self.settings)
+        self.plan = TrainingPlan(identity, "pollen-001", base, self.settings, ROOT)
+        open_store(ROOT).write(model_folder(self.plan.version) + METRICS_NAME, METRICS)
 
     def find_training(self) -> object:
         plan = self.plan
@@ -103,15 +104,30 @@ CALLS: dict[str, tuple[Callable[[Bench], object], str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def dataset(s3_server: EmbeddedS3) -> tuple[Staging, DatasetVersion]:
+    with s3_server.active():
+        store = open_store(ROOT)
+        store.write("staging_area/a.zip", export(NAMES[:4]))
+        store.write(f"{SMUDGES}flake.png", picture(3))
+        staging = Staging.below(ROOT, "pollen")
+        return staging, update_dataset(staging, DatasetSettings())
+
+
 @pytest.fixture
-def bench(s3_server: EmbeddedS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(
+    s3_server: EmbeddedS3,
+    dataset: tuple[Staging, DatasetVersion],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Bench:
     monkeypatch.setattr(tasks.stage, "FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(tasks.stage, "JITTER", 0.01)
     monkeypatch.setattr(pollen.bundled.stages, "STAGES", (ONE_STEP,))
     monkeypatch.setenv("POLLEN_CACHE_DIR", str(tmp_path / "cache"))
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
-    return Bench(bucket_folder(f"faults/{tmp_path.name}"), tmp_path / "smudges")
+    return Bench(*dataset, tmp_path / "smudges")
 
 
 @pytest.mark.parametrize("stage", CALLS)
