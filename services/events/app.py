@@ -188,7 +188,8 @@ class _Events:
             if kind == "SubscriptionConfirmation":
                 await run_in_threadpool(self._desk.confirm, body)
         except sns.RefusedError as error:
-            raise RefusedRequestError(403, "SNS", str(error)) from error
+            # Of these two SNS sends again only after the second.
+            raise RefusedRequestError(429 if error.heals else 403, "SNS", str(error)) from error
         if kind == "Notification":
             return None
         self._log.info(

@@ -1,0 +1,421 @@
+"""The HTTP side in this process: who is let in, what is refused and counted, and that nothing breaks it."""
+
+import asyncio
+import json
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+
+from services.events import incoming, sns
+from services.events.app import Desk, application
+from services.events.counters import Counters
+from services.events.gathering import Gathering
+from services.events.incoming import MAX_UNKNOWN_BYTES, Token
+from services.events.notices import MAX_BYTES
+from services.events.receiver import MOST_HELD, Receiver
+from services.events.roots import WatchedRoots
+from services.events.status import Status, status_of
+from services.site import Site
+from tests.support.events import ceph, minio
+
+SECRET = "a-secret-of-twenty-characters"
+BEARER = {"Authorization": f"Bearer {SECRET}"}
+KNOWN = {"storage": {"block": "lab", "bucket": "pictures", "folder": "root"}}
+TOPIC = "arn:aws:sns:eu-central-1:123456789012:uploads"
+
+
+class Verifier(sns.Verifier):
+    """Lets pass what says that it is signed; that signatures are looked at is shown elsewhere."""
+
+    def check(self, message: Mapping[str, object]) -> None:
+        if message.get("Signature") != "good":
+            passing = message.get("Signature") == "busy"
+            raise sns.RefusedError("the signature is not SNS's", heals=passing)
+
+
+@dataclass(frozen=True)
+class Client:
+    """Asks the application itself; an exception inside comes out."""
+
+    app: Starlette
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+    ) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+                return await client.request(method, path, headers=headers, content=content)
+
+        return asyncio.run(ask())
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        return self.request("GET", path, headers)
+
+
+@dataclass
+class Here:
+    """The application with all behind it."""
+
+    client: Client
+    counters: Counters
+    gathering: Gathering
+    roots: WatchedRoots
+    desk: Desk
+    confirmed: list[Any]
+
+    def post(
+        self, body: object, path: str = "/events", headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.client.request("POST", path, headers, content)
+
+    @property
+    def uploads(self) -> int:
+        return sum(each.uploads for each in self.gathering.pending)
+
+
+def started(site: dict[str, Any] = KNOWN, token: str | None = SECRET) -> Here:
+    counters, gathering = Counters(), Gathering(30, 300)
+    roots = WatchedRoots(Site.model_validate(site))
+    receiver = Receiver(roots, gathering, counters, lambda: None)
+    confirmed: list[Any] = []
+
+    def status() -> Status:
+        known = roots.known
+        names = None if known is None else tuple(root.name for root in known)
+        return status_of(counters, names, gathering.pending, {"messages": 3})
+
+    desk = Desk(
+        receiver,
+        counters,
+        None if token is None else Token(token.encode()),
+        Verifier([TOPIC]),
+        status,
+        confirmed.append,
+    )
+    client = Client(application(desk))
+    return Here(client, counters, gathering, roots, desk, confirmed)
+
+
+@pytest.fixture
+def here() -> Here:
+    return started()
+
+
+def picture(name: str = "a.jpg") -> dict[str, Any]:
+    return ceph("pictures", f"root/detect_images/{name}")
+
+
+@pytest.mark.parametrize("path", ["/", "/events", f"/events/{SECRET}"])
+def test_greets_who_only_asks(here: Here, path: str) -> None:
+    assert here.client.request("HEAD", path).status_code == 200
+    assert here.client.get(path).status_code == 200
+    assert here.client.request("PUT", path).status_code == 405
+    assert here.counters.requests == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/events"])
+def test_takes_what_comes_with_the_token(here: Here, path: str) -> None:
+    answer = here.post(picture(), path, headers=BEARER)
+    assert (answer.status_code, answer.json()["uploads"]) == (200, 1)
+    assert here.post(picture(), path, headers={"authorization": SECRET}).status_code == 200
+    assert here.uploads == 2
+
+
+def test_takes_what_comes_with_the_token_in_the_path_or_in_ceph_s_data(here: Here) -> None:
+    assert here.post(picture(), f"/events/{SECRET}").status_code == 200
+    assert here.post(ceph("pictures", "root/staging_area/a.zip", SECRET)).status_code == 200
+    assert here.counters.uploads == {"pictures": 1, "exports": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "data"),
+    [
+        ("/events", {}, None),
+        ("/", {}, None),
+        ("/events", {"Authorization": "Bearer wrong"}, None),
+        ("/events", {"Authorization": f"Bearer {SECRET}x"}, None),
+        ("/events", {"Authorization": "Basic eDp5"}, SECRET),
+        ("/events", {"Authorization": ""}, SECRET),
+        ("/events/wrong", {}, SECRET),
+        (f"/events/{SECRET.upper()}", {}, None),
+        ("/events", {}, "wrong"),
+        ("/events", {}, ""),
+    ],
+)
+def test_refuses_who_does_not_know_the_token(
+    here: Here, path: str, headers: dict[str, str], data: str | None
+) -> None:
+    body = ceph("pictures", "root/detect_images/a.jpg", data)
+    answer = here.post(body, path, headers=headers)
+    assert answer.status_code == 401
+    assert SECRET not in answer.text
+    assert here.uploads == 0
+    assert here.counters.refused.total() == 1
+
+
+def test_ceph_s_data_must_be_right_in_every_record(here: Here) -> None:
+    mixed = ceph("pictures", "root/detect_images/a.jpg", SECRET)
+    mixed["Records"] += picture()["Records"]
+    assert here.post(mixed).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (b"", 400, "no notice"),
+        (b"{", 400, "no notice"),
+        (b"\xff\xfe", 400, "no notice"),
+        (b"[" * 100_000, 400, "no notice"),
+        (b'{"a":' * 60 + b"1" + b"}" * 60, 400, "no notice"),
+        (b"1" * 6000, 400, "no notice"),
+        (b'{"hello": "world"}', 400, "no notice"),
+        (b" " * (MAX_BYTES + 1), 413, "too large"),
+    ],
+)
+def test_refuses_what_is_no_notice(here: Here, body: bytes, status: int, reason: str) -> None:
+    assert here.post(body, headers=BEARER).status_code == status
+    assert here.counters.refused == {reason: 1}
+
+
+def test_a_length_beyond_the_limit_is_refused_unread(here: Here) -> None:
+    for headers, limit in ((BEARER, MAX_BYTES), ({}, MAX_UNKNOWN_BYTES)):
+        length = {"Content-Length": str(limit + 1)}
+        answer = here.post(b"", headers={**headers, **length})
+        assert answer.status_code == 413
+    assert here.post(b" " * (MAX_UNKNOWN_BYTES + 1)).status_code == 413
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incoming, "BODY_S", 0.05)
+
+    async def slow() -> int:
+        statuses: list[int] = []
+
+        async def receive() -> MutableMapping[str, Any]:
+            if statuses:
+                await asyncio.sleep(600)
+            statuses.append(0)
+            return {"type": "http.request", "body": b"{", "more_body": True}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            statuses.append(message.get("status", 0))
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/events",
+            "headers": [(b"authorization", f"Bearer {SECRET}".encode())],
+            "query_string": b"",
+        }
+        await application(here.desk)(scope, receive, send)
+        return max(statuses)
+
+    assert asyncio.run(slow()) == 408
+    assert here.counters.refused == {"slow": 1}
+
+
+def test_another_bucket_is_refused_and_what_is_partly_ours_is_taken(here: Here) -> None:
+    foreign = ceph("other", "root/detect_images/a.jpg")
+    assert here.post(foreign, headers=BEARER).status_code == 403
+    foreign["Records"] += picture()["Records"]
+    assert here.post(foreign, headers=BEARER).json()["uploads"] == 1
+    assert here.counters.passed == {"foreign": 2}
+    assert here.counters.refused == {"foreign bucket": 1}
+
+
+def test_what_is_outside_the_roots_is_counted_and_not_repeated(here: Here) -> None:
+    """An error would be answered by sending the same again, for ever."""
+    answer = here.post(ceph("pictures", "root/detected_images/a.jpg.jpg"), headers=BEARER)
+    assert answer.status_code == 200
+    assert here.counters.passed == {"elsewhere": 1}
+    assert here.uploads == 0
+
+
+def test_minio_s_keys_are_decoded(here: Here) -> None:
+    here.post(minio("pictures", "root%2Fdetect_images%2F%C5%BE+1%2Ba.jpg"), headers=BEARER)
+    (waiting,) = here.gathering.pending
+    assert waiting.key == "detect_images/ž 1+a.jpg"
+
+
+def test_sns_needs_a_signature_and_confirms_only_with_it(here: Here) -> None:
+    notice: dict[str, Any] = {
+        "Type": "Notification",
+        "TopicArn": TOPIC,
+        "Message": json.dumps(picture()),
+        "Signature": "good",
+    }
+    subscribe = {"Type": "SubscriptionConfirmation", "TopicArn": TOPIC, "Signature": "good"}
+    header = {"x-amz-sns-message-type": "Notification"}
+    assert here.post(notice).json()["uploads"] == 1
+    assert here.post(subscribe).status_code == 200
+    assert here.confirmed == [subscribe]
+    forged = {"Signature": "bad"}
+    assert here.post(notice | forged).status_code == 403
+    assert here.post(subscribe | forged, headers=BEARER).status_code == 403
+    assert here.post(notice | forged, headers=BEARER | header).status_code == 403
+    # Not from SNS itself: somebody with the token passes its message on.
+    assert here.post(notice | forged, headers=BEARER).status_code == 200
+    assert len(here.confirmed) == 1
+    assert here.post(notice | {"Signature": "busy"}).status_code == 429
+    here.desk.verifier = None
+    assert here.post(notice).status_code == 403
+
+
+def test_without_a_token_only_sns_is_taken() -> None:
+    here = started(token=None)
+    for data in (None, "", SECRET):
+        assert here.post(ceph("pictures", "root/detect_images/a.jpg", data)).status_code == 401
+    assert here.post(picture(), headers=BEARER).status_code == 401
+    assert here.post(picture(), "/events/").status_code in {401, 404}
+
+
+def test_what_comes_before_the_bucket_is_known_is_held(here: Here) -> None:
+    here = started({"storage": {"block": "lab"}})
+    assert here.client.get("/ready").status_code == 503
+    assert here.client.get("/health").status_code == 200
+    assert here.post(picture(), headers=BEARER).json()["held"] == 1
+    many = ceph("pictures", "root/detect_images/b.jpg")
+    many["Records"] *= 1000
+    answers = [here.post(many, headers=BEARER) for _ in range(MOST_HELD // 1000)]
+    assert [each.status_code for each in answers] == [200, 429]
+    assert answers[-1].headers["retry-after"]
+    assert here.roots.on_known is not None
+    here.roots.known = started().roots.known
+    here.roots.on_known()
+    assert here.uploads == 1001
+    assert here.client.get("/ready").status_code == 200
+
+
+def test_not_ready_while_the_server_takes_nothing_for_long(here: Here) -> None:
+    assert here.client.get("/ready").status_code == 200
+    here.counters.failing_since = -1000.0
+    assert here.client.get("/ready").status_code == 503
+
+
+def test_the_status_has_counts_and_neither_secrets_nor_names_of_files(here: Here) -> None:
+    here.post(picture("hidden-name.jpg"), headers=BEARER)
+    here.post(picture())
+    here.counters.trouble = "<b>away</b>"
+    told = here.client.get("/status").json()
+    assert told["uploads"] == {"pictures": 1}
+    assert told["refused"] == {"no token": 1}
+    assert told["waiting"][0]["root"] == "lab"
+    page = here.client.get("/status", headers={"Accept": "text/html,*/*"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert "1 pictures" in page.text
+    assert "<b>" not in page.text
+    for text in (json.dumps(told), page.text):
+        assert SECRET not in text
+        assert "hidden-name" not in text
+
+
+def test_who_is_unknown_can_t_keep_out_who_is_known(here: Here) -> None:
+    """All places for unknown senders are taken; one with the token still passes."""
+
+    async def taken() -> tuple[int, int, str | None]:
+        places = here.desk.unknown
+        while not places.locked():
+            await places.acquire()
+        transport = httpx.ASGITransport(application(here.desk))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            unknown = await client.post("/events", content=b"{}")
+            known = await client.post("/events", content=json.dumps(picture()), headers=BEARER)
+        return unknown.status_code, known.status_code, unknown.headers.get("retry-after")
+
+    assert asyncio.run(taken()) == (429, 200, "10")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+NAMES = ["Records", "Type", "TopicArn", "Message", "detail-type", "source", "detail", "event_type"]
+NAMES += ["key", "message", "Event", "s3", "bucket", "object", "name", "eventSource", "eventName"]
+VALUES = ["aws:s3", "ceph:s3", "ObjectCreated:Put", "Notification", "aws.s3", "create", "pictures"]
+VALUES += ["root/detect_images/a.jpg", "%", "%ff", "\ud800", "\0", "SubscriptionConfirmation"]
+LIKELY = st.recursive(
+    st.sampled_from(VALUES) | JSON,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5)
+    ),
+    max_leaves=25,
+)
+
+
+def spoiled(body: dict[str, Any], path: list[int], value: object) -> dict[str, Any]:
+    """A notice of which one part is replaced; the steps choose among what is there."""
+    at: Any = body
+    for number, step in enumerate(path, start=1):
+        names = list(at) if isinstance(at, dict) else list(range(len(at)))
+        name = names[step % len(names)]
+        if number == len(path) or not (isinstance(at[name], dict | list) and at[name]):
+            at[name] = value
+            return body
+        at = at[name]
+    raise AssertionError("a path has at least one step")
+
+
+BODIES = st.one_of(
+    st.binary(max_size=200),
+    st.builds(lambda value: json.dumps(value).encode(), LIKELY),
+    st.builds(
+        lambda make, path, value: json.dumps(
+            spoiled(make("pictures", "root/detect_images/a.jpg"), path, value)
+        ).encode(),
+        st.sampled_from([ceph, minio]),
+        st.lists(st.integers(0, 8), min_size=1, max_size=6),
+        LIKELY,
+    ),
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        ["Authorization", "Content-Type", "x-amz-sns-message-type", "Accept", "Content-Encoding"]
+    ),
+    st.sampled_from([BEARER["Authorization"], "Bearer", "", "text/plain", "gzip", "ž".encode()]),
+    max_size=3,
+)
+PATHS = st.one_of(
+    st.sampled_from(["/", "/events", "/events/", f"/events/{SECRET}", "/status", "/ready"]),
+    st.text(max_size=20).map(lambda text: "/events/" + text.encode("utf-8", "replace").hex()),
+)
+
+
+@given(
+    method=st.sampled_from(["POST", "POST", "POST", "GET", "HEAD", "PUT", "DELETE"]),
+    path=PATHS,
+    headers=HEADERS,
+    body=BODIES,
+    fuzzed=st.just(started()),
+)
+def test_nothing_that_is_sent_is_our_fault(
+    method: str, path: str, headers: dict[str, Any], body: bytes, fuzzed: Here
+) -> None:
+    """No answer says that the receiver failed, and an exception inside would fail this test."""
+    answer = fuzzed.client.request(method, path, headers=headers, content=body)
+    assert answer.status_code < 500
+    assert SECRET not in answer.text
+
+
+def test_the_fuzz_reaches_what_it_is_for() -> None:
+    """A notice that is not spoiled is taken: else it would only show that nonsense is refused at the door."""
+    here = started()
+    for make, records in ((ceph, 0), (minio, 2)):
+        body = make("pictures", "root/detect_images/a.jpg")
+        assert here.post(body, headers=BEARER).json()["uploads"] == 1
+        broken = spoiled(body, [records, 0, 1], 7)  # its second field, the source
+        assert here.post(broken, headers=BEARER).status_code == 400

@@ -1,0 +1,154 @@
+"""Many uploads become one event, and none is ever lost: laws of the gathering, without a clock."""
+
+import math
+from datetime import UTC, datetime
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from services.events.gathering import Gathered, Gathering
+from services.events.roots import Kind, Root, Upload
+
+QUIET, LONGEST = 30.0, 300.0
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+ROOTS = [Root("lab", "bucket", prefix, prefix) for prefix in ("", "one", "two")]
+
+
+def upload(root: int = 0, kind: Kind = Kind.PICTURES, key: str = "a.jpg") -> Upload:
+    return Upload(ROOTS[root], kind, key)
+
+
+def gathering() -> Gathering:
+    return Gathering(QUIET, LONGEST)
+
+
+def only(found: list[Gathered]) -> Gathered:
+    (one,) = found
+    return one
+
+
+def test_a_burst_is_one_event_of_all() -> None:
+    waiting = gathering()
+    for number in range(500):
+        waiting.note(upload(key=f"{number}.jpg"), number * 0.01, AT)
+    assert waiting.take(4.99 + QUIET - 0.001) == []
+    burst = only(waiting.take(4.99 + QUIET))
+    assert (burst.uploads, burst.key) == (500, "499.jpg")
+    assert waiting.take(math.inf) == []
+
+
+def test_an_endless_trickle_is_told_after_the_longest_wait() -> None:
+    waiting = gathering()
+    for second in range(0, 300, 10):
+        waiting.note(upload(), second, AT)
+        assert waiting.take(second) == []
+    assert only(waiting.take(LONGEST)).uploads == 30
+
+
+def test_roots_and_kinds_wait_for_themselves() -> None:
+    waiting = gathering()
+    waiting.note(upload(0), 0, AT)
+    waiting.note(upload(1), 5, AT)
+    waiting.note(upload(0, Kind.EXPORTS), 7, AT)
+    assert waiting.next_due() == QUIET
+    assert only(waiting.take(QUIET)).root == ROOTS[0]
+    assert {(each.root.prefix, each.kind) for each in waiting.take(math.inf)} == {
+        ("one", Kind.PICTURES),
+        ("", Kind.EXPORTS),
+    }
+
+
+def test_what_surely_did_not_arrive_takes_later_ones_along() -> None:
+    waiting = gathering()
+    waiting.note(upload(key="a.jpg"), 0, AT)
+    first = only(waiting.take(math.inf))
+    waiting.note(upload(key="b.jpg"), 100, AT)
+    waiting.put_back(first, maybe_posted=False)
+    again = only(waiting.take(100 + QUIET))
+    assert (again.id, again.uploads, again.key, again.began) == (first.id, 2, "b.jpg", 0)
+
+
+def test_what_may_have_arrived_stays_as_it_is_and_goes_first() -> None:
+    """Its doubled event is dropped by the server, so nothing may be in it that was not before."""
+    waiting = gathering()
+    waiting.note(upload(key="a.jpg"), 0, AT)
+    first = only(waiting.take(math.inf))
+    waiting.note(upload(key="b.jpg"), 100, AT)
+    waiting.put_back(first, maybe_posted=True)
+    again = only(waiting.take(math.inf))
+    assert (again.id, again.uploads, again.key) == (first.id, 1, "a.jpg")
+    waiting.put_back(again, maybe_posted=False)  # that attempt did not, an earlier one may have
+    assert only(waiting.take(math.inf)).uploads == 1
+    assert only(waiting.take(math.inf)).key == "b.jpg"
+
+
+@given(st.lists(st.floats(0, 60), min_size=1, max_size=60))
+def test_due_exactly_quiet_after_the_last_or_longest_after_the_first(gaps: list[float]) -> None:
+    waiting = gathering()
+    began = latest = now = 0.0
+    count = 0
+    for gap in gaps:
+        now += gap
+        due = min(latest + QUIET, began + LONGEST)
+        if count and now >= due:
+            assert waiting.next_due() == due
+            assert waiting.take(math.nextafter(due, 0)) == []
+            assert only(waiting.take(due)).uploads == count
+            count = 0
+        if not count:
+            began = now
+        latest = now
+        count += 1
+        waiting.note(upload(), now, AT)
+    assert only(waiting.take(math.inf)).uploads == count
+
+
+class NothingIsLost(RuleBasedStateMachine):
+    """Uploads come, and posts succeed or fail in every way, in any order."""
+
+    @initialize()
+    def start(self) -> None:
+        self.waiting = gathering()
+        self.now = 0.0
+        self.noted = 0
+        self.told = 0
+        self.posted: dict[UUID, int] = {}
+        self.maybe: dict[UUID, int] = {}
+
+    @rule(root=st.integers(0, 2), kind=st.sampled_from(Kind), wait=st.floats(0, 40))
+    def note(self, root: int, kind: Kind, wait: float) -> None:
+        self.now += wait
+        self.noted += 1
+        self.waiting.note(upload(root, kind), self.now, AT)
+
+    @rule(
+        fates=st.lists(st.sampled_from(["posted", "away", "answer lost"]), max_size=6),
+        hurry=st.booleans(),
+        meanwhile=st.integers(0, 2),
+    )
+    def post(self, fates: list[str], *, hurry: bool, meanwhile: int) -> None:
+        taken = self.waiting.take(math.inf if hurry else self.now)
+        for root in range(meanwhile):
+            self.note(root, Kind.PICTURES, 0)
+        for number, each in enumerate(taken):
+            fate = fates[number] if number < len(fates) else "posted"
+            if each.id in self.maybe:
+                assert each.uploads == self.maybe[each.id]
+            if fate == "answer lost":
+                self.maybe[each.id] = each.uploads
+            if fate == "posted":
+                assert each.id not in self.posted
+                self.posted[each.id] = each.uploads
+            else:
+                self.waiting.put_back(each, maybe_posted=fate == "answer lost")
+
+    @invariant()
+    def all_are_posted_or_wait(self) -> None:
+        pending = self.waiting.pending
+        assert sum(self.posted.values()) + sum(each.uploads for each in pending) == self.noted
+        assert len(pending) <= 2 * len(ROOTS) * len(Kind)
+
+
+TestNothingIsLost = NothingIsLost.TestCase
