@@ -28,6 +28,8 @@ BATCH: Final = 10
 #: Seconds until the first new try after a failure; doubled up to the longest.
 FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
+#: Seconds between two questions at least, while the queue is empty; for servers that do not wait as asked.
+_EMPTY_SECONDS: Final = 1.0
 #: A trouble that stays is told again after so many seconds.
 _REMIND_SECONDS: Final = 600.0
 #: So many messages that are no notices are shown, and later one in a thousand.
@@ -170,8 +172,8 @@ class _Reader:
         )
         messages: Sequence[dict[str, Any]] = answer.get("Messages", ())
         if not messages:
-            # A server that does not wait as it was asked to is not to be asked all the time.
-            self._stop.wait(max(0.0, 1.0 - (time.monotonic() - began)))
+            _check_is_queue(answer, self._url)
+            self._stop.wait(max(0.0, _EMPTY_SECONDS - (time.monotonic() - began)))
             return
         self._counters.messages += len(messages)
         notices = [notice for each in messages for notice in self._notices(each)]
@@ -240,6 +242,20 @@ class _Reader:
             self._log.info("the queue %s can be read again", self._url)
         self._counters.trouble = None
         self._failed_in_a_row = 0
+
+
+def _check_is_queue(answer: dict[str, Any], url: str) -> None:
+    """Make sure that it was a queue that gave nothing: boto takes a web page for an empty answer.
+
+    Raises:
+        PollenError: It was not.
+    """
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    if "html" in headers.get("content-type", ""):
+        raise PollenError(
+            f"a web page answers at {url} instead of a queue: check events.sqs_queue in site.yaml, and whether a "
+            "proxy stands in between"
+        )
 
 
 def _explained(error: Exception, url: str) -> str:
