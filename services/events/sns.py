@@ -207,7 +207,7 @@ def confirm(
         )
     if b"<SubscriptionArn>" not in fetch(url):
         raise RefusedError(f"SNS did not confirm the subscription of {shown(topic)}: make it again")
-    logging.getLogger("pollen").info("confirmed the subscription of the SNS topic %s", topic)
+    logging.getLogger("pollen.events").info("confirmed the subscription of the SNS topic %s", topic)
 
 
 def _canonical(message: Mapping[str, object]) -> bytes:

@@ -147,7 +147,7 @@ class _Reader:
         self._given = client
         self._made: Any = None
         self._counters = counters
-        self._log = logging.getLogger("pollen")
+        self._log = logging.getLogger("pollen.events")
         self._failed_in_a_row = 0
         self._told_at = 0.0
 

@@ -157,7 +157,7 @@ def test_what_is_no_notice_is_told_and_deleted(
         reading = read_until_empty(amazon, url, 1)
 
     assert reading.counters.strange == 15
-    told = [each.getMessage() for each in caplog.records if each.name == "pollen"]
+    told = [each.getMessage() for each in caplog.records if each.name == "pollen.events"]
     assert len(told) == 10
     assert "no notice, deleted: the message is not JSON" in told[0]
     assert "It begins with 'line\\nxxx" in told[0]
