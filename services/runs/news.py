@@ -25,6 +25,8 @@ LATE_LINES: Final = timedelta(seconds=15)
 PAGE: Final = 200
 #: Runs that a run started which are followed.
 FOLLOWED: Final = 100
+#: How names of states begin that deployments/automations/pending.yaml gives.
+ENDING: Final = "Ending"
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class News:
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[self._id])),
             limit=100,
         )
+
+    def was_given_up(self) -> bool:
+        """Whether the run waited too long for its start, and is being ended for that."""
+        states = self._client.read_flow_run_states(self._id)
+        return any((state.name or "").startswith(ENDING) for state in states)
 
     def _children(self) -> list[FlowRun]:
         started = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[self._id]))

@@ -1,9 +1,11 @@
 """Watches a run until it ends: states and log lines as they come, its progress, what came of it."""
 
 import logging
+import re
 import sys
 import time
 from typing import Self
+from uuid import UUID
 
 import httpx
 import typer
@@ -14,7 +16,7 @@ from rich.text import Text
 
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.console import ERR, FAILED_SHOWN, LINE_EVERY_SECONDS, OUT, say_error
-from services.doctor.facts import RESTARTING
+from services.doctor.facts import LOST, RESTARTING
 from services.published import failed_images, percent_of, progress_of
 from services.runs.news import Changed, Line, News
 from tasks.faults import PollenError
@@ -24,10 +26,12 @@ from tasks.reporting import Outcome
 ASK_EVERY_SECONDS = 2.0
 #: Log lines reach the server some seconds after a run has ended.
 LAST_LINES_SECONDS = 3.0
-#: How long a crashed run is watched for being started again by itself.
-AGAIN_SECONDS = 15.0
-#: How long one that is said to be started again: recovery.restart_minutes of the site file, and more.
-RESTART_SECONDS = 1200.0
+#: How long a run is watched for what automations make of its end, such as a new start.
+AGAIN_SECONDS = 30.0
+#: How much longer than the time it is said to take until a run is started again.
+RESTART_SECONDS = 600.0
+#: How the state Restarting says that time (deployments/automations/crashed.yaml).
+_MINUTES = re.compile(r"started again in (\d+) minutes")
 #: How long the server may be away.
 PATIENCE_SECONDS = 600.0
 
@@ -74,16 +78,19 @@ def _follow(news: News, view: "View") -> None:
         PollenError: The server stays away.
     """
     heard = time.monotonic()
-    ended: float | None = None
+    last: tuple[float, UUID | None] | None = None
     while True:
         try:
             is_final = _tell(news, view)
+            if not is_final:
+                last = None
+            elif last is None or last[1] != news.run.state_id:
+                last = time.monotonic() + _linger(news), news.run.state_id
             heard = time.monotonic()
         except httpx.HTTPError as error:
             _bear(error, time.monotonic() - heard)
-            is_final = False
-        ended = (ended or time.monotonic()) if is_final else None
-        if ended is not None and time.monotonic() - ended >= _linger(news.run):
+            last = None
+        if last is not None and time.monotonic() >= last[0]:
             return
         time.sleep(ASK_EVERY_SECONDS)
 
@@ -105,12 +112,21 @@ def _bear(error: httpx.HTTPError, seconds: float) -> None:
     _say(f"the Prefect server does not answer ({type(error).__name__}); asking again")
 
 
-def _linger(run: FlowRun) -> float:
-    """How long a run that has ended is looked at further."""
-    if run.state_name == RESTARTING:
-        return RESTART_SECONDS
-    crashed = run.state is not None and run.state.is_crashed()
-    return AGAIN_SECONDS if crashed else LAST_LINES_SECONDS
+def _linger(news: News) -> float:
+    """How long a run that has ended is looked at further: what automations do next may not be its end.
+
+    A crashed run becomes Restarting, and then starts again; one that waited too long is Cancelled before it gets the
+    state that says why, and where that is LostBeforeStart, it starts again too (deployments/automations).
+    """
+    state = news.run.state
+    if state is None:
+        return LAST_LINES_SECONDS
+    if state.name == RESTARTING:
+        said = _MINUTES.search(state.message or "")
+        return RESTART_SECONDS + (60 * int(said[1]) if said else 0)
+    if state.is_crashed() or state.name == LOST or (state.is_cancelled() and news.was_given_up()):
+        return AGAIN_SECONDS
+    return LAST_LINES_SECONDS
 
 
 def _tell(news: News, view: "View") -> bool:

@@ -15,10 +15,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import yaml
 from prefect import task
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, LogCreate, WorkPoolCreate
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed, Pending, Running
 from prefect.utilities.callables import parameter_schema
@@ -40,7 +41,7 @@ Said = Callable[[], tuple[str, str]]
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "ASK_EVERY_SECONDS", 0.1)
     monkeypatch.setattr(watching, "LAST_LINES_SECONDS", 0.3)
-    monkeypatch.setattr(watching, "AGAIN_SECONDS", 1.0)
+    monkeypatch.setattr(watching, "AGAIN_SECONDS", 2.0)
     for console in (OUT, ERR):
         monkeypatch.setattr(console, "_width", 300)
 
@@ -290,6 +291,47 @@ def test_a_crashed_run_that_is_started_again_is_watched_on(deployment: str) -> N
     Worker(
         deployment, states(Running(), Crashed(), waits, again, Running(), Completed(), pause=0.6)
     )
+    assert start(deployment, watch=True) == 0
+
+
+def test_a_restart_is_waited_for_as_long_as_it_is_said_to_take(
+    client: SyncPrefectClient, deployment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "RESTART_SECONDS", 0.0)
+    again: State = AwaitingRetry(scheduled_time=datetime.now(UTC) + timedelta(seconds=1))
+    shipped = yaml.safe_load((REPOSITORY / "deployments/automations/crashed.yaml").read_text())
+    (action,) = shipped["automations"][0]["actions"]
+    message = action["message"].format(crash=1, restart_minutes=30)
+    waits: State = Failed(name=action["name"], message=message)
+    Worker(deployment, states(Running(), Crashed(), waits, again, Completed(), pause=0.6))
+    assert start(deployment, watch=True) == 0
+
+
+ENDED: tuple[State, ...] = (
+    Pending(name="EndingImagePullError"),
+    State(type=StateType.CANCELLING, message="Waited too long for its start"),
+    Cancelled(),
+)
+
+
+def test_a_run_that_waited_too_long_ends_with_the_reason(
+    deployment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The states that tests/services/setup/test_recovery.py sees: Cancelled is not the last."""
+    why = "Kubernetes can't pull the image"
+    named = ("Pending", "Submitting", "InfrastructurePending", "ImagePullError")
+    waits: list[State] = [Pending(name=name) for name in named]
+    end: State = Failed(name="PendingTooLong", message=why)
+    Worker(deployment, states(*waits, *ENDED, end, pause=0.6))
+    assert start(deployment, watch=True) == 2
+    assert f"PendingTooLong: {why}" in capsys.readouterr().err
+
+
+def test_a_run_that_was_lost_before_its_start_is_watched_on(deployment: str) -> None:
+    again: State = AwaitingRetry(scheduled_time=datetime.now(UTC) + timedelta(seconds=1))
+    lost = [Failed(name="LostBeforeStart"), Failed(name="Restarting"), again]
+    ended: tuple[State, ...] = (Pending(name="EndingNoPod"), *ENDED[1:])
+    Worker(deployment, states(Pending(), *ended, *lost, Running(), Completed(), pause=0.6))
     assert start(deployment, watch=True) == 0
 
 
