@@ -72,9 +72,9 @@ class Checked:
             return f"no zip is staged in {self.place}"
         pictures = sum(each.pictures for each in self.results)
         grains = sum(each.grains.total for each in self.results)
-        said = [
-            f"{len(self.results)} exports: {pictures} pictures with {grains} grains can be used"
-        ]
+        number = len(self.results)
+        exports = "1 export" if number == 1 else f"{number} exports"
+        said = [f"{exports}: {pictures} pictures with {grains} grains can be used"]
         if self.wanting:
             said.append(f"to correct: {', '.join(each.name for each in self.wanting[:5])}")
             said.append("the run's artifact 'dataset-check' lists what, with file and line")

@@ -2,7 +2,9 @@
 
 `prefect deploy` changes the schedules that ``prefect.yaml`` names, by their slug, and leaves all others
 as they are. Those that setup makes have slugs of their own kind, and only those are changed or deleted.
-Whether a schedule is paused is up to the people who run the server.
+Whether a schedule is paused is up to the people who run the server. Pausing or resuming one makes Prefect
+forget its parameters, and so its root (a server of version 3.9 takes those that are not said for none):
+setup gives them back.
 """
 
 import hashlib
@@ -124,7 +126,7 @@ def _step(
     if saved.schedule != new.schedule:
         differing.append(f"{_said(saved.schedule)} to {_said(new.schedule)}")
     if saved.parameters != new.parameters:
-        differing.append("parameters")
+        differing.append("its root was forgotten" if not saved.parameters else "parameters")
     if differing:
         return Step(
             Change(KIND, name, "update", "; ".join(differing)),
