@@ -74,17 +74,18 @@ def application(desk: Desk) -> Starlette:
     events = _Events(desk)
     routes = [
         Route(path, endpoint, methods=methods)
-        for path in ("/", "/events", "/events/{token}")
+        for path in ("/", "/events", "/events/", "/events/{token}")
         for endpoint, methods in ((events.greet, ["GET"]), (events.take, ["POST"]))
     ]
-    return Starlette(
-        routes=[
-            *routes,
-            Route("/health", _health),
-            Route("/ready", _ready(desk)),
-            Route("/status", _status(desk)),
-        ]
-    )
+    routes += [
+        Route("/health", _health),
+        Route("/ready", _ready(desk)),
+        Route("/status", _status(desk)),
+    ]
+    app = Starlette(routes=routes)
+    # A redirection repeats the name of the host that the sender said, whatever it was.
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Events:

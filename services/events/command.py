@@ -147,7 +147,7 @@ class _Service:
 
     async def run(self, host: str, port: int) -> int:
         """Work until told to stop; returns the exit code."""
-        server = _server(self._app, host, port)
+        server = server_of(self._app, host, port)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, setattr, server, "should_exit", True)
@@ -249,7 +249,8 @@ class _Service:
         )
 
 
-def _server(app: object, host: str, port: int) -> _Server:
+def server_of(app: object, host: str, port: int) -> uvicorn.Server:
+    """The server of an application, with everything bounded."""
     return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]  # Starlette's and uvicorn's names for the same

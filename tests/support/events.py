@@ -1,9 +1,19 @@
-"""Events of the receiver, as the Prefect server has them."""
+"""The receiver in tests: run as a command, told of uploads, and its events as the Prefect server has them."""
 
+import os
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import httpx
+import yaml
 from prefect.client.orchestration import get_client
+
+from services.embedded.ports import LOOPBACK, free_ports
+from services.embedded.process import SupervisedProcess
+from tests.support.runs import POLLEN, REPOSITORY
 
 
 def events_of(block: str, at_least: int, within_s: float = 60) -> list[dict[str, Any]]:
@@ -48,3 +58,75 @@ def minio(bucket: str, key: str) -> dict[str, Any]:
         "s3": {"bucket": {"name": bucket}, "object": {"key": key, "sequencer": "18EA8DCABB1A8C40"}},
     }
     return {"EventName": "s3:ObjectCreated:Put", "Key": f"{bucket}/{key}", "Records": [record]}
+
+
+#: What senders give in tests.
+TOKEN = "a-token-for-tests-only"
+
+
+class RunningReceiver:
+    """`pollen events` as a process of its own."""
+
+    def __init__(
+        self, folder: Path, site: Mapping[str, object], environment: dict[str, str]
+    ) -> None:
+        (folder / "site.yaml").write_text(yaml.safe_dump(dict(site)), encoding="utf-8")
+        (port,) = free_ports(1)
+        self.url = f"http://{LOOPBACK}:{port}"
+        self._log = folder / "receiver.log"
+        options = ["--config", str(folder / "site.yaml"), "--host", LOOPBACK, "--port", str(port)]
+        self.process = SupervisedProcess(
+            [*POLLEN, "events", *options],
+            environment={**os.environ, "POLLEN_EVENTS_TOKEN": TOKEN, **environment},
+            folder=REPOSITORY,
+            log_path=self._log,
+            grace_s=60,
+        )
+        self.headers = {"Authorization": f"Bearer {TOKEN}"}
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                if httpx.get(f"{self.url}/health", trust_env=False).status_code == httpx.codes.OK:
+                    return
+            except httpx.TransportError:
+                pass
+            assert self.process.exit_code is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.1)
+
+    def post(self, body: object) -> httpx.Response:
+        """Tell of something, as a sender with the token does."""
+        return httpx.post(f"{self.url}/events", json=body, headers=self.headers, trust_env=False)
+
+    @property
+    def log(self) -> str:
+        """What it has printed."""
+        return self._log.read_text(encoding="utf-8")
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What its status page says."""
+        found: dict[str, Any] = httpx.get(f"{self.url}/status", trust_env=False).json()
+        return found
+
+
+@contextmanager
+def receiving(
+    folder: Path, site: Mapping[str, object], environment: dict[str, str]
+) -> Iterator[RunningReceiver]:
+    """Run the receiver inside the block.
+
+    Args:
+        folder: For its site file and its log.
+        site: What the site file says.
+        environment: Where the Prefect server is, and whatever else differs from this process.
+    """
+    receiver = RunningReceiver(folder, site, environment)
+    try:
+        receiver.wait()
+        yield receiver
+    finally:
+        receiver.process.stop()

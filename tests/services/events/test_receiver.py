@@ -1,0 +1,218 @@
+"""`pollen events` as a process of its own, with a real Prefect server behind it."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from services.embedded import EmbeddedPrefect
+from services.events.connections import MOST_CONNECTIONS
+from tests.support.events import TOKEN, RunningReceiver, ceph, events_of, receiving
+from tests.support.proxy import proxy
+from tests.support.runs import command
+
+MEGABYTE = 1024 * 1024
+#: How much more memory a crowd may cost.
+MOST_GROWTH = 64 * MEGABYTE
+REQUESTS = 10_000
+AT_ONCE = 2_000
+
+
+def site(block: str, *, quiet_s: float = 1, **storage: object) -> dict[str, Any]:
+    return {
+        "storage": {"block": block, "bucket": "pictures", "folder": "root", **storage},
+        "events": {"quiet_seconds": quiet_s, "longest_wait_seconds": 60},
+    }
+
+
+def picture(number: int = 0, bucket: str = "pictures") -> dict[str, Any]:
+    return ceph(bucket, f"root/detect_images/{number}.jpg")
+
+
+def settled(receiver: RunningReceiver, posted: int) -> None:
+    """Wait until so many events are posted and nothing waits."""
+    deadline = time.monotonic() + 60
+    while (now := receiver.status)["posted"] < posted or now["waiting"]:
+        assert time.monotonic() < deadline, (now, receiver.log)
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def receiver(
+    prefect_process: EmbeddedPrefect, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningReceiver]:
+    """One for the tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("receiver")
+    with receiving(folder, site("receiver-shared"), prefect_process.environment()) as running:
+        yield running
+
+
+async def crowd(url: str, requests: list[tuple[dict[str, str], bytes]], at_once: int) -> list[int]:
+    """Send requests, each on a connection of its own; the statuses, 0 where the connection was closed."""
+    host, port = url.removeprefix("http://").split(":")
+    places = asyncio.Semaphore(at_once)
+
+    async def one(headers: dict[str, str], body: bytes) -> int:
+        head = {"Host": host, "Content-Length": str(len(body)), "Connection": "close", **headers}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+        async with places:
+            try:
+                reader, writer = await asyncio.open_connection(host, int(port))
+                try:
+                    writer.write(f"POST /events HTTP/1.1\r\n{lines}\r\n".encode() + body)
+                    line = await asyncio.wait_for(reader.readline(), 60)
+                finally:
+                    writer.close()
+            except OSError:
+                return 0
+        return int(line.split()[1]) if line else 0
+
+    return await asyncio.gather(*(one(*request) for request in requests))
+
+
+def test_a_burst_is_one_event(receiver: RunningReceiver, prefect_server: EmbeddedPrefect) -> None:
+    before = receiver.status["posted"]
+    bodies = [json.dumps(picture(number)).encode() for number in range(500)]
+    answers = asyncio.run(crowd(receiver.url, [(receiver.headers, body) for body in bodies], 50))
+    assert set(answers) == {200}
+    settled(receiver, before + 1)
+    (event,) = events_of("receiver-shared", 1)
+    assert event["payload"]["uploads"] == 500
+    assert event["payload"]["bucket"] == "receiver-shared"
+
+
+def test_ten_thousand_at_once_cost_little_and_keep_nobody_out(receiver: RunningReceiver) -> None:
+    process = psutil.Process(receiver.process.pid).children()[0]
+    wrong = {"Authorization": "Bearer wrong"}
+    body = b" " * 2000
+    kinds: list[tuple[dict[str, str], bytes]] = [
+        (wrong, body),
+        ({}, body),
+        ({}, json.dumps(picture()).encode()),
+        (receiver.headers, b"[" * 2000),
+        (receiver.headers, json.dumps(picture(bucket="other")).encode()),
+    ]
+    before, taken = process.memory_info().rss, receiver.status["uploads"].get("pictures", 0)
+    answers: list[int] = []
+    attack = threading.Thread(
+        target=lambda: answers.extend(
+            asyncio.run(crowd(receiver.url, kinds * (REQUESTS // len(kinds)), AT_ONCE))
+        )
+    )
+    attack.start()
+    good, highest = [], before
+    while attack.is_alive() or len(good) < 5:
+        good.append(patient_post(receiver))
+        highest = max(highest, process.memory_info().rss)
+        time.sleep(0.2)
+    attack.join()
+    assert set(good) == {200}
+    assert len(answers) == REQUESTS
+    assert not [each for each in answers if each == 200 or each >= 500]
+    assert (
+        sum(each > 0 for each in answers) > REQUESTS / 2
+    )  # refused in words, not by the wire alone
+    assert highest - before < MOST_GROWTH
+    status = receiver.status
+    assert status["uploads"]["pictures"] == taken + len(good)
+    assert {"wrong token", "no notice", "foreign bucket"} <= status["refused"].keys()
+
+
+def patient_post(receiver: RunningReceiver) -> int:
+    """As a store sends: again where the connection breaks."""
+    for _ in range(5):
+        try:
+            return receiver.post(picture()).status_code
+        except httpx.TransportError:
+            time.sleep(0.2)
+    return 0
+
+
+def test_connections_that_say_nothing_keep_nobody_out(receiver: RunningReceiver) -> None:
+    host, port = receiver.url.removeprefix("http://").split(":")
+    process = psutil.Process(receiver.process.pid).children()[0]
+
+    async def slow() -> tuple[int, int]:
+        opened = []
+        for _ in range(MOST_CONNECTIONS + 200):
+            streams = await asyncio.open_connection(host, int(port))
+            streams[1].write(b"POST /events HTTP/1.1\r\nHost: here\r\nX-")
+            opened.append(streams)
+        status = await asyncio.to_thread(patient_post, receiver)
+        kept = sum(each.status == "ESTABLISHED" for each in process.net_connections())
+        for _, writer in opened:
+            writer.close()
+        return status, kept
+
+    status, kept = asyncio.run(slow())
+    assert status == 200
+    assert kept <= MOST_CONNECTIONS + 1
+
+
+def test_a_hundred_megabytes_are_refused_and_not_kept(receiver: RunningReceiver) -> None:
+    process = psutil.Process(receiver.process.pid).children()[0]
+    before = process.memory_info().rss
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" " * MEGABYTE
+
+    answer = httpx.post(
+        f"{receiver.url}/events/{TOKEN}", content=endless(), trust_env=False, timeout=60
+    )
+    assert answer.status_code == 413
+    assert process.memory_info().rss - before < MOST_GROWTH
+    assert receiver.post(picture()).status_code == 200
+
+
+def test_what_comes_while_the_server_is_away_is_told_when_it_is_back(
+    prefect_server: EmbeddedPrefect, tmp_path: Path
+) -> None:
+    """Once, and what came last when it is told to stop, without waiting for the quiet period."""
+    away = threading.Event()
+    away.set()
+    with proxy(prefect_server.api_url, refuse=away.is_set) as behind:
+        environment = {**prefect_server.environment(), "PREFECT_API_URL": f"{behind}/api"}
+        with receiving(tmp_path, site("receiver-away"), environment) as receiver:
+            assert receiver.post(picture(1)).status_code == 200
+            assert receiver.post(picture(2)).status_code == 200
+            wait_for_trouble(receiver)
+            away.clear()
+            settled(receiver, 1)
+            told = [each["payload"]["uploads"] for each in events_of("receiver-away", 1)]
+            assert told == [2]
+            assert receiver.post(picture(3)).status_code == 200
+            receiver.process.stop()
+            assert receiver.process.exit_code == 0, receiver.log
+            assert len(events_of("receiver-away", 2)) == 2
+            assert TOKEN not in receiver.log
+            assert "Traceback" not in receiver.log
+
+
+def wait_for_trouble(receiver: RunningReceiver) -> None:
+    deadline = time.monotonic() + 60
+    while receiver.status["trouble"] is None:
+        assert time.monotonic() < deadline, receiver.log
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("token", "said"), [("", "POLLEN_EVENTS_TOKEN is not set"), ("short", "at least 16")]
+)
+def test_does_not_start_without_a_secret(token: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text("storage: {bucket: b}", encoding="utf-8")
+    done = command(
+        "events",
+        "--config",
+        tmp_path / "site.yaml",
+        environment={"POLLEN_EVENTS_TOKEN": token, "PREFECT_API_URL": "http://127.0.0.1:9/api"},
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
