@@ -113,7 +113,10 @@ class EmbeddedPrefect(EmbeddedServer):
         # In the environment, not on the command line: others on this machine can read that.
         key = {"PREFECT_SERVER_API_AUTH_STRING": self._auth_string} if self._auth_string else {}
         level = {"PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
-        return {**inherited, **self._own_settings(), **key, **level}
+        links = {"PREFECT_UI_URL": self.ui_url}  # in messages about runs
+        # Where the pages look for data: by default at Prefect's usual port, whatever the server's own.
+        pages = {"PREFECT_SERVER_UI_API_URL": self.api_url} if self._ui else {}
+        return {**inherited, **self._own_settings(), **key, **level, **links, **pages}
 
     def _answers(self) -> bool:
         """Ask for the server's health, then whether its home is ours."""

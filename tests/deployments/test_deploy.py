@@ -29,7 +29,8 @@ from prefect_kubernetes.worker import (  # type: ignore[import-untyped]
 
 from services.embedded import EmbeddedPrefect
 from services.setup.pools import pool_template
-from services.site import PoolType, SitePool
+from services.setup.schedules import plan_schedules
+from services.site import Events, PoolType, Site, SitePool
 from tests.deployments.rendering import IMAGE, NAMESPACE, ROOT, as_the_worker, render
 from tools.deployment_lint.rules import CONTRACT
 
@@ -158,19 +159,44 @@ def test_to_process_pools_with_nothing_said(
     assert run.deployment_id == made["detect/on-demand"].id
 
 
+def schedules_of_setup(client: SyncPrefectClient) -> list[tuple[UUID, dict[str, Any], bool]]:
+    """The schedules of further roots and of sweeps, which `pollen setup` makes where they are missing."""
+    site = Site(prefixes=("", "second"), events=Events(sweep_minutes=15))
+    for step in plan_schedules(client, site):
+        if step.do:
+            step.do()
+    found = [
+        (each.id, each.parameters, each.active)
+        for deployment in deployments(client).values()
+        for each in deployment.schedules
+        if str(each.slug).startswith("root-")
+    ]
+    assert [parameters["prefix"] for _, parameters, _ in found].count("second") == 2
+    assert len(found) == 3
+    return sorted(found, key=str)
+
+
 def test_to_kubernetes_pools(
     server: EmbeddedPrefect, application: Path, client: SyncPrefectClient
 ) -> None:
     make_pools(client, "kubernetes")
     # Without an image it deploys, but a run that can't start is refused at once.
-    one = deploy(server, application, "--name", "detect/nightly")
-    assert one.returncode == 0, one.stdout + one.stderr
+    two = deploy(server, application, "--name", "detect/nightly", "--name", "detect/sweep")
+    assert two.returncode == 0, two.stdout + two.stderr
     nightly = deployments(client)["detect/nightly"].id
     assert "'image' is a required property" in refusal(client, nightly, {})
 
+    of_setup = schedules_of_setup(client)
+    paused = deployments(client)["detect/nightly"].schedules[0]
+    client.update_deployment_schedule(nightly, paused.id, active=False)
+
     done = deploy(server, application, "--all", POLLEN_IMAGE=IMAGE, POLLEN_DEVICE="cpu")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert schedules_of_setup(client) == of_setup
     made = deployments(client)
+    assert [
+        each.active for each in made["detect/nightly"].schedules if each.slug == paused.slug
+    ] == [False]
     assert made.keys() == CONTRACT.keys()
     assert {each.job_variables["image"] for each in made.values()} == {IMAGE}
     assert {

@@ -112,6 +112,7 @@ def test_an_empty_server_ends_with_a_nightly_run_by_the_model_it_trained(
         assert "detect/nightly" in set_up(site)  # what is still to be deployed
         keys = s3_server.environment()
         with Cluster(locked_server, tmp_path, keys, make_pools=False) as cluster:
+            assert "pollen: on upload of pictures" in set_up(site)  # it waited for its deployment
             assert "Nothing to change." in set_up(site)
 
             wanted = {"settings": train_settings(), "gate": OPEN_GATE}
