@@ -19,7 +19,7 @@ from prefect.settings import get_current_settings
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.events import sns, sqs
 from services.events.app import Desk, application
-from services.events.connections import BoundedProtocol
+from services.events.connections import BoundedProtocol, allow_connections
 from services.events.counters import Counters
 from services.events.gathering import Gathering
 from services.events.incoming import Token
@@ -147,6 +147,7 @@ class _Service:
 
     async def run(self, host: str, port: int) -> int:
         """Work until told to stop; returns the exit code."""
+        allow_connections()
         server = server_of(self._app, host, port)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

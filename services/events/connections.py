@@ -6,14 +6,42 @@ so that a crowd that only keeps connections open keeps nobody out.
 """
 
 import asyncio
+import heapq
+import resource
+from contextlib import suppress
 from typing import Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-#: Connections at once. Each holds at most one read buffer of 64 KiB besides its request.
-MOST_CONNECTIONS: Final = 512
+#: Connections at once; one that waits costs about 20 KiB.
+MOST_CONNECTIONS: Final = 2048
+#: Files that the process needs for other things.
+OTHER_FILES: Final = 128
+#: Seconds that a new connection has to say something before it may have to give way to others.
+FRESH_S: Final = 2.0
 #: Seconds from the connection, or from the last answer on it, to the next whole answer.
 ANSWER_WITHIN_S: Final = 30.0
+
+
+def allow_connections() -> None:
+    """Have the system allow as many open files as there may be connections, if it can be had."""
+    wanted = MOST_CONNECTIONS + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= wanted:
+        return
+    with suppress(ValueError, OSError):  # fewer connections then
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == unlimited else min(wanted, hard), hard)
+        )
+
+
+def most_connections() -> int:
+    """Connections at once, as far as open files are allowed."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, max(soft - OTHER_FILES, 8))
 
 
 class BoundedProtocol(H11Protocol):
@@ -23,10 +51,10 @@ class BoundedProtocol(H11Protocol):
     _quiet_since: float = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a new connection, in place of the one that has said nothing for longest if there are too many."""
+        """Take a new connection, in place of those that have said nothing for longest if there are too many."""
         super().connection_made(transport)
         self._wait_again()
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > most_connections():
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -43,8 +71,13 @@ class BoundedProtocol(H11Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether no request is being answered."""
-        cycle: RequestResponseCycle | None = self.cycle  # none before the first request
+        cycle = self._latest
         return cycle is None or cycle.response_complete
+
+    @property
+    def _latest(self) -> RequestResponseCycle | None:
+        """The latest request; uvicorn says that there always is one."""
+        return self.cycle
 
     def _wait_again(self) -> None:
         self._quiet_since = self.loop.time()
@@ -58,8 +91,16 @@ class BoundedProtocol(H11Protocol):
             for each in self.connections
             if isinstance(each, BoundedProtocol) and each is not self and each.is_idle
         ]
-        oldest = min(others, key=lambda each: each._quiet_since, default=self)
-        oldest.drop()
+        now = self.loop.time()
+        # Several at once: looking through all of them is not for every new one.
+        number = max(1, len(others) // 16)
+        for each in heapq.nsmallest(number, others, key=lambda each: each._claim(now)) or [self]:
+            each.drop()
+
+    def _claim(self, now: float) -> tuple[bool, float]:
+        """How much an idle connection is worth keeping: new ones most, whose request may be on its way."""
+        is_fresh = self._latest is None and now - self._quiet_since < FRESH_S
+        return is_fresh, self._quiet_since
 
     def drop(self) -> None:
         """Close the connection at once."""

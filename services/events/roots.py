@@ -10,6 +10,7 @@ from typing import Final
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from pollen.frames import is_image
 from pollen.layout import INPUTS, STAGING, STAGING_ARCHIVE
@@ -209,10 +210,12 @@ async def _saved_place(storage: SiteStorage) -> tuple[str, str] | None:
     """
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     try:
-        async with get_client(httpx_settings={"timeout": timeout}) as client:
-            document = await client.read_block_document_by_name(
-                storage.block, "s3-bucket", include_secrets=False
-            )
+        # Tried again by those who ask, who can tell of it meanwhile.
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            async with get_client(httpx_settings={"timeout": timeout}) as client:
+                document = await client.read_block_document_by_name(
+                    storage.block, "s3-bucket", include_secrets=False
+                )
     except ObjectNotFound:
         return None
     except httpx.HTTPStatusError as error:

@@ -13,7 +13,10 @@ import psutil
 import pytest
 
 from services.embedded import EmbeddedPrefect
+from services.events.command import token_from_environment
 from services.events.connections import MOST_CONNECTIONS
+from services.site import Site
+from tasks.faults import PollenError
 from tests.support.events import TOKEN, RunningReceiver, ceph, events_of, receiving
 from tests.support.proxy import proxy
 from tests.support.runs import command
@@ -107,13 +110,14 @@ def test_ten_thousand_at_once_cost_little_and_keep_nobody_out(receiver: RunningR
         )
     )
     attack.start()
-    good, highest = [], before
+    good: list[int] = []
+    highest = before
     while attack.is_alive() or len(good) < 5:
         good.append(patient_post(receiver))
         highest = max(highest, process.memory_info().rss)
         time.sleep(0.2)
     attack.join()
-    assert set(good) == {200}
+    assert good == [200] * len(good)
     assert len(answers) == REQUESTS
     assert not [each for each in answers if each == 200 or each >= 500]
     assert (
@@ -121,7 +125,9 @@ def test_ten_thousand_at_once_cost_little_and_keep_nobody_out(receiver: RunningR
     )  # refused in words, not by the wire alone
     assert highest - before < MOST_GROWTH
     status = receiver.status
-    assert status["uploads"]["pictures"] == taken + len(good)
+    assert status["uploads"]["pictures"] >= taken + len(
+        good
+    )  # one whose answer was late came again
     assert {"wrong token", "no notice", "foreign bucket"} <= status["refused"].keys()
 
 
@@ -203,16 +209,26 @@ def wait_for_trouble(receiver: RunningReceiver) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize(
-    ("token", "said"), [("", "POLLEN_EVENTS_TOKEN is not set"), ("short", "at least 16")]
-)
-def test_does_not_start_without_a_secret(token: str, said: str, tmp_path: Path) -> None:
+def test_does_not_start_without_a_secret(tmp_path: Path) -> None:
     (tmp_path / "site.yaml").write_text("storage: {bucket: b}", encoding="utf-8")
-    done = command(
-        "events",
-        "--config",
-        tmp_path / "site.yaml",
-        environment={"POLLEN_EVENTS_TOKEN": token, "PREFECT_API_URL": "http://127.0.0.1:9/api"},
-    )
+    done = command("events", "--config", tmp_path / "site.yaml")
     assert done.returncode == 2
-    assert said in done.stderr
+    assert "POLLEN_EVENTS_TOKEN is not set" in done.stderr
+    assert "openssl rand" in done.stderr
+
+
+def test_a_secret_is_long_and_not_needed_where_only_amazon_sends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    topic = "arn:aws:sns:eu-central-1:123456789012:uploads"
+    amazon = Site.model_validate({"events": {"sns_topics": [topic]}})
+    monkeypatch.setenv("POLLEN_EVENTS_TOKEN", "")
+    assert token_from_environment(amazon) is None
+    for text in ("short", "fifteen-letters", " " * 40):
+        monkeypatch.setenv("POLLEN_EVENTS_TOKEN", text)
+        with pytest.raises(PollenError, match="openssl rand"):
+            token_from_environment(Site())
+    monkeypatch.setenv("POLLEN_EVENTS_TOKEN", f"{TOKEN}\n")  # a Secret made with echo
+    token = token_from_environment(Site())
+    assert token is not None
+    assert token.is_in(TOKEN)
