@@ -16,6 +16,8 @@ from tasks.faults import PollenError
 CHECK_SECONDS: Final = 20.0
 #: Seconds one connection may take.
 CONNECT_SECONDS: Final = 4.0
+#: Seconds a request to the Prefect server may take.
+READ_SECONDS: Final = 8.0
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
 
-from services.doctor.checking import CONNECT_SECONDS, About
+from services.doctor.checking import CONNECT_SECONDS, READ_SECONDS, About
 from services.doctor.finding import Category, Finding
-from services.doctor.prefect_api import READ_SECONDS
 from services.setup.deployments import declared_deployments, plan_deployments
 from services.setup.plan import to_do
 from services.setup.server import connected

@@ -15,10 +15,11 @@ from services.doctor.deployments import look_at_deployments
 from services.doctor.finding import Category, Finding, Level
 from services.doctor.kube import Access, find_access
 from services.doctor.model import look_at_model
-from services.doctor.prefect_api import PLANNERS, look_at_server, look_at_setup, look_at_workers
+from services.doctor.prefect_api import PLANNERS, look_at_server, look_at_setup
 from services.doctor.resources import look_at_resources
 from services.doctor.rights import look_at_rights
 from services.doctor.storage import look_at_storage
+from services.doctor.workers import look_at_workers
 from services.setup.limits import roots
 from services.site import Site, read_site
 from tasks.entries import joined

@@ -12,7 +12,8 @@ from services.doctor.checking import About
 from services.doctor.crashes import crash
 from services.doctor.facts import RunFacts
 from services.doctor.finding import Category, Finding
-from services.doctor.troubles import latest_explained, start_worker
+from services.doctor.troubles import latest_explained
+from services.doctor.workers import start_worker
 from tasks.release import TrainingOutcome
 from tasks.reporting import Outcome
 

@@ -13,13 +13,12 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 from prefect.utilities.urls import url_for
 
-from services.doctor.checking import CHECK_SECONDS, CONNECT_SECONDS, About, collect
+from services.doctor.checking import CHECK_SECONDS, CONNECT_SECONDS, READ_SECONDS, About, collect
 from services.doctor.explain import explain
 from services.doctor.facts import RunFacts
 from services.doctor.finding import Category, Finding, Level
 from services.doctor.gathering import children_of, find_run, gather
 from services.doctor.kube import Access, cluster, find_access, of_run
-from services.doctor.prefect_api import READ_SECONDS
 from services.setup.server import explained_server, without_password
 from tasks.faults import PollenError
 

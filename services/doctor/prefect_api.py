@@ -1,7 +1,6 @@
 """The Prefect server: reached, of which version, who may use it; what setup made there and what it lacks."""
 
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -9,13 +8,10 @@ import httpx
 import prefect
 from packaging.version import Version
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import WorkerStatus
-from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
-from services.doctor.checking import CONNECT_SECONDS, About
+from services.doctor.checking import CONNECT_SECONDS, READ_SECONDS, About
 from services.doctor.finding import Category, Finding
-from services.doctor.troubles import start_worker
 from services.setup.automations import plan_automations
 from services.setup.blocks import plan_blocks
 from services.setup.limits import plan_limits
@@ -24,11 +20,7 @@ from services.setup.pools import plan_pools
 from services.setup.server import connected, without_password
 from services.site import Site
 
-#: Seconds a request to the server may take.
-READ_SECONDS: Final = 8.0
-
 _ABOUT = About(Category.PREFECT)
-_POOLS = About(Category.POOLS)
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -126,39 +118,3 @@ def as_finding(about: About, change: Change, site: Site) -> Finding:
     if "holds keys" in change.detail and not on_cluster:
         return about.info(name, change.detail)
     return about.warning(f"{name} wants a look", change.detail)
-
-
-def look_at_workers(names: Iterable[str]) -> Iterator[Finding]:
-    """Whether somebody takes runs from the pools."""
-    with connected(connect_s=CONNECT_SECONDS, read_s=READ_SECONDS) as client:
-        for name in names:
-            try:
-                pool = client.read_work_pool(name)
-            except ObjectNotFound:
-                yield _POOLS.info(f"workers of pool '{name}' not looked at: the pool is missing")
-                continue
-            if pool.is_paused:
-                yield _POOLS.error(
-                    f"work pool '{name}' is paused: its runs wait",
-                    resolution=f"prefect work-pool resume {name}",
-                )
-            yield _workers(client, name, pool.type)
-
-
-def _workers(client: SyncPrefectClient, name: str, kind: str) -> Finding:
-    workers = client.read_workers_for_work_pool(name)
-    online = [worker.name for worker in workers if worker.status is WorkerStatus.ONLINE]
-    if online:
-        return _POOLS.ok(
-            f"work pool '{name}' has {len(online)} online worker(s)", ", ".join(online)
-        )
-    seen = max((w.last_heartbeat_time for w in workers if w.last_heartbeat_time), default=None)
-    detail = "none ever was"
-    if seen is not None:
-        minutes = (datetime.now(UTC) - seen).total_seconds() / 60
-        detail = f"the last sign of life is {minutes:.0f} minutes old"
-    return _POOLS.error(
-        f"no worker is online for work pool '{name}': its runs wait",
-        detail,
-        start_worker(name, kind),
-    )

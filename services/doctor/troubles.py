@@ -247,13 +247,3 @@ _REFUSALS: Final = (
         "(KUBECONFIG)",
     ),
 )
-
-
-def start_worker(pool: str, kind: str) -> str:
-    """How a person brings a worker to a pool."""
-    if kind == "kubernetes":
-        return (
-            "see whether its pod runs: kubectl get pods -l pollen/role=worker; its log says why not. Without one: "
-            "kubectl apply -k deployments/kubernetes/overlays/..."
-        )
-    return f"start one where runs are to run: prefect worker start --pool {pool}"

@@ -117,6 +117,8 @@ def ready(site: Path, locked_server: EmbeddedPrefect, s3_server: EmbeddedS3) -> 
             check=False,
         )
         assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+        # Triggers name deployments, so they are made when those are there.
+        assert run_setup(site, Overrides()) == 0
 
     async def beat(client: PrefectClient) -> None:
         for pool in ("gpu", "cpu"):

@@ -7,6 +7,7 @@ import pty
 import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -502,3 +503,14 @@ def test_on_a_terminal_ctrl_c_asks(
     state = client.read_flow_run(run.id).state
     assert state is not None
     assert state.is_cancelled() == (answer == "y")
+
+
+def test_it_loads_nothing_that_only_clusters_need() -> None:
+    """Of the seconds until it says something, nearly all are spent loading libraries."""
+    asked = "import sys, services.runs.command; print(*{each.partition('.')[0] for each in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", asked], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "prefect" in loaded
+    assert not loaded & {"kubernetes_asyncio", "kopf", "prefect_kubernetes", "torch", "ultralytics"}

@@ -1,0 +1,60 @@
+"""Whether somebody takes runs from work pools. Without the libraries of clusters: `pollen run` is to be quick."""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import WorkerStatus
+from prefect.exceptions import ObjectNotFound
+
+from services.doctor.checking import CONNECT_SECONDS, READ_SECONDS, About
+from services.doctor.finding import Category, Finding
+from services.setup.server import connected
+
+_POOLS = About(Category.POOLS)
+
+
+def look_at_workers(names: Iterable[str]) -> Iterator[Finding]:
+    """Whether somebody takes runs from the pools."""
+    with connected(connect_s=CONNECT_SECONDS, read_s=READ_SECONDS) as client:
+        for name in names:
+            try:
+                pool = client.read_work_pool(name)
+            except ObjectNotFound:
+                yield _POOLS.info(f"workers of pool '{name}' not looked at: the pool is missing")
+                continue
+            if pool.is_paused:
+                yield _POOLS.error(
+                    f"work pool '{name}' is paused: its runs wait",
+                    resolution=f"prefect work-pool resume {name}",
+                )
+            yield _workers(client, name, pool.type)
+
+
+def _workers(client: SyncPrefectClient, name: str, kind: str) -> Finding:
+    workers = client.read_workers_for_work_pool(name)
+    online = [worker.name for worker in workers if worker.status is WorkerStatus.ONLINE]
+    if online:
+        return _POOLS.ok(
+            f"work pool '{name}' has {len(online)} online worker(s)", ", ".join(online)
+        )
+    seen = max((w.last_heartbeat_time for w in workers if w.last_heartbeat_time), default=None)
+    detail = "none ever was"
+    if seen is not None:
+        minutes = (datetime.now(UTC) - seen).total_seconds() / 60
+        detail = f"the last sign of life is {minutes:.0f} minutes old"
+    return _POOLS.error(
+        f"no worker is online for work pool '{name}': its runs wait",
+        detail,
+        start_worker(name, kind),
+    )
+
+
+def start_worker(pool: str, kind: str) -> str:
+    """How a person brings a worker to a pool."""
+    if kind == "kubernetes":
+        return (
+            "see whether its pod runs: kubectl get pods -l pollen/role=worker; its log says why not. Without one: "
+            "kubectl apply -k deployments/kubernetes/overlays/..."
+        )
+    return f"start one where runs are to run: prefect worker start --pool {pool}"
