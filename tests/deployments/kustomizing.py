@@ -21,15 +21,19 @@ kind: Kustomization
 namespace: stenc-ns
 resources:
   - ../../base
+components:
+  - ../../components/events
 images:
   - name: pollen-viability-flows
     newName: registry.example.org/pollen/pollen-viability-flows
     newTag: "0123456789ab"
 """
 
-#: Newer ones call the same things by other names.
+#: What newer ones call by other names, or do not tell apart: a component of resources alone is a base.
 _OLD_WORDS = {
     "resources:\n  - ../../base": "bases:\n  - ../../base",
+    "\ncomponents:\n": "\n",
+    "kustomize.config.k8s.io/v1alpha1\nkind: Component": "kustomize.config.k8s.io/v1beta1\nkind: Kustomization",
     "patches:": "patchesStrategicMerge:",
 }
 
