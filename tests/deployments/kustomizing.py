@@ -52,7 +52,7 @@ def built(folder: str, *, all_patches: bool = False) -> tuple[dict[str, Any], ..
 
     Args:
         folder: The kustomization; ``EXAMPLE`` is there besides those in the repository.
-        all_patches: Also apply the patches that are commented out for sites to choose from.
+        all_patches: Also take in the patches and components that are commented out for sites to choose from.
     """
     with TemporaryDirectory() as scratch:
         copy = Path(scratch, "kubernetes")
@@ -60,20 +60,26 @@ def built(folder: str, *, all_patches: bool = False) -> tuple[dict[str, Any], ..
         (copy / EXAMPLE).mkdir(parents=True)
         (copy / EXAMPLE / "kustomization.yaml").write_text(_EXAMPLE, encoding="utf-8")
         file = copy / folder / "kustomization.yaml"
-        text = file.read_text(encoding="utf-8")
         if all_patches:
-            text = text.replace("# - path:", "- path:")
+            text = file.read_text(encoding="utf-8").replace("# - path:", "- path:")
+            text = text.replace("# components:\n#   - ", "components:\n  - ")
+            file.write_text(text, encoding="utf-8")
         if _before_1_21():  # what Debian 12 has
-            for new, old in _OLD_WORDS.items():
-                text = text.replace(new, old)
-            text = text.replace("- path: ", "- ")
-        file.write_text(text, encoding="utf-8")
+            for each in (file, *copy.glob("components/*/kustomization.yaml")):
+                _say_in_old_words(each)
         done = subprocess.run(
             [kubectl(), "kustomize", str(file.parent)], capture_output=True, text=True, check=False
         )
     assert done.returncode == 0, done.stderr
     assert "deprecated" not in done.stderr
     return tuple(yaml.safe_load_all(done.stdout))
+
+
+def _say_in_old_words(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    for new, old in _OLD_WORDS.items():
+        text = text.replace(new, old)
+    file.write_text(text.replace("- path: ", "- "), encoding="utf-8")
 
 
 @cache

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 import yaml
 from prefect.settings import Settings
+from typer.testing import CliRunner
 
+from services.command_line import app
+from services.events.command import FINISH_S, FLUSH_S, READER_S
 from services.site import deployments_folder
 from tests.deployments.checking import (
     GOLDEN,
@@ -28,6 +31,7 @@ from tests.deployments.kustomizing import EXAMPLE, KUBERNETES, built
 
 OVERLAY = "overlays/stenc-ns"
 NAMESPACE = "stenc-ns"
+PODS = ("prefect-server", "prefect-database", "worker-gpu", "worker-cpu", "events")
 
 
 @cache
@@ -83,8 +87,14 @@ def test_patches_to_choose_from_fit() -> None:
         "pollen-server",
         "pollen-worker",
     }
-    (storage,) = [each for each in made if each["metadata"]["name"] == "pollen-s3"]
-    assert storage["spec"]["egress"] != of_kind("NetworkPolicy")["pollen-s3"]["spec"]["egress"]
+    ours = of_kind("NetworkPolicy")
+    for name, part in (("pollen-s3", "egress"), ("pollen-events", "ingress")):
+        (patched,) = [
+            each
+            for each in made
+            if each["metadata"]["name"] == name and each["kind"] == "NetworkPolicy"
+        ]
+        assert patched["spec"][part] != ours[name]["spec"][part]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -94,7 +104,7 @@ def test_kubernetes_knows_every_field(version: str) -> None:
 
 
 def test_the_whole_is_there_and_in_one_namespace() -> None:
-    assert pods().keys() == {"prefect-server", "prefect-database", "worker-gpu", "worker-cpu"}
+    assert pods().keys() == set(PODS)
     assert {each["metadata"]["namespace"] for each in manifests()} == {NAMESPACE}
     assert {each["kind"] for each in manifests()} == {
         *("ServiceAccount", "Role", "RoleBinding", "Service"),
@@ -102,7 +112,7 @@ def test_the_whole_is_there_and_in_one_namespace() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["prefect-server", "prefect-database", "worker-gpu", "worker-cpu"])
+@pytest.mark.parametrize("name", PODS)
 def test_fits_a_restricted_namespace(name: str) -> None:
     assert_safe(pods()[name]["spec"])
     assert {"readinessProbe", "livenessProbe"} <= container(name).keys()
@@ -180,6 +190,29 @@ def test_prefect_knows_every_setting_of_the_server(monkeypatch: pytest.MonkeyPat
     assert understood.keys() >= given.keys()  # a misspelt one would be ignored silently
 
 
+def test_the_receiver_is_alone_and_has_time_to_tell_what_waits() -> None:
+    spec = of_kind("Deployment")["events"]["spec"]
+    assert spec["replicas"] == 1
+    assert spec["strategy"]["type"] == "Recreate"
+    needed = FLUSH_S + FINISH_S + READER_S
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > needed
+    program = container("events")
+    assert program["livenessProbe"]["httpGet"]["path"] == "/health"
+    assert program["readinessProbe"]["httpGet"]["path"] == "/ready"
+    assert environment("events")["POLLEN_EVENTS_TOKEN"]["secretKeyRef"]["name"] == "pollen-events"
+    assert environment("events")["PREFECT_API_URL"].startswith("http://prefect-server:4200/")
+    mounts = {each["name"]: each["mountPath"] for each in program["volumeMounts"]}
+    options = [each for each in program["args"] if each.startswith("--config=")]
+    assert options == [f"--config={mounts['site']}/site.yaml"]
+
+
+def test_the_receiver_knows_its_options() -> None:
+    """A misspelt option would show only on the cluster."""
+    _, *arguments = container("events")["args"]
+    result = CliRunner().invoke(app, [*arguments, "--help"])
+    assert result.exit_code == 0
+
+
 def test_the_database_keeps_its_data() -> None:
     (claim,) = of_kind("StatefulSet")["prefect-database"]["spec"]["volumeClaimTemplates"]
     mounts = {
@@ -207,7 +240,7 @@ def test_examples_show_every_secret_and_key_that_is_asked_for() -> None:
     for reference in re.findall(r'"secretKeyRef": (\{.*?\})', json.dumps(manifests())):
         entry = json.loads(reference)
         asked.setdefault(entry["name"], set()).add(entry["key"])
-    assert asked == {"pollen-prefect": shown["pollen-prefect"]}
+    assert asked == {name: shown[name] for name in ("pollen-prefect", "pollen-events")}
     # The other one goes to runs, whole.
     template = (deployments_folder() / "work-pools" / "gpu.json").read_text(encoding="utf-8")
     assert '"name": "pollen-s3"' in template
@@ -216,7 +249,7 @@ def test_examples_show_every_secret_and_key_that_is_asked_for() -> None:
 
 # Network: who reaches whom. The policies are few enough to be carried out here.
 
-ROLES = ("server", "database", "worker", "job")
+ROLES = ("server", "database", "worker", "job", "receiver")
 
 
 def chosen(selector: dict[str, Any], role: str) -> bool:
@@ -264,6 +297,7 @@ def test_every_pod_has_a_role_that_policies_know() -> None:
         "prefect-database": "database",
         "worker-gpu": "worker",
         "worker-cpu": "worker",
+        "events": "receiver",
     }
     template = json.loads((deployments_folder() / "work-pools" / "gpu.json").read_text())
     pod = template["job_configuration"]["job_manifest"]["spec"]["template"]
@@ -272,14 +306,28 @@ def test_every_pod_has_a_role_that_policies_know() -> None:
 
 @pytest.mark.parametrize(
     ("sender", "receiver", "port"),
-    [("server", "database", 5432), ("worker", "server", 4200), ("job", "server", 4200)],
+    [
+        ("server", "database", 5432),
+        ("worker", "server", 4200),
+        ("job", "server", 4200),
+        ("receiver", "server", 4200),
+        ("elsewhere", "receiver", 8080),
+    ],
 )
 def test_what_the_work_needs_gets_through(sender: str, receiver: str, port: int) -> None:
-    assert reaches(sender, receiver, port)
+    assert sender == "elsewhere" or allowed(sender, "to", receiver, port)
+    assert allowed(receiver, "from", sender, port)
 
 
 def test_nothing_else_gets_through() -> None:
-    needed = {("server", "database", 5432), ("worker", "server", 4200), ("job", "server", 4200)}
+    needed = {
+        ("server", "database", 5432),
+        ("worker", "server", 4200),
+        ("job", "server", 4200),
+        ("receiver", "server", 4200),
+        # The receiver is open to anybody, and runs may reach any storage; without the token that is all.
+        ("job", "receiver", 8080),
+    }
     ports = (22, 4200, 5432, 8080)
     open_ways = {
         (sender, receiver, port)
@@ -294,9 +342,11 @@ def test_nothing_else_gets_through() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_who_reaches_what_is_outside(role: str) -> None:
     assert allowed(role, "to", "elsewhere", 53)  # names
-    assert allowed(role, "to", "elsewhere", 443) is (role in {"worker", "job"})  # Kubernetes; S3
+    to_443 = {"worker", "job", "receiver"}  # Kubernetes; S3; SQS and SNS
+    assert allowed(role, "to", "elsewhere", 443) is (role in to_443)
     assert allowed(role, "to", "elsewhere", 8333) is (role == "job")
     assert not allowed(role, "from", "elsewhere", 4200)
+    assert allowed(role, "from", "elsewhere", 8080) is (role == "receiver")
 
 
 def test_services_lead_to_their_pods() -> None:
