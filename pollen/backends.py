@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pollen.grains import FloatArray
 from pollen.model_card import ModelCard, ModelError, check_weights, sha256_of
+from pollen.threads import keep_to_quota
 
 #: Tiles per model call on a GPU; shorter batches are padded to it, so that every call is alike.
 #: On a CPU larger calls are no faster, and padding would cost as much as tiles do.
@@ -90,11 +91,13 @@ class OpenVinoBackend:
         steps.input().preprocess().convert_element_type(ov.Type.f32).scale(255.0)
         # Without the precision hint OpenVINO computes in bfloat16 where the processor can, and
         # counts would differ between machines.
-        compiled = core.compile_model(
-            steps.build(),
-            "CPU",
-            {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"},
-        )
+        hints: dict[str, Any] = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        if threads := keep_to_quota():
+            hints["INFERENCE_NUM_THREADS"] = threads
+        compiled = core.compile_model(steps.build(), "CPU", hints)
         self._queue = ov.AsyncInferQueue(compiled)
 
     def run(self, tiles: Sequence[NDArray[np.uint8]], consume: Consumer) -> None:
@@ -142,6 +145,7 @@ class TorchBackend:
                 f"PyTorch {torch.__version__} can't use the GPU of this machine: install a PyTorch made for its "
                 "driver, or set device: cpu"
             )
+        keep_to_quota(torch)
         self._torch = torch
         self._device = torch.device(device)
         self._type = torch.float16 if half else torch.float32

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from pollen.threads import threads_allowed
+
 LOAD_FILE: Final = Path("/proc/loadavg")
 
 
@@ -16,7 +18,7 @@ class PoliteThreads:
     """
 
     def __init__(self, cores: int | None = None) -> None:
-        self.cores = cores or len(os.sched_getaffinity(0))
+        self.cores = cores or threads_allowed() or len(os.sched_getaffinity(0))
         self.others = 0.0
         self.threads = self.cores
 

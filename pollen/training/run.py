@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from pollen.backends import quiet_ultralytics
 from pollen.detector import cuda_present
+from pollen.threads import keep_to_quota
 from pollen.training.pieces import Task
 from pollen.training.settings import TrainSettings
 
@@ -113,6 +114,9 @@ def train(
     if resume is not None and resume.ended:
         return resume
     quiet_ultralytics(folder / "ultralytics")
+    import torch
+
+    keep_to_quota(torch)
     options = _options(base, data, folder, settings)
     if resume is not None:
         options |= {"model": str(resume.last), "resume": str(resume.last)}
