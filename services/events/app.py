@@ -204,9 +204,10 @@ class _Events:
         except NotReadyError as error:
             raise RefusedRequestError(429, "not ready", str(error)) from error
         if taken.is_foreign:
-            # An error, although senders repeat what failed: a bucket that sends here by mistake
-            # is to be noticed where it was configured. A message that is partly ours is taken.
-            raise RefusedRequestError(403, "foreign bucket", "this bucket is not watched")
+            # Refused, but not with an error: MinIO and Ceph would send the same message again for
+            # ever (Ceph more than a thousand times a second), and keep back all that comes after it.
+            self._desk.counters.refused["foreign bucket"] += 1
+            return {"refused": "this bucket is not watched"}
         return {"uploads": taken.uploads, "passed": taken.passed, "held": taken.held}
 
 

@@ -141,7 +141,9 @@ def test_a_body_that_does_not_come_is_not_waited_for(
 
 def test_another_bucket_is_refused_and_what_is_partly_ours_is_taken(here: Here) -> None:
     foreign = ceph("other", "root/detect_images/a.jpg")
-    assert here.post(foreign, headers=BEARER).status_code == 403
+    answer = here.post(foreign, headers=BEARER)
+    # MinIO and Ceph would for ever repeat what is answered with an error, and send nothing after it.
+    assert (answer.status_code, answer.json()) == (200, {"refused": "this bucket is not watched"})
     foreign["Records"] += picture()["Records"]
     assert here.post(foreign, headers=BEARER).json()["uploads"] == 1
     assert here.counters.passed == {"foreign": 2}
