@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from services.setup.pools import pool_template
-from services.site import Overrides, Site, SitePool, deployments_folder, read_site
+from services.site import Events, Overrides, Site, SitePool, deployments_folder, read_site
 from tasks.faults import PollenError
 
 NOTHING = Overrides()
@@ -113,6 +113,26 @@ def test_what_the_file_says_arrives(tmp_path: Path) -> None:
     assert site.recovery.pending_minutes == Site().recovery.pending_minutes
 
 
+def test_what_it_says_of_uploads_and_messages_arrives(tmp_path: Path) -> None:
+    site = _site(
+        tmp_path,
+        "events: {quiet_seconds: 5, sweep_minutes: 15, sqs_queue: 'https://sqs.example.org/1/up/'}\n"
+        "notifications:\n"
+        "  to: [{block: slack-webhook/lab}, {block: custom-webhook/x, about: [models]}]\n",
+    )
+    assert site.events == Events(
+        quiet_seconds=5, sweep_minutes=15, sqs_queue="https://sqs.example.org/1/up"
+    )
+    everything, models = site.notifications.to
+    assert everything.about == ("failed", "failed_images", "models", "silence")
+    assert (models.block, models.about) == ("custom-webhook/x", ("models",))
+    assert site.notifications.silent_days == 3
+
+
+def test_sections_with_nothing_but_comments_say_nothing(tmp_path: Path) -> None:
+    assert _site(tmp_path, "events:\nnotifications:\n  # silent_days: 5\n") == Site()
+
+
 def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
     text = "storage: {bucket: images, folder: a, region: eu}\npools: {p: {concurrency_limit: 3}}\n"
     overrides = Overrides("other", "", "http://127.0.0.1:8333", "process")
@@ -150,6 +170,20 @@ def test_what_neither_says_stays_unsaid(tmp_path: Path) -> None:
         ("prefixes: []", "prefixes: "),
         ("prefixes: [a, a/]", "prefixes: a root is named twice"),
         ("pools: {gpu: {type: docker}}", "pools.gpu.type: "),
+        ("events: {sweep_minutes: 1}", "events.sweep_minutes: "),
+        ("events: {quiet_seconds: 0}", "events.quiet_seconds: "),
+        (
+            "events: {quiet_seconds: 60, longest_wait_seconds: 30}",
+            "events: longest_wait_seconds is less than quiet_seconds",
+        ),
+        ("events: {check_exports: maybe}", "events.check_exports: "),
+        ("events: {token: x}", "'events.token' is no setting"),
+        ("events: {sqs_queue: uploads}", "events.sqs_queue: expected an address"),
+        ("notifications: {to: [{block: lab}]}", "notifications.to.0.block: "),
+        ("notifications: {to: [{block: slack-webhook/lab, about: []}]}", "to.0.about: "),
+        ("notifications: {to: [{block: slack-webhook/lab, about: [all]}]}", "to.0.about.0: "),
+        ("notifications: {to: slack-webhook/lab}", "notifications.to: "),
+        ("notifications: {silent_days: 0}", "notifications.silent_days: "),
         ("- a list", "the file: "),
         ("storage: {block: [\n", "is not valid YAML"),
     ],
@@ -170,6 +204,9 @@ def test_what_can_not_be_used_is_named_with_file_and_field(
         "storage: {endpoint_url: 'https://key:s3cr3t@s3.example.org'}",
         "storage: {endpoint_url: 'https://s3.example.org/?X-Amz-Signature=s3cr3t'}",
         "pools: {gpu: {token: s3cr3t}}",
+        "notifications: {to: [{block: 'https://hooks.slack.com/services/s3cr3t'}]}",
+        "notifications: {to: [{url: 'https://hooks.slack.com/services/s3cr3t'}]}",
+        "events: {sqs_queue: 'https://key:s3cr3t@sqs.example.org/1/up'}",
     ],
 )
 def test_a_key_in_the_file_is_refused_and_not_repeated(tmp_path: Path, text: str) -> None:

@@ -206,7 +206,7 @@ def test_runs_that_failed_for_good_are_told_with_reason_and_link(lab: Lab) -> No
     told = lab.told("failed", failed, *others)
 
     assert told[failed]["subject"] == f"{failed}: Failed"
-    reason, link = told[failed]["body"].splitlines()
+    reason, _, link = told[failed]["body"].splitlines()
     assert reason == 'no pictures can be read: "quoted" <b>, check {{ x }}'
     assert link.startswith("http")
     assert "/runs/flow-run/" in link
@@ -222,7 +222,7 @@ def test_failed_pictures_and_labels_to_correct_are_told(lab: Lab) -> None:
     told = lab.told("failed_images", pictures, labels)
 
     assert told[pictures]["subject"] == f"{pictures}: CompletedWithFailures"
-    assert told[pictures]["body"].startswith("2 of 3 failed\nhttp")
+    assert told[pictures]["body"].startswith("2 of 3 failed\n\nhttp")
     assert told[labels]["body"].startswith("to correct: a.zip\n")
     assert untold not in told
 
@@ -241,7 +241,7 @@ def test_models_are_told_promoted_or_not(lab: Lab) -> None:
 
     assert told[promoted]["subject"] == f"{promoted}: promoted"
     assert told[refused]["subject"] == f"{refused}: not promoted"
-    assert told[refused]["body"].startswith("not promoted; mAP50 fell\nhttp")
+    assert told[refused]["body"].startswith("not promoted; mAP50 fell\n\nhttp")
     assert told[chosen]["body"].startswith("model v1 is now in production (promotion 3)\n")
     assert not set(untold) & told.keys()
 
@@ -287,7 +287,7 @@ def test_a_crash_is_told_only_where_the_run_is_not_started_again(
     told = lab.told("failed", stays, lost)
 
     assert told[stays]["subject"] == f"{stays}: Crashed"
-    assert told[stays]["body"].startswith("evicted\n")
+    assert told[stays]["body"].startswith("evicted\n\n")
     assert told[lost]["subject"] == f"{lost}: LostBeforeStart"
     assert not {crashed["again"], crashed["shard"]} & told.keys()
     assert [each["subject"] for each in lab.inbox.of("failed")].count(f"{stays}: Crashed") == 1
