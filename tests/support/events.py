@@ -68,7 +68,7 @@ class RunningReceiver:
     """`pollen events` as a process of its own."""
 
     def __init__(
-        self, folder: Path, site: Mapping[str, object], environment: dict[str, str]
+        self, folder: Path, site: Mapping[str, object], environment: dict[str, str], first: str
     ) -> None:
         (folder / "site.yaml").write_text(yaml.safe_dump(dict(site)), encoding="utf-8")
         (port,) = free_ports(1)
@@ -76,7 +76,7 @@ class RunningReceiver:
         self._log = folder / "receiver.log"
         options = ["--config", str(folder / "site.yaml"), "--host", LOOPBACK, "--port", str(port)]
         self.process = SupervisedProcess(
-            [*POLLEN, "events", *options],
+            [*POLLEN[:-1], first + POLLEN[-1], "events", *options],
             environment={**os.environ, "POLLEN_EVENTS_TOKEN": TOKEN, **environment},
             folder=REPOSITORY,
             log_path=self._log,
@@ -115,7 +115,7 @@ class RunningReceiver:
 
 @contextmanager
 def receiving(
-    folder: Path, site: Mapping[str, object], environment: dict[str, str]
+    folder: Path, site: Mapping[str, object], environment: dict[str, str], first: str = ""
 ) -> Iterator[RunningReceiver]:
     """Run the receiver inside the block.
 
@@ -123,8 +123,9 @@ def receiving(
         folder: For its site file and its log.
         site: What the site file says.
         environment: Where the Prefect server is, and whatever else differs from this process.
+        first: Python to run before, such as for other constants.
     """
-    receiver = RunningReceiver(folder, site, environment)
+    receiver = RunningReceiver(folder, site, environment, first)
     try:
         receiver.wait()
         yield receiver

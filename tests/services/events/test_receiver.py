@@ -17,6 +17,7 @@ from services.events.command import token_from_environment
 from services.events.connections import MOST_CONNECTIONS
 from services.site import Site
 from tasks.faults import PollenError
+from tests.support.amazon import REGION, Amazon, to_queue
 from tests.support.events import TOKEN, RunningReceiver, ceph, events_of, receiving
 from tests.support.proxy import proxy
 from tests.support.runs import command
@@ -49,11 +50,20 @@ def settled(receiver: RunningReceiver, posted: int) -> None:
 
 @pytest.fixture(scope="module")
 def receiver(
-    prefect_process: EmbeddedPrefect, tmp_path_factory: pytest.TempPathFactory
+    prefect_process: EmbeddedPrefect, amazon: Amazon, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningReceiver]:
-    """One for the tests that leave it as it was."""
-    folder = tmp_path_factory.mktemp("receiver")
-    with receiving(folder, site("receiver-shared"), prefect_process.environment()) as running:
+    """One for the tests that leave it as it was; it also reads a queue that a bucket writes to."""
+    url, arn = amazon.new_queue()
+    amazon.s3.create_bucket(
+        Bucket="pictures", CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+    amazon.s3.put_bucket_notification_configuration(
+        Bucket="pictures", NotificationConfiguration={"QueueConfigurations": to_queue(arn)}
+    )
+    said = site("receiver-shared")
+    said["events"]["sqs_queue"] = url
+    environment = {**prefect_process.environment(), **amazon.environment()}
+    with receiving(tmp_path_factory.mktemp("receiver"), said, environment) as running:
         yield running
 
 
@@ -89,6 +99,17 @@ def test_a_burst_is_one_event(receiver: RunningReceiver, prefect_server: Embedde
     (event,) = events_of("receiver-shared", 1)
     assert event["payload"]["uploads"] == 500
     assert event["payload"]["bucket"] == "receiver-shared"
+
+
+def test_what_a_queue_tells_is_posted_too(
+    receiver: RunningReceiver, prefect_server: EmbeddedPrefect, amazon: Amazon
+) -> None:
+    before = receiver.status["posted"]
+    amazon.s3.put_object(Bucket="pictures", Key="root/detect_images/ž 1+a%41.jpg", Body=b"x")
+    settled(receiver, before + 1)
+    told = [each["payload"]["example"] for each in events_of("receiver-shared", 2)]
+    assert "detect_images/ž 1+a%41.jpg" in told
+    assert receiver.status["queue"]["trouble"] is None
 
 
 def test_ten_thousand_at_once_cost_little_and_keep_nobody_out(receiver: RunningReceiver) -> None:
@@ -200,6 +221,21 @@ def test_what_comes_while_the_server_is_away_is_told_when_it_is_back(
             assert len(events_of("receiver-away", 2)) == 2
             assert TOKEN not in receiver.log
             assert "Traceback" not in receiver.log
+
+
+def test_what_can_t_be_told_before_the_end_is_told_of_in_the_log(tmp_path: Path) -> None:
+    hasty = "from services.events import command; command.FLUSH_S = 0.2; "
+    with receiving(
+        tmp_path,
+        site("receiver-lost", quiet_s=30),
+        {"PREFECT_API_URL": "http://127.0.0.1:9/api"},
+        hasty,
+    ) as receiver:
+        assert receiver.post(picture()).status_code == 200
+        receiver.process.stop()
+        assert receiver.process.exit_code == 1, receiver.log
+        assert "1 uploads could not be told of" in receiver.log
+        assert "the next sweep finds them" in receiver.log
 
 
 def wait_for_trouble(receiver: RunningReceiver) -> None:
