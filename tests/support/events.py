@@ -68,10 +68,15 @@ class RunningReceiver:
     """`pollen events` as a process of its own."""
 
     def __init__(
-        self, folder: Path, site: Mapping[str, object], environment: dict[str, str], first: str
+        self,
+        folder: Path,
+        site: Mapping[str, object],
+        environment: dict[str, str],
+        first: str = "",
+        port: int | None = None,
     ) -> None:
         (folder / "site.yaml").write_text(yaml.safe_dump(dict(site)), encoding="utf-8")
-        (port,) = free_ports(1)
+        port = port or free_ports(1)[0]
         self.url = f"http://{LOOPBACK}:{port}"
         self._log = folder / "receiver.log"
         options = ["--config", str(folder / "site.yaml"), "--host", LOOPBACK, "--port", str(port)]
@@ -115,7 +120,11 @@ class RunningReceiver:
 
 @contextmanager
 def receiving(
-    folder: Path, site: Mapping[str, object], environment: dict[str, str], first: str = ""
+    folder: Path,
+    site: Mapping[str, object],
+    environment: dict[str, str],
+    first: str = "",
+    port: int | None = None,
 ) -> Iterator[RunningReceiver]:
     """Run the receiver inside the block.
 
@@ -124,8 +133,9 @@ def receiving(
         site: What the site file says.
         environment: Where the Prefect server is, and whatever else differs from this process.
         first: Python to run before, such as for other constants.
+        port: Where it listens; None for any that is free.
     """
-    receiver = RunningReceiver(folder, site, environment, first)
+    receiver = RunningReceiver(folder, site, environment, first, port)
     try:
         receiver.wait()
         yield receiver
