@@ -4,11 +4,9 @@ Everything is refused before it costs anything: by its path, by the token, by th
 at work, by the length it announces, and only then read.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +20,7 @@ from services.events import sns
 from services.events.counters import Counters
 from services.events.incoming import (
     MAX_UNKNOWN_BYTES,
+    Places,
     RefusedRequestError,
     Token,
     body_of,
@@ -34,7 +33,10 @@ from services.events.status import Status, page
 #: Requests at work at once: of senders with the token, and of senders not known yet.
 KNOWN_AT_ONCE: Final = 24
 UNKNOWN_AT_ONCE: Final = 6
-#: Seconds that a sender with the token waits for its turn.
+#: Requests that wait for their turn, and for how many seconds. What unknown senders take up here, in
+#: places and in memory, is theirs alone.
+KNOWN_WAITING: Final = 400
+UNKNOWN_WAITING: Final = 100
 TURN_S: Final = 5.0
 RETRY_AFTER_S: Final = 10
 #: Not ready when the Prefect server has taken nothing for so long.
@@ -57,6 +59,8 @@ class Desk:
         verifier: Tells messages of SNS from others; None where no topic is allowed.
         status: Gives what the status page shows.
         confirm: Confirms a subscription of SNS.
+        known: Places for senders with the token.
+        unknown: Places for the others.
     """
 
     receiver: Receiver
@@ -65,8 +69,10 @@ class Desk:
     verifier: sns.Verifier | None
     status: Callable[[], Status]
     confirm: Callable[[Mapping[str, object]], None] = sns.confirm
-    known: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(KNOWN_AT_ONCE))
-    unknown: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UNKNOWN_AT_ONCE))
+    known: Places = field(default_factory=lambda: Places(KNOWN_AT_ONCE, KNOWN_WAITING, TURN_S))
+    unknown: Places = field(
+        default_factory=lambda: Places(UNKNOWN_AT_ONCE, UNKNOWN_WAITING, TURN_S)
+    )
 
 
 def application(desk: Desk) -> Starlette:
@@ -114,7 +120,7 @@ class _Events:
 
     async def _answer(self, request: Request) -> dict[str, Any]:
         known = self._is_known(request)
-        async with self._turn(known=known):
+        async with (self._desk.known if known else self._desk.unknown).turn():
             body = await self._read(request, known=known)
             if sns.is_message(body):
                 # A message with the token needs no signature, unless SNS itself says that it sends it.
@@ -142,23 +148,6 @@ class _Events:
         if request.headers.get("content-length") == "0":
             raise RefusedRequestError(401, "no token", _NO_TOKEN)
         return False
-
-    @asynccontextmanager
-    async def _turn(self, *, known: bool) -> AsyncIterator[None]:
-        """One of the few places at work: senders with the token wait for one, others do not."""
-        places = self._desk.known if known else self._desk.unknown
-        busy = RefusedRequestError(429, "too many", "too many requests at once: try again later")
-        if not known and places.locked():
-            raise busy
-        try:
-            async with asyncio.timeout(TURN_S):
-                await places.acquire()
-        except TimeoutError as error:
-            raise busy from error
-        try:
-            yield
-        finally:
-            places.release()
 
     async def _read(self, request: Request, *, known: bool) -> object:
         raw = await body_of(request, MAX_BYTES if known else MAX_UNKNOWN_BYTES)

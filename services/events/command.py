@@ -183,11 +183,11 @@ class _Service:
         self._receiver.take_held()
         waiting = sum(each.uploads for each in self._gathering.pending)
         if waiting:
-            _log.info("stopping: %d uploads are told of first", waiting)
+            _log.info("stopping; told of first, uploads: %d", waiting)
         left = await self._poster.flush(FLUSH_S)
         if left:
             _log.warning(
-                "%d uploads could not be told of (%s): the next sweep finds them",
+                "not told of, uploads: %d (%s): the next sweep finds them",
                 left,
                 self._counters.trouble,
             )
@@ -225,8 +225,8 @@ class _Service:
         told: Counter[str] = Counter()
         while True:
             await asyncio.sleep(TELL_REFUSED_EVERY_S)
-            new = self._counters.refused - told
-            told = self._counters.refused.copy()
+            new = self._refused - told
+            told = self._refused
             if new:
                 reasons = ", ".join(f"{number} {reason}" for reason, number in new.items())
                 _log.warning("refused in the last minute: %s", reasons)
@@ -235,7 +235,12 @@ class _Service:
         known = self._roots.known
         names = None if known is None else tuple(root.name for root in known)
         queue = None if self._queue is None else asdict(self._queue)
-        return status_of(self._counters, names, self._gathering.pending, queue)
+        return status_of(self._counters, self._refused, names, self._gathering.pending, queue)
+
+    @property
+    def _refused(self) -> Counter[str]:
+        """Requests and connections that were refused so far, by reason."""
+        return self._counters.refused + BoundedProtocol.refused
 
     def _say_start(self, host: str, port: int) -> None:
         events = self._site.events

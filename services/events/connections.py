@@ -8,8 +8,9 @@ so that a crowd that only keeps connections open keeps nobody out.
 import asyncio
 import heapq
 import resource
+from collections import Counter
 from contextlib import suppress
-from typing import Final
+from typing import ClassVar, Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
@@ -45,8 +46,13 @@ def most_connections() -> int:
 
 
 class BoundedProtocol(H11Protocol):
-    """HTTP on one connection, for as long as it is used well."""
+    """HTTP on one connection, for as long as it is used well.
 
+    Attributes:
+        refused: How many were closed before an answer, by reason, in this process.
+    """
+
+    refused: ClassVar[Counter[str]] = Counter()
     _deadline: asyncio.TimerHandle | None = None
     _quiet_since: float = 0.0
 
@@ -83,7 +89,7 @@ class BoundedProtocol(H11Protocol):
         self._quiet_since = self.loop.time()
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = self.loop.call_later(ANSWER_WITHIN_S, self.transport.abort)
+        self._deadline = self.loop.call_later(ANSWER_WITHIN_S, self.drop, "too slow")
 
     def _make_room(self) -> None:
         others = [
@@ -95,15 +101,16 @@ class BoundedProtocol(H11Protocol):
         # Several at once: looking through all of them is not for every new one.
         number = max(1, len(others) // 16)
         for each in heapq.nsmallest(number, others, key=lambda each: each._claim(now)) or [self]:
-            each.drop()
+            each.drop("too many connections")
 
     def _claim(self, now: float) -> tuple[bool, float]:
         """How much an idle connection is worth keeping: new ones most, whose request may be on its way."""
         is_fresh = self._latest is None and now - self._quiet_since < FRESH_S
         return is_fresh, self._quiet_since
 
-    def drop(self) -> None:
+    def drop(self, reason: str) -> None:
         """Close the connection at once."""
+        self.refused[reason] += 1
         # Not only when the loop comes to it: until then it would be counted.
         self.connections.discard(self)
         self.transport.abort()

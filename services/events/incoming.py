@@ -2,6 +2,8 @@
 
 import asyncio
 import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,6 +43,48 @@ class Token:
             return False
         raw = given.encode("utf-8", "surrogatepass") if isinstance(given, str) else given
         return hmac.compare_digest(raw, self.secret)
+
+
+class Places:
+    """Requests at work at once are few; some more wait for their turn, and nobody else.
+
+    Args:
+        number: How many are at work at once.
+        waiting: How many wait; each may hold a read buffer of 64 KiB.
+        wait_s: Seconds that one waits at most.
+    """
+
+    def __init__(self, number: int, waiting: int, wait_s: float) -> None:
+        self._free = asyncio.Semaphore(number)
+        self._most_waiting = waiting
+        self._wait_s = wait_s
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Be at work inside the block.
+
+        Raises:
+            RefusedRequestError: There are too many.
+        """
+        if self._free.locked() and self._waiting >= self._most_waiting:
+            raise _busy()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise _busy() from error
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+def _busy() -> RefusedRequestError:
+    return RefusedRequestError(429, "too many", "too many requests at once: try again later")
 
 
 def given_token(request: Request) -> bytes | None:

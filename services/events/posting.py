@@ -212,7 +212,7 @@ class Poster:
         self._counters.posted += 1
         self._counters.last_post = datetime.now(UTC)
         self._log.info(
-            "posted %s for %s: %d uploads",
+            "posted %s for %s, uploads: %d",
             EVENTS[gathered.kind],
             gathered.root.name,
             gathered.uploads,

@@ -1,5 +1,6 @@
 """What `pollen events` tells of itself: counts, and how it goes. No secrets, and no names of files."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -42,6 +43,7 @@ class Status:
 
 def status_of(
     counters: Counters,
+    refused: Mapping[str, int],
     roots: tuple[str, ...] | None,
     pending: tuple[Gathered, ...],
     queue: dict[str, Any] | None,
@@ -50,6 +52,7 @@ def status_of(
 
     Args:
         counters: Counted so far.
+        refused: Requests and connections that were refused, by reason.
         roots: Names of the watched roots; None where they are not known yet.
         pending: What is not posted yet.
         queue: What was seen of the queue; None where none is read.
@@ -57,7 +60,7 @@ def status_of(
     return Status(
         roots=roots,
         requests=counters.requests,
-        refused=dict(counters.refused),
+        refused=dict(refused),
         uploads=dict(counters.uploads),
         passed=dict(counters.passed),
         posted=counters.posted,
@@ -103,7 +106,11 @@ _PAGE: Final = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 </style>
 <h1>pollen events</h1>
 {% macro counts(found) %}
-{% for name, number in found.items() %}{{ number }} {{ name }}{{ ", " if not loop.last }}{% else %}none{% endfor %}
+{% for name, number in found.items() if number is not none %}
+{{ number }} {{ name }}{{ ", " if not loop.last }}
+{% else %}
+none
+{% endfor %}
 {% endmacro %}
 <p>{% if status.trouble %}The Prefect server takes no events: {{ status.trouble }}. They are kept and tried again.
 {% elif status.roots is none %}Not known yet which bucket is watched.

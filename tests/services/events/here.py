@@ -89,7 +89,7 @@ def started(site: dict[str, Any] = KNOWN, token: str | None = SECRET) -> Here:
     def status() -> Status:
         known = roots.known
         names = None if known is None else tuple(root.name for root in known)
-        return status_of(counters, names, gathering.pending, {"messages": 3})
+        return status_of(counters, counters.refused, names, gathering.pending, {"messages": 3})
 
     desk = Desk(
         receiver,

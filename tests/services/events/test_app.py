@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.events import incoming
 from services.events.app import application
-from services.events.incoming import MAX_UNKNOWN_BYTES
+from services.events.incoming import MAX_UNKNOWN_BYTES, Places, RefusedRequestError
 from services.events.notices import MAX_BYTES
 from services.events.receiver import MOST_HELD
 from tests.services.events.here import BEARER, SECRET, TOPIC, Here, started
@@ -237,19 +237,45 @@ def test_the_status_has_counts_and_neither_secrets_nor_names_of_files(here: Here
 
 
 def test_who_is_unknown_can_t_keep_out_who_is_known(here: Here) -> None:
-    """All places for unknown senders are taken; one with the token still passes."""
+    """All places for unknown senders are taken, and all to wait at; one with the token still passes."""
+    here.desk.unknown = Places(1, 1, 0.1)
 
-    async def taken() -> tuple[int, int, str | None]:
-        places = here.desk.unknown
-        while not places.locked():
-            await places.acquire()
-        transport = httpx.ASGITransport(application(here.desk))
-        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
-            unknown = await client.post("/events", content=b"{}")
-            known = await client.post("/events", content=json.dumps(picture()), headers=BEARER)
-        return unknown.status_code, known.status_code, unknown.headers.get("retry-after")
+    async def crowd() -> tuple[list[httpx.Response], int]:
+        transport = httpx.ASGITransport(here.client.app)
+        async with (
+            here.desk.unknown.turn(),
+            httpx.AsyncClient(transport=transport, base_url="http://here") as client,
+        ):
+            unknown = [client.post("/events", content=b"{}") for _ in range(3)]
+            known = client.post("/events", content=json.dumps(picture()), headers=BEARER)
+            *refused, taken = await asyncio.gather(*unknown, known)
+            return refused, taken.status_code
 
-    assert asyncio.run(taken()) == (429, 200, "10")
+    refused, taken = asyncio.run(crowd())
+    assert taken == 200
+    assert [each.status_code for each in refused] == [429] * 3
+    assert all(each.headers["retry-after"] for each in refused)
+    assert here.counters.refused == {"too many": 3}
+
+
+def test_a_few_wait_for_their_turn(here: Here) -> None:
+    places = Places(2, 10, 30)
+
+    async def crowd() -> tuple[int, int]:
+        at_work = highest = 0
+
+        async def one() -> None:
+            nonlocal at_work, highest
+            async with places.turn():
+                at_work += 1
+                highest = max(highest, at_work)
+                await asyncio.sleep(0.001)
+                at_work -= 1
+
+        results = await asyncio.gather(*(one() for _ in range(20)), return_exceptions=True)
+        return highest, sum(isinstance(each, RefusedRequestError) for each in results)
+
+    assert asyncio.run(crowd()) == (2, 8)
 
 
 JSON = st.recursive(
