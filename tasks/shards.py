@@ -6,7 +6,7 @@ again finds those that it started before.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, cast
@@ -48,8 +48,11 @@ DEPLOYMENT: Final = "detect-shard/gpu"
 FAILED_FOR_NOW: Final = "FailedForNow"
 #: Name of the final state that an automation gives to runs of which no pod came (automations/pending.yaml).
 LOST: Final = "LostBeforeStart"
-#: How often the pictures of crashed shards are given to new ones, the first time included.
+#: How many rounds one after the other may record nothing until the rest is given up. A round that
+#: records some is not held against a run: its shards may have lost the server, and not their work.
 ROUNDS: Final = 3
+#: How many rounds a run may begin from each of its starts, whatever they record.
+MOST_ROUNDS: Final = 10
 MOST_SHARDS: Final = 100
 #: How often the Prefect server is asked for the shards' states, and the bucket for what is recorded.
 ASK_EVERY_S: Final = 3.0
@@ -110,14 +113,13 @@ def count_on_shards(order: Order, todo: Plan, work: Work) -> Counted:
     """
     run = str(flow_run.id)
     planned = healing(unfinished_plan)(work, run)
-    last = ROUNDS
     if planned is None:
         if not todo.batches:
             return Counted()
         number = healing(last_number)(work.output, run) + 1
-        last += number - 1
         planned = _write(order, todo, work, number, todo.waiting)
     begin_results(work.output)
+    rounds = idle = 0
     while True:
         recorded = _Recorded(planned, work)  # first: where the store fails, no shard is left alone
         ended = _wait(_start(order, planned, run), recorded, watcher())
@@ -125,8 +127,10 @@ def count_on_shards(order: Order, todo: Plan, work: Work) -> Counted:
         left = _left(order, again, work) if again and not problem else None
         if left is None or not left.batches:
             break
-        if planned.number >= last:
-            problem = _too_often(ended)
+        rounds += 1
+        idle = idle + 1 if _pictures(left.batches) == recorded.total else 0
+        if idle == ROUNDS or rounds == MOST_ROUNDS:
+            problem = _too_often(ended, rounds)
             break
         planned = _write(order, left, work, planned.number + 1, planned.pictures)
     return Counted(planned.pictures, problem)
@@ -312,13 +316,17 @@ def _judge(planned: ShardPlan, ended: Sequence[FlowRun]) -> tuple[PollenError | 
     return problem, again
 
 
-def _too_often(ended: Sequence[FlowRun]) -> PollenError:
+def _too_often(ended: Sequence[FlowRun], rounds: int) -> PollenError:
     """The error after the last round."""
     bad = next(run for run in ended if run.state is not None and not run.state.is_completed())
     return PollenError(
-        f"some pictures could not be counted in {ROUNDS} rounds: '{bad.name}' ended as {_as_text(bad.state)}. What was "
+        f"some pictures could not be counted in {rounds} rounds: '{bad.name}' ended as {_as_text(bad.state)}. What was "
         "counted is in the tables, and the next run counts the rest"
     )
+
+
+def _pictures(batches: Iterable[Batch]) -> int:
+    return sum(len(batch.items) for batch in batches)
 
 
 def _left(order: Order, batches: Sequence[Batch], work: Work) -> Plan:
@@ -340,7 +348,7 @@ class _Recorded:
         self._listed_at = time.monotonic()
         self._completed: set[int] = set()
         self._done: set[str] = set()
-        self.total = sum(len(batch.items) for batches in planned.shards for batch in batches)
+        self.total = sum(map(_pictures, planned.shards))
 
     def ended(self, shard: int, run: FlowRun) -> None:
         """A shard, counted from 1, has ended."""

@@ -187,6 +187,34 @@ def test_rounds_are_bounded(place: Order, s3_server: EmbeddedS3) -> None:
     assert all("the next run counts it" in row["reason"] for row in found.values())
 
 
+def test_a_round_that_records_pictures_is_not_held_against_the_run(place: Order) -> None:
+    """The server was away for so long that all shards count as crashed; some went on all the same."""
+
+    def fate(run: FlowRun, number: int, part: int) -> "State[Any]":
+        if part == 1:
+            counts(run, number, part)
+        return Crashed(message="No sign of life for 15 minutes")
+
+    summary = coordinate(place, fate)
+    assert (summary.outcome, summary.counted_now) == ("Completed", len(NAMES))
+    rounds = {run.parameters["plan"] for run in runs_of("detect-shard", place.tag)}
+    assert len(rounds) > shards.ROUNDS
+
+
+def test_rounds_that_record_pictures_are_bounded_too(
+    place: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MOST_ROUNDS", 1)
+
+    def fate(run: FlowRun, number: int, part: int) -> "State[Any]":
+        if part == 1:
+            counts(run, number, part)
+        return Crashed(message="out of memory")
+
+    with pytest.raises(PollenError, match="in 1 rounds"):
+        coordinate(place, fate)
+
+
 def test_a_refusal_is_not_tried_again(place: Order, s3_server: EmbeddedS3) -> None:
     def fate(run: FlowRun, number: int, part: int) -> "State[Any]":
         if part == 1:
@@ -237,6 +265,38 @@ def test_a_shard_of_which_no_pod_came_is_run_again(place: Order) -> None:
 
     assert coordinate(replace(place, shards=1), fate).outcome == "Completed"
     assert shard_states(place) == [lost, "Completed"]
+
+
+def test_a_run_that_was_killed_in_a_later_round_gets_further_ones(
+    place: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    alone = replace(place, shards=1)
+    waits = iter([shards._wait] * (shards.ROUNDS - 1))
+
+    def wait(*arguments: Any) -> list[FlowRun]:  # noqa: ANN401
+        go_on = next(waits, None)
+        if go_on is None:
+            raise KilledError
+        return go_on(*arguments)
+
+    def fate(run: FlowRun, number: int, part: int) -> "State[Any]":
+        return counts(run, number, part) if number > shards.ROUNDS else Crashed()
+
+    story = coordinator(alone)
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(story, state=Pending())
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "_wait", wait)
+        with pytest.raises(KilledError):
+            coordinate(alone, fate, run)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run.id, Pending(), force=True)
+        run = client.read_flow_run(run.id)
+
+    assert coordinate(alone, fate, run).outcome == "Completed"
 
 
 def test_a_run_that_was_killed_goes_on_with_its_own_shards(
