@@ -192,7 +192,8 @@ def _plain(message: Mapping[str, object]) -> Iterator[Notice]:
 
 def _unknown(message: Mapping[str, object]) -> str:
     kind = message.get("Type")
-    if kind in {"SubscriptionConfirmation", "UnsubscribeConfirmation"}:
+    # A tuple: in a set, what came must be hashable.
+    if kind in ("SubscriptionConfirmation", "UnsubscribeConfirmation"):
         return (
             f"an SNS message of type {kind} came where notices are read: confirm the subscription where it was "
             "made; a subscription that is confirmed sends notices"

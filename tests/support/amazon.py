@@ -52,7 +52,7 @@ class Amazon:
         """Variables with credentials; moto takes any."""
         return {
             "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_SECRET_ACCESS_KEY": "s3cr3t",
             "AWS_REGION": REGION,
         }
 
@@ -63,7 +63,7 @@ class Amazon:
             endpoint_url=self.url,
             region_name=REGION,
             aws_access_key_id="testing",
-            aws_secret_access_key="testing",
+            aws_secret_access_key="s3cr3t",
             config=Config(proxies={}, s3={"addressing_style": "path"}),
         )
 

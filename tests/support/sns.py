@@ -14,9 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 TOPIC: Final = "arn:aws:sns:eu-central-1:123456789012:uploads"
 HOST: Final = "https://sns.eu-central-1.amazonaws.com"
 CERTIFICATE_URL: Final = f"{HOST}/SimpleNotificationService-0123456789abcdef0123456789abcdef.pem"
-TOKEN: Final = (
-    "2336412f37fb687f5d51e6e2425ba1f2"  # as SNS sends it, by which a subscription is confirmed
-)
+TOKEN: Final = "token-of-the-subscription"
 _BY_TYPE: Final = {
     "Notification": ["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"],
     "SubscriptionConfirmation": [

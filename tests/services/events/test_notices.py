@@ -15,10 +15,10 @@ from services.events import notices
 from services.events.notices import NotANoticeError, Notice, decode, opaque_data, parse, shown
 
 #: What encodings can spoil: a blank, a plus, a percent sign with two digits, letters beyond ASCII.
-KEY = "lab/detect_images/žluť 1+a%41.png"
+PICTURE = "lab/detect_images/žluť 1+a%41.png"
 ENCODED = "lab/detect_images/%C5%BElu%C5%A5+1%2Ba%2541.png"
-CAME = Notice("pictures", KEY, created=True)
-WENT = Notice("pictures", KEY, created=False)
+CAME = Notice("pictures", PICTURE, created=True)
+WENT = Notice("pictures", PICTURE, created=False)
 
 
 def record(source: str, name: str, key: str, **more: object) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def record(source: str, name: str, key: str, **more: object) -> dict[str, Any]:
             "s3SchemaVersion": "1.0",
             "configurationId": "uploads",
             "bucket": {"name": "pictures", "arn": "arn:aws:s3:::pictures"},
-            "object": {"key": key, "size": 5, "eTag": "5d41402abc4b2a76b9719d911017c592"},
+            "object": {"key": key, "size": 5, "eTag": "5d41402a"},
         },
         **more,
     }
@@ -50,7 +50,7 @@ def eventbridge(kind: str, source: str = "aws.s3") -> dict[str, Any]:
         "detail-type": kind,
         "source": source,
         "account": "111122223333",
-        "detail": {"bucket": {"name": "pictures"}, "object": {"key": KEY, "size": 5}},
+        "detail": {"bucket": {"name": "pictures"}, "object": {"key": PICTURE, "size": 5}},
     }
 
 
@@ -68,8 +68,8 @@ def sns(message: object, kind: str = "Notification") -> dict[str, Any]:
     }
 
 
-PATH = f"/buckets/pictures/{KEY}"
-NAME = KEY.rpartition("/")[2]
+PATH = f"/buckets/pictures/{PICTURE}"
+NAME = PICTURE.rpartition("/")[2]
 FOLDER = PATH.rpartition("/")[0]
 TEST_EVENT = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "pictures"}
 
@@ -111,7 +111,7 @@ FORMS: dict[str, tuple[object, list[Notice]]] = {
         records(
             record("minio:s3", "s3:ObjectCreated:Put", ENCODED.replace("/", "%2F")),
             EventName="s3:ObjectCreated:Put",
-            Key=f"pictures/{KEY}",
+            Key=f"pictures/{PICTURE}",
         ),
         [CAME],
     ),
@@ -119,19 +119,19 @@ FORMS: dict[str, tuple[object, list[Notice]]] = {
     "MinIO read": (records(record("minio:s3", "s3:ObjectAccessed:Get", ENCODED)), []),
     "MinIO tagged": (records(record("minio:s3", "s3:ObjectCreated:PutTagging", ENCODED)), []),
     "Ceph put": (
-        records(record("ceph:s3", "ObjectCreated:Put", KEY, eventId="1.2.3", opaqueData="abc")),
+        records(record("ceph:s3", "ObjectCreated:Put", PICTURE, eventId="1.2.3", opaqueData="abc")),
         [CAME],
     ),
     "Ceph Octopus put": (
-        records(record("ceph:s3", "s3:ObjectCreated:Put", KEY, eventId="1.2.3")),
+        records(record("ceph:s3", "s3:ObjectCreated:Put", PICTURE, eventId="1.2.3")),
         [CAME],
     ),
-    "Ceph Nautilus": (records(record("aws:s3", "ObjectCreated", KEY, eventId="1.2.3")), [CAME]),
+    "Ceph Nautilus": (records(record("aws:s3", "ObjectCreated", PICTURE, eventId="1.2.3")), [CAME]),
     "Ceph expired": (
-        records(record("ceph:s3", "ObjectLifecycle:Expiration:Current", KEY)),
+        records(record("ceph:s3", "ObjectLifecycle:Expiration:Current", PICTURE)),
         [WENT],
     ),
-    "Ceph synced": (records(record("ceph:s3", "ObjectSynced:Create", KEY)), [CAME]),
+    "Ceph synced": (records(record("ceph:s3", "ObjectSynced:Create", PICTURE)), [CAME]),
     "EventBridge": (eventbridge("Object Created"), [CAME]),
     "EventBridge delete": (eventbridge("Object Deleted"), [WENT]),
     "EventBridge tags": (eventbridge("Object Tags Added"), []),
@@ -226,6 +226,7 @@ STRANGE: dict[str, tuple[object, str]] = {
     "SNS without a message": ({"Type": "Notification", "TopicArn": "t"}, "Message of the SNS"),
     "SNS with text": (sns("hello"), "the message inside the SNS message is text"),
     "SNS in SNS": (sns(sns(TEST_EVENT)), "no form that is known"),
+    "a kind that is no text": ({"Type": [], "TopicArn": []}, "no form that is known"),
     "a subscription": (sns("", "SubscriptionConfirmation"), "confirm the subscription"),
 }
 
@@ -354,14 +355,14 @@ def test_any_key_comes_through_every_source(key: str, created: bool) -> None:
 def test_opaque_data_is_what_all_records_share() -> None:
     def ceph(*data: object) -> dict[str, Any]:
         return records(
-            *(record("ceph:s3", "ObjectCreated:Put", KEY, opaqueData=each) for each in data)
+            *(record("ceph:s3", "ObjectCreated:Put", PICTURE, opaqueData=each) for each in data)
         )
 
     assert opaque_data(ceph("abc", "abc")) == "abc"
     assert opaque_data(ceph("abc", "other")) is None
     assert opaque_data(ceph(["abc"])) is None
     assert opaque_data(ceph()) is None
-    assert opaque_data(records(record("aws:s3", "ObjectCreated:Put", KEY))) is None
+    assert opaque_data(records(record("aws:s3", "ObjectCreated:Put", PICTURE))) is None
     assert opaque_data(TEST_EVENT) is None
 
 

@@ -21,7 +21,7 @@ from services.events.sqs import QueueCounters, new_client, read_queue
 from tasks.faults import PollenError
 from tests.support.amazon import ACCOUNT, REGION, Amazon, to_queue, to_topic
 
-KEY = "detect_images/žluť 1+a%41.png"
+PICTURE = "detect_images/žluť 1+a%41.png"
 PATIENCE_S = 60.0
 
 
@@ -87,9 +87,9 @@ def read_until_empty(amazon: Amazon, url: str, count: int) -> Reading:
 
 
 def put_and_delete(amazon: Amazon, bucket: str) -> list[Notice]:
-    amazon.s3.put_object(Bucket=bucket, Key=KEY, Body=b"x")
-    amazon.s3.delete_object(Bucket=bucket, Key=KEY)
-    return [Notice(bucket, KEY, created) for created in (True, False)]
+    amazon.s3.put_object(Bucket=bucket, Key=PICTURE, Body=b"x")
+    amazon.s3.delete_object(Bucket=bucket, Key=PICTURE)
+    return [Notice(bucket, PICTURE, created) for created in (True, False)]
 
 
 def unordered(notices: list[Notice]) -> set[Notice]:
@@ -147,11 +147,11 @@ def test_what_is_no_notice_is_told_and_deleted(
     amazon: Amazon, caplog: pytest.LogCaptureFixture
 ) -> None:
     url, arn = amazon.new_queue()
-    secret = "line\n" + "x" * 100 + "end"
+    text = "line\n" + "x" * 100 + "end"
     for _ in range(15):
-        amazon.sqs.send_message(QueueUrl=url, MessageBody=secret)
+        amazon.sqs.send_message(QueueUrl=url, MessageBody=text)
     bucket = amazon.new_bucket(QueueConfigurations=to_queue(arn))
-    amazon.s3.put_object(Bucket=bucket, Key=KEY, Body=b"x")
+    amazon.s3.put_object(Bucket=bucket, Key=PICTURE, Body=b"x")
 
     with caplog.at_level(logging.WARNING, "pollen"):
         reading = read_until_empty(amazon, url, 1)
@@ -169,14 +169,14 @@ def test_what_could_not_be_taken_comes_again(
 ) -> None:
     url, arn = amazon.new_queue(VisibilityTimeout="1")
     bucket = amazon.new_bucket(QueueConfigurations=to_queue(arn))
-    amazon.s3.put_object(Bucket=bucket, Key=KEY, Body=b"x")
+    amazon.s3.put_object(Bucket=bucket, Key=PICTURE, Body=b"x")
     reading = Reading(url)
     reading.faults = [PollenError("too much is waiting")]
 
     with caplog.at_level(logging.INFO, "pollen"), reading:
         reading.wait(lambda: bool(reading.taken) and not amazon.left_in(url))
 
-    assert unordered(reading.taken) == {Notice(bucket, KEY, created=True)}
+    assert unordered(reading.taken) == {Notice(bucket, PICTURE, created=True)}
     assert reading.counters.failures == 1
     assert reading.counters.trouble is None
     assert "too much is waiting. Trying again" in caplog.text
@@ -186,7 +186,7 @@ def test_what_could_not_be_taken_comes_again(
 def test_a_fault_of_ours_is_not_hidden(amazon: Amazon) -> None:
     url, arn = amazon.new_queue()
     bucket = amazon.new_bucket(QueueConfigurations=to_queue(arn))
-    amazon.s3.put_object(Bucket=bucket, Key=KEY, Body=b"x")
+    amazon.s3.put_object(Bucket=bucket, Key=PICTURE, Body=b"x")
 
     def take(_notices: list[Notice]) -> None:
         raise KeyError("a mistake")
