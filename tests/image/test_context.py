@@ -49,6 +49,8 @@ def test_leftovers_and_keys_stay_out_wherever_they_lie(tmp_path: Path) -> None:
         "deployments/overlays/.env.production",
         "deployments/overlays/ca.pem",
         "deployments/overlays/server.key",
+        "deployments/overlays/ca.crt",
+        "deployments/prefect-2026-11-23.dump",
         "deployments/kubeconfig.yaml",
         "pollen_viability_flows.egg-info/PKG-INFO",
     }
