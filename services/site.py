@@ -111,7 +111,8 @@ class Recovery(_Section):
     # Longer than a run goes without a sign of life: one that only seemed dead shows itself meanwhile.
     restart_minutes: int = Field(default=4, ge=1)
     """How long after the crash."""
-    pending_minutes: int = Field(default=30, ge=1)
+    # Less than the hour for which a run keeps its place while it waits (`grace_period_seconds` in prefect.yaml).
+    pending_minutes: int = Field(default=30, ge=1, le=55)
     """How long a pod may wait for its image or a node before its run is ended."""
     # A run gives a sign of life every three minutes; three of them may be missed.
     zombie_minutes: int = Field(default=15, ge=9)

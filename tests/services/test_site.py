@@ -113,6 +113,17 @@ def test_what_the_file_says_arrives(tmp_path: Path) -> None:
     assert site.recovery.pending_minutes == Site().recovery.pending_minutes
 
 
+def test_a_run_that_waits_is_ended_before_its_place_is_given_to_another(tmp_path: Path) -> None:
+    deployments = yaml.safe_load((SHIPPED.parents[1] / "prefect.yaml").read_text())["deployments"]
+    places = [each["concurrency_limit"] for each in deployments if "concurrency_limit" in each]
+    longest = 55
+    assert 60 * longest < min(place["grace_period_seconds"] for place in places)
+    site = _site(tmp_path, f"recovery: {{pending_minutes: {longest}}}\n")
+    assert site.recovery.pending_minutes == longest
+    with pytest.raises(PollenError, match=r"pending_minutes.* 55"):
+        _site(tmp_path, f"recovery: {{pending_minutes: {longest + 1}}}\n")
+
+
 def test_what_it_says_of_uploads_and_messages_arrives(tmp_path: Path) -> None:
     site = _site(
         tmp_path,
