@@ -1,7 +1,7 @@
 """What tests of the doctor's command share."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,17 @@ import pytest
 
 from services.console import ERR, OUT
 from services.doctor.command import run_doctor
+from services.doctor.kube import Access
+from tests.services.doctor.looking import reached
+from tests.support.kubernetes import (
+    FakeCluster,
+    fake_cluster,
+    node,
+    quota,
+    role_pod,
+    secret,
+    worker_pod,
+)
 
 Doctor = Callable[..., tuple[int, list[dict[str, str]]]]
 
@@ -30,3 +41,30 @@ def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         return code, reply["findings"]
 
     return run
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeCluster]:
+    """A cluster in which all is well."""
+    with fake_cluster() as made:
+        made.put(
+            "pods",
+            worker_pod("worker-gpu-1"),
+            role_pod("server", "prefect-server-1"),
+            role_pod("database", "prefect-database-0"),
+        )
+        made.put("resourcequotas", quota("lab", requests_nvidia_com__gpu=("4", "1")))
+        made.put_nodes(node("a", nvidia_com__gpu="4"), node("b"))
+        made.put(
+            "secrets",
+            secret("pollen-s3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+            secret("pollen-prefect", "auth-string"),
+            secret("registry", kind="kubernetes.io/dockerconfigjson"),
+        )
+        yield made
+
+
+@pytest.fixture
+def access(fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Access:
+    """The way to it."""
+    return reached(fake.kubeconfig(tmp_path), monkeypatch)
