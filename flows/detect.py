@@ -15,7 +15,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pollen.detector import DeviceError, Profile
 from pollen.layout import INPUTS, records_folder
 from pollen.model_card import ModelCard
-from pollen.planning import Batch
+from pollen.planning import Batch, titled
 from pollen.settings import DetectSettings
 from tasks.detection import BatchResult, detect_batch, load_model
 from tasks.devices import check_device
@@ -84,7 +84,7 @@ def count_pictures(
     if counted.pictures:
         _compact(work)
     if counted.problem:
-        raise counted.problem
+        raise _with_numbers(counted.problem, summary)
     return summary
 
 
@@ -150,7 +150,10 @@ def _count_batches(batches: Sequence[Batch], work: Work) -> list[Exception]:
     load_model(work.model, work.profile)
     begin_results(work.output)
     failures: list[Exception] = []
-    calls = ({"batch": batch, "work": work, "progress": watcher()} for batch in batches)
+    calls = (
+        {"batch": batch, "work": work, "progress": watcher(), "title": title}
+        for title, batch in titled(batches)
+    )
     for number, result in enumerate(detect_batch.each(calls)):
         if not isinstance(result, BatchResult):
             failures.append(result)
@@ -171,6 +174,13 @@ def _problem(failures: Sequence[Exception], batches: int) -> PollenError | None:
     )
     problem.__cause__ = first
     return problem
+
+
+def _with_numbers(problem: PollenError, summary: Summary) -> PollenError:
+    """A problem with what the tables hold all the same: many see nothing of a run but this message."""
+    told = PollenError(f"{problem}. So far: {summary.sentence}", heals=problem.heals)
+    told.__cause__ = problem
+    return told
 
 
 def _compact(work: Work) -> None:

@@ -26,11 +26,13 @@ from pollen.legend import (
 )
 from pollen.settings import EdgeRule
 
-__all__ = ["Caption", "annotate", "encode_jpeg", "thumbnail"]
+__all__ = ["Caption", "annotate", "encode_jpeg", "thumbnail", "thumbnail_within"]
 
 #: Longest side a JPEG file can hold, pixels.
 JPEG_LONGEST_PX = 65_535
 
+#: No picture is made smaller than this to save bytes.
+_LEAST_PX = 64
 #: cv2 takes coordinates as whole 1/8 pixels.
 _SHIFT = 3
 Lines = list[NDArray[np.int32]]
@@ -104,13 +106,26 @@ def decode_jpeg(data: bytes) -> RgbArray:
     return np.asarray(pixels, np.uint8)
 
 
-def thumbnail(pixels: RgbArray, longest_px: int) -> bytes:
+def thumbnail(pixels: RgbArray, longest_px: int, quality: int = 85) -> bytes:
     """A small JPEG of a picture, its longer side at most ``longest_px``; never scaled up."""
     height, width = pixels.shape[:2]
     ratio = min(1.0, longest_px / max(height, width))
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if ratio < 1 else pixels
-    return encode_jpeg(np.asarray(small, np.uint8), quality=85)
+    return encode_jpeg(np.asarray(small, np.uint8), quality)
+
+
+def thumbnail_within(pixels: RgbArray, longest_px: int, most_bytes: int) -> bytes:
+    """A small JPEG as :func:`thumbnail` makes it, of at most ``most_bytes``: coarser, then smaller, until it fits.
+
+    Below 64 px nothing is given up any more: such a picture is small whatever it shows.
+    """
+    while True:
+        for quality in (85, 75, 60):
+            encoded = thumbnail(pixels, longest_px, quality)
+            if len(encoded) <= most_bytes or longest_px < _LEAST_PX:
+                return encoded
+        longest_px = longest_px * 4 // 5
 
 
 def _draw_edge_lines(picture: RgbArray, rule: EdgeRule, line: int) -> None:

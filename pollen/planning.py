@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -82,3 +82,10 @@ def deal(batches: Sequence[Batch], shards: int) -> tuple[tuple[Batch, ...], ...]
     """Deal batches out to at most ``shards`` runs, in turn: all get some, and about equally many."""
     hands = min(shards, len(batches))
     return tuple(tuple(batches[hand::hands]) for hand in range(hands))
+
+
+def titled(batches: Sequence[Batch]) -> Iterator[tuple[str, Batch]]:
+    """Every batch with what people see of it, such as ``batch 3 of 12: 64 pictures``."""
+    for number, batch in enumerate(batches, 1):
+        pictures = "1 picture" if len(batch.items) == 1 else f"{len(batch.items)} pictures"
+        yield f"batch {number} of {len(batches)}: {pictures}", batch

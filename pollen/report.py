@@ -1,6 +1,6 @@
-"""The report of a detection run: one self-contained HTML page, and a short Markdown summary.
+"""The report of a detection run: one self-contained HTML page.
 
-Both are made of the tables alone, without clock time, so equal tables give equal bytes.
+Made of the tables alone, without clock time, so equal tables give equal bytes.
 """
 
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ import polars as pl
 from jinja2 import Environment
 
 from pollen import layout
-from pollen.pages import environment, markdown
+from pollen.pages import environment
 from pollen.samples import FLAG_SEPARATOR, overall_viability
 from pollen.settings import DetectSettings, EdgeRule, OverlapRule
-from pollen.stats import ASSUMED_CORRELATION, ASSUMED_WEIGHT, Interval, percent
+from pollen.stats import ASSUMED_CORRELATION, ASSUMED_WEIGHT, Interval
 from pollen.tables import Status
 
 #: Longer tables are cut, with a note where the whole one is: the page must stay usable.
@@ -23,7 +23,6 @@ MOST_IMAGES = 500
 MOST_SAMPLES = 1000
 MOST_FAILED = 200
 MOST_NAMES_PER_FLAG = 20
-MOST_IN_SUMMARY = 20
 
 #: From the folder of the report to the root of the results.
 _TO_ROOT = "../" * layout.REPORT.count("/")
@@ -145,7 +144,7 @@ def render_report(data: ReportData) -> str:
             headline=headline(data.counts),
             failed=failed.head(MOST_FAILED).to_dicts(),
             failed_total=failed.height,
-            flags=_flags(present),
+            flags=flags_of(present),
             most_names=MOST_NAMES_PER_FLAG,
             samples=data.samples.head(MOST_SAMPLES).to_dicts(),
             samples_total=data.samples.height,
@@ -164,18 +163,6 @@ def render_report(data: ReportData) -> str:
             },
         )
     )
-
-
-def markdown_summary(data: ReportData) -> str:
-    """The run in short, for a Prefect artifact."""
-    parts = [
-        _headline_lines(data),
-        _failed_lines(data.counts),
-        _flag_lines(data.counts),
-        _sample_lines(data.samples),
-        _place_lines(data),
-    ]
-    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
 
 def headline(counts: pl.DataFrame) -> Headline:
@@ -207,7 +194,7 @@ def annotated_link(filename: str) -> str:
     return _TO_ROOT + quote(layout.annotated_key(filename))
 
 
-def _flags(present: pl.DataFrame) -> list[Flag]:
+def flags_of(present: pl.DataFrame) -> list[Flag]:
     """The flags of the pictures, most frequent first."""
     pairs = sorted(
         (flag, filename)
@@ -231,99 +218,3 @@ def _environment() -> Environment:
 def _one_line(text: str) -> str:
     """A text of several source lines as one."""
     return " ".join(text.split())
-
-
-def _interval_words(low: float, high: float) -> str:
-    """The bounds in words."""
-    return f"{percent(low)} to {percent(high)}"
-
-
-def _headline_lines(data: ReportData) -> list[str]:
-    """Images, grains, viability."""
-    first = headline(data.counts)
-    result = "no grain counted"
-    if first.viability:
-        bounds = _interval_words(first.viability.low, first.viability.high)
-        result = f"**{percent(first.viability.estimate)}** stained viable (95 % interval {bounds})"
-    return [
-        f"**{first.images:,}** images counted ({first.empty:,} without grains), "
-        f"**{first.failed:,}** failed; **{first.counted:,}** grains counted of {first.detected:,} "
-        f"found; {result}.",
-        "",
-        f"Model {markdown(data.model_version)}, settings `{data.settings_fingerprint}`, edge rule "
-        f"`{data.settings.edge_rule}`, overlap rule `{data.settings.overlap_rule}`.",
-    ]
-
-
-def _failed_lines(counts: pl.DataFrame) -> list[str]:
-    """The failed images with their reasons."""
-    failed = counts.filter(pl.col("input_present") & (pl.col("status") == str(Status.FAILED)))
-    if failed.height == 0:
-        return []
-    rows = failed.sort("filename").select("filename", pl.col("reason").fill_null(""))
-    return [
-        f"### Failed images ({failed.height:,})",
-        "",
-        "| image | reason |",
-        "|---|---|",
-        *(
-            f"| {markdown(filename)} | {markdown(reason)} |"
-            for filename, reason in rows.head(MOST_IN_SUMMARY).iter_rows()
-        ),
-        *_rest(failed.height, layout.COUNTS_TABLE),
-    ]
-
-
-def _flag_lines(counts: pl.DataFrame) -> list[str]:
-    """The flags with the number of images that have them."""
-    flags = _flags(counts.filter(pl.col("input_present")))
-    return [
-        f"* {len(flag.filenames):,} flagged: {markdown(flag.text)}. {flag.meaning}".rstrip()
-        for flag in flags
-    ]
-
-
-def _sample_lines(samples: pl.DataFrame) -> list[str]:
-    """The samples with their viability."""
-    if samples.height == 0:
-        return []
-    rows = []
-    for row in samples.head(MOST_IN_SUMMARY).to_dicts():
-        viability, bounds = "", ""
-        if row["viability"] is not None:
-            viability = percent(row["viability"])
-            bounds = _interval_words(row["viability_low"], row["viability_high"])
-        rows.append(
-            f"| {markdown(row['sample'])} | {row['images']:,} | {row['viable']:,} "
-            f"| {row['non_viable']:,} | {viability} | {bounds} |"
-        )
-    return [
-        f"### Samples ({samples.height:,})",
-        "",
-        "| sample | images | viable | non-viable | stained viable | 95 % interval |",
-        "|---|--:|--:|--:|--:|---|",
-        *rows,
-        *_rest(samples.height, layout.SAMPLES_TABLE),
-    ]
-
-
-def _rest(total: int, table: str) -> list[str]:
-    """A note where not everything is shown."""
-    if total <= MOST_IN_SUMMARY:
-        return []
-    return ["", f"{total - MOST_IN_SUMMARY:,} more in `{table}`."]
-
-
-def _place_lines(data: ReportData) -> list[str]:
-    """Where the files are."""
-    place = f" below {markdown(data.destination)}" if data.destination else ""
-    grains = f" (as of {markdown(data.grains_as_of)})" if data.grains_as_of else ""
-    return [
-        f"Files{place}:",
-        "",
-        f"* report: `{layout.REPORT}`",
-        f"* one row per image: `{layout.COUNTS_TABLE}`",
-        f"* one row per sample: `{layout.SAMPLES_TABLE}`",
-        f"* one row per grain: `{layout.GRAINS_TABLE}`{grains}",
-        f"* annotated pictures: `{layout.ANNOTATED}`",
-    ]

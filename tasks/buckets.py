@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ConnectTimeoutError
@@ -124,6 +125,14 @@ class BucketStore:
         for key in keys:
             with explained(self.place(key)):
                 self.client.delete_object(Bucket=self.bucket, Key=self.key(key))
+
+    def link(self, key: str) -> str:
+        """See :class:`Store`. Without a signature: that would be a secret, and expire."""
+        endpoint = urlsplit(self.client.meta.endpoint_url)
+        place = quote(f"/{self.bucket}/{self.key(key)}")
+        # A name and password in the address, which some write there, are nobody's business.
+        server = endpoint.netloc.rpartition("@")[2]
+        return urlunsplit((endpoint.scheme, server, endpoint.path.rstrip("/") + place, "", ""))
 
     def check(self) -> None:
         """See :class:`Store`. A listing is asked for: ``head_bucket`` has no body to tell causes apart."""

@@ -22,7 +22,7 @@ from pollen.tables import GRAIN_RECORD, IMAGE_RECORD, Status
 from tasks.faults import PollenError
 from tasks.finishing import Finisher, FrameResult
 from tasks.leftovers import scratch_folder
-from tasks.progress import Progress
+from tasks.progress import OfBatch, Progress
 from tasks.reading import Budget, OpenFrame, Reader, read_ahead
 from tasks.records import write_records
 from tasks.registry import Model, cache_folder
@@ -72,9 +72,15 @@ def load_model(model: Model, profile: Profile) -> None:
         ) from error
 
 
-@stage("count {batch.label}")
-def detect_batch(batch: Batch, work: Work, progress: Progress) -> BatchResult:
+@stage("{title}")
+def detect_batch(batch: Batch, work: Work, progress: Progress, title: str = "batch") -> BatchResult:
     """Count the pictures of one batch and commit the result.
+
+    Args:
+        batch: The pictures.
+        work: Where everything is, and how to count.
+        progress: Who watches.
+        title: What people see of the batch.
 
     Raises:
         PollenError: The store can't be written, or the model can't be used. Pictures that can't
@@ -84,8 +90,9 @@ def detect_batch(batch: Batch, work: Work, progress: Progress) -> BatchResult:
     # Two attempts never write the same files, so grains and image rows of one name belong together.
     attempt = f"{batch.id}-{uuid4().hex[:8]}"
     output = open_store(work.output)
+    shown = OfBatch(progress, title, len(batch.items))
     try:
-        results = _count(batch, attempt, work, output, progress)
+        results = _count(batch, attempt, work, output, shown)
     except ModelError as error:
         raise PollenError(str(error)) from error
     images = pl.DataFrame([result.image for result in results], schema=IMAGE_RECORD)
@@ -93,7 +100,9 @@ def detect_batch(batch: Batch, work: Work, progress: Progress) -> BatchResult:
     write_records(output, work.records, attempt, images, grains)
     failed = images.filter(pl.col("status") == str(Status.FAILED)).height
     seconds = time.monotonic() - started
-    logger().info("%s: %d frames, %d failed, %.1f s", batch.label, len(results), failed, seconds)
+    shown.ended()
+    told = f"{title} ({batch.label})"
+    logger().info("%s: %d frames, %d failed, %.1f s", told, len(results), failed, seconds)
     return BatchResult(len(results), failed)
 
 

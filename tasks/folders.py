@@ -127,6 +127,10 @@ class FolderStore:
                     f"{self.path(key)} can't be deleted ({error.strerror}): check the folder's rights"
                 ) from error
 
+    def link(self, key: str) -> str:  # noqa: ARG002  (a browser elsewhere reads none of this machine's files)
+        """See :class:`Store`."""
+        return ""
+
     def check(self) -> None:
         """See :class:`Store`."""
         self._refuse_no_folder()

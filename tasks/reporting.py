@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext, TaskRunContext
 
 from pollen import __version__
-from pollen.annotate import decode_jpeg, thumbnail
 from pollen.detector import Profile
 from pollen.frames import SUFFIXES
 from pollen.layout import (
@@ -19,10 +19,10 @@ from pollen.layout import (
     SAMPLES_TABLE,
     TABLES_PENDING,
     WRITTEN,
-    annotated_key,
 )
 from pollen.measurement import SCALE_FLAG
-from pollen.report import ReportData, Thumbnail, markdown_summary, render_report
+from pollen.pages import markdown
+from pollen.report import ReportData, render_report
 from pollen.results import (
     count_rows,
     counts_csv,
@@ -31,7 +31,9 @@ from pollen.results import (
 )
 from pollen.samples import summarise_samples
 from pollen.settings import DetectSettings
+from pollen.summary import Picked, markdown_summary
 from pollen.tables import Status
+from tasks.album import Album
 from tasks.faults import NotFoundError, StorageError
 from tasks.leftovers import remove_dead, scratch_folder, scratch_folders, unfinished_files
 from tasks.planning import list_inputs
@@ -41,9 +43,8 @@ from tasks.stage import logger, stage
 from tasks.storage import Location, Store, open_store
 from tasks.work import Work
 
-#: Annotated pictures shown in the report, and their longer side.
-THUMBNAILS = 6
-THUMBNAIL_PX = 480
+#: Name of the artifact that says what came of a detection.
+SUMMARY_KEY: Final = "detection-summary"
 #: Rows of the table of failed images in the Prefect UI.
 ARTIFACT_ROWS = 200
 #: What the marker says while tables may be behind the records.
@@ -116,9 +117,10 @@ class Summary:
     @property
     def message(self) -> str:
         """What a state says of the run."""
-        if self.outcome is Outcome.NO_IMAGES:
-            return f"no pictures to count ({', '.join(sorted(SUFFIXES))}): upload some, or check the path"
         parts = [self.sentence]
+        if self.outcome is Outcome.NO_IMAGES:
+            kinds = ", ".join(sorted(SUFFIXES))
+            parts.append(f"no pictures to count ({kinds}): upload some, or check the path")
         if not self.failed.is_empty():
             parts.append(f"{self.failed.height} failed")
         gone = self.rows.height - self.present.height
@@ -173,13 +175,16 @@ def summarise(work: Work, planned: pl.DataFrame, counted_now: int) -> Summary:
         rows = count_rows(inputs.join(known, on="key", how="semi"), chosen)
         summary = Summary(rows, counted_now, store.address)
         if rows.is_empty():  # neither a picture nor the memory of one: nothing to write
+            with best_effort("the result"):
+                _publish_nothing(summary)
             return summary
         data = _report_data(store, summary, chosen, work.profile, work.settings)
-        _write_tables(store, work.records, chosen, data)
+        album = Album(store, chosen)
+        _write_tables(store, work.records, album, chosen, data)
         if _files(store, work.records) == before:
             break
     with best_effort("the result"):
-        _publish_artifacts(data, summary)
+        _publish_artifacts(store, album, data, summary)
     return summary
 
 
@@ -209,7 +214,9 @@ def _report_data(
     )
 
 
-def _write_tables(store: Store, records: str, chosen: pl.DataFrame, data: ReportData) -> None:
+def _write_tables(
+    store: Store, records: str, album: Album, chosen: pl.DataFrame, data: ReportData
+) -> None:
     """Write grains, samples, report and counts, unless all of them are up to date.
 
     A marker stands as long as they may be of different states, so that a run that is killed in
@@ -231,7 +238,7 @@ def _write_tables(store: Store, records: str, chosen: pl.DataFrame, data: Report
     else:
         _write_grains(store, records, chosen)
     store.write(SAMPLES_TABLE, samples, "text/csv")
-    page = render_report(replace(data, thumbnails=_least_certain(store, chosen)))
+    page = render_report(replace(data, thumbnails=album.for_report()))
     store.write(REPORT, page.encode(), "text/html; charset=utf-8")
     store.write(COUNTS_TABLE, counts, "text/csv")
     if postponed:
@@ -263,33 +270,29 @@ def _write_grains(store: Store, records: str, chosen: pl.DataFrame) -> None:
         store.write_file(GRAINS_TABLE, table, "text/csv")
 
 
-def _least_certain(store: Store, chosen: pl.DataFrame) -> tuple[Thumbnail, ...]:
-    """Annotated pictures a person should look at first, small."""
-    doubtful = (
-        chosen.filter("input_present", pl.col("mean_confidence").is_not_null())
-        .sort("mean_confidence", "filename")
-        .head(THUMBNAILS)
-    )
-    pictures = []
-    for filename, confidence in doubtful.select("filename", "mean_confidence").iter_rows():
-        try:
-            pixels = decode_jpeg(store.read(annotated_key(filename)))
-        except (
-            NotFoundError,
-            ValueError,
-        ):  # drawing was switched off, or somebody touched the file
-            continue
-        note = f"mean confidence {confidence:.2f}"
-        pictures.append(Thumbnail(filename, thumbnail(pixels, THUMBNAIL_PX), note))
-    return tuple(pictures)
+def _in_run() -> bool:
+    return bool(FlowRunContext.get() or TaskRunContext.get())
 
 
-def _publish_artifacts(data: ReportData, summary: Summary) -> None:
-    """Show the result in the Prefect UI, where a flow run is under way."""
-    if FlowRunContext.get() is None and TaskRunContext.get() is None:
+def _publish_nothing(summary: Summary) -> None:
+    """Say in the Prefect UI that there was nothing."""
+    if _in_run():
+        text = f"{markdown(summary.message)}\n\nLooked in {markdown(summary.output)}.\n"
+        create_markdown_artifact(text, key=SUMMARY_KEY, description=summary.message)
+
+
+def _publish_artifacts(store: Store, album: Album, data: ReportData, summary: Summary) -> None:
+    """Show the result in the Prefect UI, where a flow run is under way.
+
+    A run that found nothing new shows no pictures: such runs are many, and the report has them.
+    """
+    if not _in_run():
         return
+    picked = album.picked() if summary.counted_now else Picked()
     create_markdown_artifact(
-        markdown_summary(data), key="detection-summary", description=summary.message
+        markdown_summary(data, picked, store.link),
+        key=SUMMARY_KEY,
+        description=summary.message,
     )
     failed = summary.failed.select("filename", "reason").head(ARTIFACT_ROWS)
     if failed.height:

@@ -138,6 +138,10 @@ class Store(Protocol):
         """Delete objects; those already gone are no error."""
         ...
 
+    def link(self, key: str) -> str:
+        """Where a browser finds an object, if it may; empty where browsers find nothing."""
+        ...
+
     def check(self) -> None:
         """Fail with the remedy where the place is missing or out of reach."""
         ...

@@ -9,12 +9,10 @@ from pollen import report
 from pollen.layout import annotated_key
 from pollen.report import (
     MOST_IMAGES,
-    MOST_IN_SUMMARY,
     ReportData,
     Thumbnail,
     annotated_link,
     headline,
-    markdown_summary,
     render_report,
 )
 from pollen.samples import overall_viability, summarise_samples
@@ -197,39 +195,14 @@ def test_hostile_names_stay_text_in_the_page() -> None:
     assert "\u202e" not in page.text
 
 
-def test_hostile_names_stay_one_cell_in_markdown() -> None:
-    rows = [failed("a|b`c\n# d<script>[x](y)_z_.png", "a | reason"), ok("x|y/1.png", 5, 1)]
-    lines = markdown_summary(data_of(rows)).splitlines()
-    (row,) = [line for line in lines if "reason" in line and "png" in line]
-    assert len(re.split(r"(?<!\\)\|", row)) == 4
-    assert not re.search(r"(?<!\\)[`<\[_*]", row)
-    assert [line for line in lines if line.startswith(r"| x\|y/ |")]
-
-
-def test_summary_says_the_numbers_and_where_the_files_are() -> None:
-    text = markdown_summary(
-        replace(data_of(ROWS), destination="s3://pollen/root", grains_as_of="last night")
-    )
-    assert "**4** images counted (1 without grains), **1** failed; **1,330** grains counted" in text
-    assert "97.7\N{NO-BREAK SPACE}%** stained viable (95 % interval " in text
-    assert r"| broken.png | truncated PNG: the file ends in the middle; upload it again |" in text
-    assert r"| 1-1-A\_2x\_B | 2 | 1,270 | 30 |" in text
-    assert "Files below s3://pollen/root:" in text
-    assert "`pollen_counting_results/particle_measurements.csv` (as of last night)" in text
-
-
 def test_long_tables_are_cut_and_say_so() -> None:
     rows = [ok(f"{i}-1-A_2x_B_{i:04}.png", 90, 10) for i in range(MOST_IMAGES + 100)]
-    rows += [failed(f"f{i}.png", "bad") for i in range(MOST_IN_SUMMARY + 5)]
+    rows += [failed(f"f{i}.png", "bad") for i in range(5)]
     data = data_of(rows)
     page = render_report(data)
     assert f"The first {MOST_IMAGES} of {MOST_IMAGES + 100} are shown" in Page(page).text
     # One sample holds the failed pictures only and has no bar.
     assert page.count('class="bar"') == MOST_IMAGES + data.samples.height - 1
-    summary = markdown_summary(data)
-    assert "5 more in `pollen_counting_results/pollen_counts.csv`" in summary
-    assert summary.count("| bad |") == MOST_IN_SUMMARY
-    assert len(summary) < 10_000
 
 
 def test_five_thousand_pictures_make_a_page_of_bounded_size(
@@ -245,10 +218,8 @@ def test_five_thousand_pictures_make_a_page_of_bounded_size(
 def test_equal_tables_give_equal_bytes_whatever_their_order() -> None:
     data, turned = data_of(ROWS), data_of(ROWS[::-1])
     assert render_report(data) == render_report(data) == render_report(turned)
-    assert markdown_summary(data) == markdown_summary(turned)
 
 
 def test_nothing_to_report_is_still_a_report() -> None:
     data = data_of([])
     assert "no grain counted" in Page(render_report(data)).text
-    assert "**0** images counted" in markdown_summary(data)

@@ -1,0 +1,89 @@
+"""Annotated pictures made small: for the report, and for what the Prefect UI shows."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import polars as pl
+
+from pollen.annotate import decode_jpeg, thumbnail, thumbnail_within
+from pollen.layout import annotated_key
+from pollen.report import Thumbnail
+from pollen.summary import Picked
+from tasks.faults import NotFoundError, PollenError
+from tasks.stage import logger
+from tasks.storage import Store
+
+#: Pictures in the report, and their longer side.
+IN_REPORT: Final = 6
+REPORT_PX: Final = 480
+#: Pictures of either kind in the Prefect UI, their longer side, and what each may weigh: the server
+#: keeps them in its database, and sends all of them to whoever looks at a run.
+SHOWN: Final = 3
+SHOWN_PX: Final = 240
+SHOWN_BYTES: Final = 9_000
+
+
+class Album:
+    """Pictures of a store by how sure the model was of their grains; each is read once."""
+
+    def __init__(self, store: Store, chosen: pl.DataFrame) -> None:
+        """Nothing is read yet.
+
+        Args:
+            store: Where the annotated pictures are.
+            chosen: What :func:`pollen.results.speaking_records` chose.
+        """
+        self._store = store
+        self._small: dict[str, bytes | None] = {}
+        self._ordered = (
+            chosen.filter("input_present", pl.col("mean_confidence").is_not_null())
+            .sort("mean_confidence", "filename")
+            .select("filename", "mean_confidence")
+        )
+
+    def for_report(self) -> tuple[Thumbnail, ...]:
+        """The least certain pictures, that a person should look at first.
+
+        Raises:
+            StorageError: The store fails.
+        """
+        rows = self._ordered.head(IN_REPORT).iter_rows()
+        shown = ((name, self._read(name), confidence) for name, confidence in rows)
+        return tuple(
+            Thumbnail(name, jpeg, _note(confidence)) for name, jpeg, confidence in shown if jpeg
+        )
+
+    def picked(self) -> Picked:
+        """The least and the most certain pictures, very small, none of them twice."""
+        most = min(SHOWN, self._ordered.height // 2)
+        least = min(SHOWN, self._ordered.height - most)
+        return Picked(
+            tuple(self._smaller(self._ordered.head(least).iter_rows())),
+            tuple(self._smaller(reversed(self._ordered.tail(most).rows()))),
+        )
+
+    def _smaller(self, rows: Iterable[tuple[str, float]]) -> Iterator[Thumbnail]:
+        for name, confidence in rows:
+            try:
+                jpeg = self._read(name)
+            except PollenError as error:
+                logger().warning("a picture can't be shown in the Prefect UI: %s", error)
+                continue
+            if jpeg:
+                small = thumbnail_within(decode_jpeg(jpeg), SHOWN_PX, SHOWN_BYTES)
+                yield Thumbnail(name, small, _note(confidence))
+
+    def _read(self, filename: str) -> bytes | None:
+        """A picture at the size of the report; None where there is none, or none that can be read."""
+        if filename not in self._small:
+            try:
+                pixels = decode_jpeg(self._store.read(annotated_key(filename)))
+            except (NotFoundError, ValueError):  # drawing was off, or somebody touched the file
+                self._small[filename] = None
+            else:
+                self._small[filename] = thumbnail(pixels, REPORT_PX)
+        return self._small[filename]
+
+
+def _note(confidence: float) -> str:
+    return f"mean confidence {confidence:.2f}"

@@ -1,0 +1,86 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+from pollen.report import Thumbnail
+from pollen.summary import LOGIN_NOTE, MOST_ROWS, Picked, markdown_summary
+from tests.pollen.test_report import ROWS, data_of, failed, ok
+
+NAME = "a|b`c\n# d<script>[x](y)_z_.png"
+PICTURES = tuple(Thumbnail(f"{n}_{NAME}", b"\xff\xd8jpeg", "mean confidence 0.61") for n in (1, 2))
+
+
+def link(key: str) -> str:
+    return f"https://s3.example.org/pollen/{key.replace(' ', '%20')}"
+
+
+def test_it_says_the_numbers_and_where_the_files_are() -> None:
+    data = replace(data_of(ROWS), destination="s3://pollen/root", grains_as_of="last night")
+    text = markdown_summary(data)
+    assert "**4** images counted (1 without grains), **1** failed; **1,330** grains counted" in text
+    assert "97.7\N{NO-BREAK SPACE}%** stained viable (95 % interval " in text
+    assert "* **broken.png**: truncated PNG: the file ends in the middle; upload it again\n" in text
+    assert r"| 1-1-A\_2x\_B | 2 | 0 | 1,270 | 30 |" in text
+    assert (
+        "`s3://pollen/root/pollen_counting_results/particle_measurements.csv` (as of last night)"
+        in text
+    )
+    assert "](" not in text
+    assert LOGIN_NOTE not in text
+
+
+def test_files_are_linked_where_a_browser_finds_them_and_it_says_who_may() -> None:
+    data = replace(data_of(ROWS), destination="s3://pollen/root")
+    text = markdown_summary(data, Picked(PICTURES[:1]), link)
+    for name in ("reports/detection_report.html", "pollen_counts.csv", "sample_viability.csv"):
+        place = f"pollen_counting_results/{name}"
+        assert f"`s3://pollen/root/{place}` ([open]({link(place)}))" in text
+    assert LOGIN_NOTE in text
+
+
+def test_pictures_stand_side_by_side_below_their_names() -> None:
+    text = markdown_summary(data_of(ROWS), Picked(PICTURES, PICTURES[:1]))
+    least, most = text.split("### Least certain")[1].split("### Most certain")
+    assert "\n1. 1\\_a" in least
+    assert "\n2. 2\\_a" in least
+    picture = "data:image/jpeg;base64,/9hqcGVn"
+    assert (
+        f"\n| 1 | 2 |\n| --- | --- |\n| ![picture 1]({picture}) | ![picture 2]({picture}) |"
+        in least
+    )
+    assert most.count(picture) == 1
+
+
+@pytest.mark.parametrize("sample", [False, True])
+def test_hostile_names_stay_text(sample: bool) -> None:
+    rows = [ok(f"{NAME}/1.png", 5, 1)] if sample else [failed(NAME, "a | reason")]
+    text = markdown_summary(data_of(rows), Picked(PICTURES))
+    told = [line for line in text.splitlines() if "script" in line]
+    assert len(told) == 3
+    for line in told:
+        assert not re.search(r"(?<!\\)[`<\[]", line)
+        assert not re.search(r"(?<!\\)_", line)
+    cells = re.split(r"(?<!\\)\|", told[0])
+    assert len(cells) == (9 if sample else 1)
+
+
+def test_however_many_pictures_it_stays_small() -> None:
+    rows = [ok(f"{i}-1-A_2x_B_{i:04}.png", 90, 10, f"flag {i} {'y' * 900}") for i in range(700)]
+    rows += [failed(f"f{i}{'x_' * 500}.png", "bad " * 500) for i in range(MOST_ROWS + 5)]
+    text = markdown_summary(data_of(rows))
+    assert "5 more in `pollen_counting_results/pollen_counts.csv`" in text
+    assert "in `pollen_counting_results/sample_viability.csv`" in text
+    assert text.count("\n* **f") == MOST_ROWS
+    assert len(text) < 25_000
+
+
+def test_equal_tables_give_equal_text_whatever_their_order() -> None:
+    assert markdown_summary(data_of(ROWS)) == markdown_summary(data_of(ROWS[::-1]))
+
+
+def test_nothing_is_said_of_nothing() -> None:
+    text = markdown_summary(data_of([]))
+    assert text.startswith("**0** images counted")
+    assert "### Samples" not in text
+    assert "### Least certain" not in text
