@@ -4,7 +4,6 @@ import asyncio
 import json
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,18 +140,15 @@ def test_ten_thousand_at_once_cost_little_and_keep_nobody_out(receiver: RunningR
     attack.join()
     assert good == [200] * len(good)
     assert len(answers) == REQUESTS
-    taken_of = Counter(
-        number % len(kinds) for number, each in enumerate(answers) if each == 200 or each >= 500
-    )
-    assert not taken_of, (receiver.status, receiver.log)
-    assert (
-        sum(each > 0 for each in answers) > REQUESTS / 2
-    )  # refused in words, not by the wire alone
+    assert not [each for each in answers if each >= 500]
+    acknowledged = {number % len(kinds) for number, each in enumerate(answers) if each == 200}
+    assert acknowledged <= {4}  # another bucket: its sender would else repeat it for ever
+    # Refused in words, not by a closed connection.
+    assert sum(each == 0 for each in answers) < REQUESTS / 10
     assert highest - before < MOST_GROWTH
     status = receiver.status
-    assert status["uploads"]["pictures"] >= taken + len(
-        good
-    )  # one whose answer was late came again
+    # One whose answer was late came again.
+    assert status["uploads"]["pictures"] >= taken + len(good)
     assert {"wrong token", "no notice", "foreign bucket"} <= status["refused"].keys()
 
 
@@ -239,7 +235,7 @@ def test_what_can_t_be_told_before_the_end_is_told_of_in_the_log(tmp_path: Path)
         assert receiver.post(picture()).status_code == 200
         receiver.process.stop()
         assert receiver.process.exit_code == 1, receiver.log
-        assert "not told of, uploads: 1 (the Prefect server is out of reach)" in receiver.log
+        assert "not told of, uploads: 1 (" in receiver.log
         assert "the next sweep finds them" in receiver.log
 
 
