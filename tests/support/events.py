@@ -16,9 +16,15 @@ from services.embedded.process import SupervisedProcess
 from tests.support.runs import POLLEN, REPOSITORY
 
 
-def events_of(block: str, at_least: int, within_s: float = 60) -> list[dict[str, Any]]:
-    """The receiver's events for a block, once there are enough; each test has a block of its own."""
-    deadline = time.monotonic() + within_s
+def events_of(block: str, at_least: int, example: str = "") -> list[dict[str, Any]]:
+    """The receiver's events for a block, once there are enough; each test has a block of its own.
+
+    Args:
+        block: Name of the block.
+        at_least: How many there have to be.
+        example: How the key begins that they name.
+    """
+    deadline = time.monotonic() + 60
     while True:
         with get_client(sync_client=True) as client:
             answer = client.request(
@@ -29,7 +35,12 @@ def events_of(block: str, at_least: int, within_s: float = 60) -> list[dict[str,
                     "limit": 50,
                 },
             )
-        found = [each for each in answer.json()["events"] if each["payload"].get("bucket") == block]
+        found = [
+            each
+            for each in answer.json()["events"]
+            if each["payload"].get("bucket") == block
+            and each["payload"]["example"].startswith(example)
+        ]
         if len(found) >= at_least or time.monotonic() > deadline:
             assert len(found) >= at_least, f"{len(found)} events came, expected {at_least}"
             return found
