@@ -215,9 +215,11 @@ def train_request(request: TrainRequest) -> State[TrainingSummary]:
 
 def _as_state(request: TrainRequest) -> State[TrainingSummary]:
     """Run the story and name its end; the message carries the figures, or the remedy."""
+    published = Published(watcher(), steps=True)
     try:
-        with watched_by(Published(watcher())):
+        with watched_by(published):
             summary = make_model(request)
+        published.ended(summary.message)
     except PollenError as error:
         return Failed(message=str(error))
     return Completed(name=summary.outcome, message=summary.message, data=summary)

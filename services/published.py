@@ -9,6 +9,8 @@ from prefect.client.schemas.objects import Artifact
 #: Keys of the artifacts that :mod:`tasks.progress` and :mod:`tasks.reporting` make.
 PROGRESS: Final = {"detection-progress", "training-progress"}
 FAILED_IMAGES: Final = "failed-images"
+#: All that is read back. A run has others, some large, and one for each of its batches.
+READ_BACK: Final = [*sorted(PROGRESS), FAILED_IMAGES]
 
 
 def percent_of(artifacts: Sequence[Artifact]) -> float | None:

@@ -7,9 +7,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from prefect.artifacts import create_markdown_artifact
-from prefect.context import FlowRunContext
-
 from pollen import __version__
 from pollen.dataset.manifest import Split
 from pollen.evaluation.charts import draw_charts
@@ -21,15 +18,14 @@ from pollen.evaluation.page import PageData, render_page
 from pollen.frames import FrameError
 from pollen.gate import Decision, GateSettings, decide
 from pollen.layout import METRICS_NAME, TRAINING_NAME, model_folder
-from pollen.pages import markdown
 from pollen.training.card import Making, card_text
 from pollen.training.lineage import LEARNT_FROM, Lineage, Overlap, notices
 from tasks.checkpoints import drop_checkpoints
 from tasks.faults import PollenError, StorageError
-from tasks.progress import best_effort
 from tasks.promotions import Order, promote
 from tasks.publishing import drop_claim
 from tasks.registry import read_history
+from tasks.release_artifact import show_model
 from tasks.stage import stage
 from tasks.storage import open_store
 from tasks.training import Trained, TrainingPlan
@@ -247,8 +243,7 @@ def conclude(plan: TrainingPlan) -> TrainingSummary:
         figures=verdict.figures,
         place=f"{store.address}/{model_folder(plan.version)}",
     )
-    with best_effort("the model"):
-        _publish_artifact(summary)
+    show_model(store, plan.version, summary.message, verdict.reasons, verdict.told)
     return summary
 
 
@@ -263,6 +258,7 @@ class Verdict:
         figures: What was measured, in one line.
         compared_with: Hash of the model it was compared with.
         ordered: The promotion was ordered before.
+        told: All that was measured and decided.
     """
 
     promote: bool
@@ -271,6 +267,7 @@ class Verdict:
     figures: str
     compared_with: str | None
     ordered: bool
+    told: Mapping[str, Any]
 
 
 @stage("read verdict on {plan.version}")
@@ -291,6 +288,7 @@ def read_verdict(plan: TrainingPlan) -> Verdict:
             figures=_figures_line(told),
             compared_with=told["production"]["model"]["sha256"],
             ordered=read_history(store).ordered_as(_order_id(plan)) is not None,
+            told=told,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise PollenError(
@@ -310,16 +308,3 @@ def _figures_line(told: Mapping[str, Any]) -> str:
     counted = "unknown" if count is None else f"{count:.2f} %"
     found = "unknown" if viability is None else f"{viability:+.2f} points"
     return f"on {overall['grains']} grains of {told['split']}: count error {counted}, viability error {found}"
-
-
-def _publish_artifact(summary: TrainingSummary) -> None:
-    """Show the result in the Prefect UI, where a flow run is under way."""
-    if FlowRunContext.get() is None:
-        return
-    reasons = "\n".join(f"* {markdown(reason)}" for reason in summary.reasons)
-    create_markdown_artifact(
-        f"# Model {summary.version}\n\n{markdown(summary.message)}\n\n{reasons}\n\n"
-        f"Model, evaluation and charts: `{summary.place}`\n",
-        key="training-summary",
-        description=summary.message,
-    )

@@ -11,6 +11,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
     DeploymentFilter,
     DeploymentFilterId,
     FlowRunFilter,
@@ -33,7 +34,7 @@ from prefect.exceptions import ObjectNotFound
 
 from services.doctor.facts import LogLine, PoolFacts, RunFacts, Trouble
 from services.doctor.troubles import better_kind, told_by_observer, told_by_state
-from services.published import failed_images, progress_of
+from services.published import READ_BACK, failed_images, progress_of
 
 #: Lines of a run's log that are read, from its end; the server gives at most so many at once.
 LOG_LINES: Final = 200
@@ -99,7 +100,10 @@ async def gather(client: PrefectClient, run: FlowRun) -> RunFacts:
     logs = list(reversed(await _logs(client, run)))
     states = sorted(await client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
     artifacts = await client.read_artifacts(
-        artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id])),
+        artifact_filter=ArtifactFilter(
+            flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]),
+            key=ArtifactFilterKey(any_=READ_BACK),
+        ),
         limit=100,
     )
     images, total = failed_images(artifacts)

@@ -10,6 +10,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
     FlowRunFilter,
     FlowRunFilterParentFlowRunId,
     LogFilter,
@@ -18,6 +19,8 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import Artifact, FlowRun, Log
 from prefect.client.schemas.sorting import LogSort
+
+from services.published import READ_BACK
 
 #: Log lines come in packets, not always in order: lines this much older than the last are looked for.
 LATE_LINES: Final = timedelta(seconds=15)
@@ -78,7 +81,10 @@ class News:
                 message = run.state.message if run.state else ""
                 yield Changed(name, str(run.state_name), message or "")
         self.artifacts = self._client.read_artifacts(
-            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[self._id])),
+            artifact_filter=ArtifactFilter(
+                flow_run_id=ArtifactFilterFlowRunId(any_=[self._id]),
+                key=ArtifactFilterKey(any_=READ_BACK),
+            ),
             limit=100,
         )
 

@@ -1,0 +1,66 @@
+"""What the Prefect UI shows of a trained model: verdict, figures beside production, charts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import FlowRunContext
+
+from pollen.evaluation.comparison import SHOWN, chart_lines, comparison_lines, small_chart
+from pollen.layout import model_folder
+from pollen.pages import markdown
+from pollen.summary import LOGIN_NOTE
+from tasks.faults import PollenError
+from tasks.progress import best_effort
+from tasks.stage import logger
+from tasks.storage import Store
+
+KEY: Final = "training-summary"
+
+
+def show_model(
+    store: Store, version: str, message: str, reasons: Sequence[str], told: Mapping[str, Any]
+) -> None:
+    """Show a model in the Prefect UI, where a flow run is under way; nothing of it fails a run.
+
+    Args:
+        store: The registry.
+        version: Of the model.
+        message: What the run says of it.
+        reasons: What the gate said.
+        told: What its ``metrics.json`` says.
+    """
+    if FlowRunContext.get() is None:
+        return
+    page = model_folder(version) + "evaluation.html"
+    url = store.link(page)
+    with best_effort("the model"):
+        lines = [
+            f"# Model {markdown(version)}",
+            "",
+            markdown(message),
+            "",
+            *(f"* {markdown(reason)}" for reason in reasons),
+            "",
+            *comparison_lines(told),
+            *chart_lines(_charts(store, version)),
+            "",
+            f"All figures and charts: `{store.address}/{page}`"
+            + (f" ([open]({url}))" if url else ""),
+            *(["", LOGIN_NOTE] if url else []),
+        ]
+        create_markdown_artifact("\n".join(lines) + "\n", key=KEY, description=message)
+
+
+def _charts(store: Store, version: str) -> dict[str, bytes]:
+    """Small copies of the charts beside the model, of those that are there."""
+    small = {}
+    for name in SHOWN:
+        try:
+            chart = small_chart(store.read(f"{model_folder(version)}charts/{name}"))
+        except (PollenError, OSError) as error:
+            logger().info("%s is not shown in the Prefect UI: %s", name, error)
+            continue
+        if chart:
+            small[name] = chart
+    return small
