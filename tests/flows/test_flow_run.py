@@ -75,12 +75,26 @@ def counts_of(server: EmbeddedS3, root: str) -> dict[str, dict[str, str]]:
     return rows(bucket_tables(server, root)[COUNTS])
 
 
+def check_what_is_shown(artifacts: dict[str, Artifact], address: str) -> None:
+    """A batch of two pictures, and the result with both of them and links below an address."""
+    assert artifacts["batch-progress"].data == 100.0
+    assert str(artifacts["batch-progress"].description).startswith("batch 1 of 1: 2 pictures; 2 of")
+    assert artifacts["batch-progress"].task_run_id
+    shown = str(artifacts["detection-summary"].data)
+    assert shown.count("(data:image/jpeg;base64,") == 2
+    assert shown.index("Least certain") < shown.index("Most certain")
+    assert f"([open]({address}/pollen_counting_results/" in shown
+    assert len(shown) < 90_000
+
+
 def test_the_final_states_and_what_they_say(detect_with: Detect, s3_server: EmbeddedS3) -> None:
     root = "flow/states"
     save_block("states", s3_server, "flow")
     state = detect_with("states", "states")
     assert (state.name, state.is_completed()) == ("NoImages", True)
     assert "upload some, or check the path" in str(state.message)
+    assert str(state.message).startswith("0 images, 0 grains, viability unknown; ")
+    assert list(artifacts_of(state)) == ["detection-summary"]
     assert not objects(s3_server, root)
 
     upload(s3_server, f"{root}/detect_images", {"a.png": picture(0), "b/a.PNG": picture(1)})
@@ -95,6 +109,7 @@ def test_the_final_states_and_what_they_say(detect_with: Detect, s3_server: Embe
     assert artifacts["detection-summary"].type == "markdown"
     assert f"**{grains}** grains counted" in str(artifacts["detection-summary"].data)
     assert artifacts["detection-progress"].data == 100.0
+    check_what_is_shown(artifacts, f"{s3_server.endpoint_url}/pollen/{root}")
     assert "failed-images" not in artifacts
 
     before = objects(s3_server, root)
@@ -102,6 +117,7 @@ def test_the_final_states_and_what_they_say(detect_with: Detect, s3_server: Embe
         state = detect_with("states", "states")
     assert state.name == "NothingNew"
     assert state.message == f"2 images, {grains} grains, {viable / grains:.1%} viable"
+    assert "data:image" not in str(artifacts_of(state)["detection-summary"].data)
     assert tiles() == 0
     assert objects(s3_server, root) == before
 

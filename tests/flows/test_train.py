@@ -72,7 +72,15 @@ def test_staged_zips_become_a_model_that_detection_uses(run: Train, s3_server: E
         key for key in keys if key.startswith("staging_area/archive/labelled-")
     ]
     assert not [key for key in keys if "checkpoints/" in key]
-    assert set(artifacts_of(state)) >= {"dataset-summary", "training-summary", "training-progress"}
+    artifacts = artifacts_of(state)
+    assert set(artifacts) >= {"dataset-summary", "training-summary", "training-progress"}
+    assert artifacts["training-progress"].description == state.message
+    shown = str(artifacts["training-summary"].data)
+    assert "| viability error, points | " in shown
+    assert "| - |" not in shown.split("mAP50, viable", maxsplit=1)[0]
+    assert shown.count("![chart](data:image/png;base64,") == 2
+    assert "/evaluation.html` ([open](http://" in shown
+    assert len(shown) < 90_000
 
     detected = detect(bucket="training", return_state=True)
     assert detected.name == "Completed", detected.message

@@ -1,0 +1,52 @@
+"""What the pages of a real Prefect server make of a run's result, seen through a real browser."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from prefect.client.schemas.objects import State
+
+from flows.detect import detect
+from services.embedded import EmbeddedPrefect, EmbeddedS3
+from tests.flows.test_flow_run import artifacts_of, save_block
+from tests.support.pictures import picture
+from tests.support.runs import MODEL, settings, upload
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+HOSTILE = "bad|`x`<b>_1_.png"
+
+
+@pytest.fixture
+def pages() -> Iterator[EmbeddedPrefect]:
+    """A server with its pages: the one that other tests share has none."""
+    with EmbeddedPrefect(ui=True) as server, server.active():
+        yield server
+
+
+def dom_of(url: str, profile: Path) -> str:
+    """What a page holds when its scripts have run."""
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=15000")
+    command = [str(BROWSER), *options, f"--user-data-dir={profile}", "--dump-dom", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
+def test_a_browser_shows_the_result_with_its_pictures(
+    pages: EmbeddedPrefect, s3_server: EmbeddedS3, tmp_path: Path
+) -> None:
+    save_block("pages", s3_server, "flow/pages")
+    inputs = {"a.png": picture(0), "b.png": picture(1), HOSTILE: b""}
+    upload(s3_server, "flow/pages/detect_images", inputs)
+    ended = detect(bucket="pages", model=MODEL, settings=settings(), return_state=True)
+    shown = artifacts_of(cast("State[Any]", ended))["detection-summary"]
+
+    dom = dom_of(f"{pages.ui_url}/artifacts/artifact/{shown.id}", tmp_path)
+
+    assert dom.count('src="data:image/jpeg;base64,') == 2
+    assert "<table" in dom
+    assert "(no folder)" in dom
+    assert "bad|`x`&lt;b&gt;_1_.png" in dom
