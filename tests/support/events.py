@@ -66,7 +66,7 @@ def minio(bucket: str, key: str) -> dict[str, Any]:
         "eventVersion": "2.0",
         "eventSource": "minio:s3",
         "eventName": "s3:ObjectCreated:Put",
-        "s3": {"bucket": {"name": bucket}, "object": {"key": key, "sequencer": "18EA8DCABB1A8C40"}},
+        "s3": {"bucket": {"name": bucket}, "object": {"key": key, "sequencer": "18EA8DCA"}},
     }
     return {"EventName": "s3:ObjectCreated:Put", "Key": f"{bucket}/{key}", "Records": [record]}
 

@@ -18,9 +18,9 @@ from services.events.receiver import Receiver
 from services.events.roots import WatchedRoots
 from services.events.status import Status, status_of
 from services.site import Site
+from tests.support.events import TOKEN
 
-SECRET = "a-secret-of-twenty-characters"
-BEARER = {"Authorization": f"Bearer {SECRET}"}
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
 KNOWN = {"storage": {"block": "lab", "bucket": "pictures", "folder": "root"}}
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:uploads"
 
@@ -80,7 +80,7 @@ class Here:
         return sum(each.uploads for each in self.gathering.pending)
 
 
-def started(site: dict[str, Any] = KNOWN, token: str | None = SECRET) -> Here:
+def started(site: dict[str, Any] = KNOWN, token: str | None = TOKEN) -> Here:
     counters, gathering = Counters(), Gathering(30, 300)
     roots = WatchedRoots(Site.model_validate(site))
     receiver = Receiver(roots, gathering, counters, lambda: None)

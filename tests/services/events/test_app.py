@@ -15,8 +15,8 @@ from services.events.app import application
 from services.events.incoming import MAX_UNKNOWN_BYTES, Places, RefusedRequestError
 from services.events.notices import MAX_BYTES
 from services.events.receiver import MOST_HELD
-from tests.services.events.here import BEARER, SECRET, TOPIC, Here, started
-from tests.support.events import ceph, minio
+from tests.services.events.here import BEARER, TOPIC, Here, started
+from tests.support.events import TOKEN, ceph, minio
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def picture(name: str = "a.jpg") -> dict[str, Any]:
     return ceph("pictures", f"root/detect_images/{name}")
 
 
-@pytest.mark.parametrize("path", ["/", "/events", f"/events/{SECRET}"])
+@pytest.mark.parametrize("path", ["/", "/events", f"/events/{TOKEN}"])
 def test_greets_who_only_asks(here: Here, path: str) -> None:
     assert here.client.request("HEAD", path).status_code == 200
     assert here.client.get(path).status_code == 200
@@ -40,13 +40,13 @@ def test_greets_who_only_asks(here: Here, path: str) -> None:
 def test_takes_what_comes_with_the_token(here: Here, path: str) -> None:
     answer = here.post(picture(), path, headers=BEARER)
     assert (answer.status_code, answer.json()["uploads"]) == (200, 1)
-    assert here.post(picture(), path, headers={"authorization": SECRET}).status_code == 200
+    assert here.post(picture(), path, headers={"authorization": TOKEN}).status_code == 200
     assert here.uploads == 2
 
 
 def test_takes_what_comes_with_the_token_in_the_path_or_in_ceph_s_data(here: Here) -> None:
-    assert here.post(picture(), f"/events/{SECRET}").status_code == 200
-    assert here.post(ceph("pictures", "root/staging_area/a.zip", SECRET)).status_code == 200
+    assert here.post(picture(), f"/events/{TOKEN}").status_code == 200
+    assert here.post(ceph("pictures", "root/staging_area/a.zip", TOKEN)).status_code == 200
     assert here.counters.uploads == {"pictures": 1, "exports": 1}
 
 
@@ -56,11 +56,11 @@ def test_takes_what_comes_with_the_token_in_the_path_or_in_ceph_s_data(here: Her
         ("/events", {}, None),
         ("/", {}, None),
         ("/events", {"Authorization": "Bearer wrong"}, None),
-        ("/events", {"Authorization": f"Bearer {SECRET}x"}, None),
-        ("/events", {"Authorization": "Basic eDp5"}, SECRET),
-        ("/events", {"Authorization": ""}, SECRET),
-        ("/events/wrong", {}, SECRET),
-        (f"/events/{SECRET.upper()}", {}, None),
+        ("/events", {"Authorization": f"Bearer {TOKEN}x"}, None),
+        ("/events", {"Authorization": "Basic eDp5"}, TOKEN),
+        ("/events", {"Authorization": ""}, TOKEN),
+        ("/events/wrong", {}, TOKEN),
+        (f"/events/{TOKEN.upper()}", {}, None),
         ("/events", {}, "wrong"),
         ("/events", {}, ""),
     ],
@@ -71,13 +71,13 @@ def test_refuses_who_does_not_know_the_token(
     body = ceph("pictures", "root/detect_images/a.jpg", data)
     answer = here.post(body, path, headers=headers)
     assert answer.status_code == 401
-    assert SECRET not in answer.text
+    assert TOKEN not in answer.text
     assert here.uploads == 0
     assert here.counters.refused.total() == 1
 
 
 def test_ceph_s_data_must_be_right_in_every_record(here: Here) -> None:
-    mixed = ceph("pictures", "root/detect_images/a.jpg", SECRET)
+    mixed = ceph("pictures", "root/detect_images/a.jpg", TOKEN)
     mixed["Records"] += picture()["Records"]
     assert here.post(mixed).status_code == 401
 
@@ -129,7 +129,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(
             "type": "http",
             "method": "POST",
             "path": "/events",
-            "headers": [(b"authorization", f"Bearer {SECRET}".encode())],
+            "headers": [(b"authorization", f"Bearer {TOKEN}".encode())],
             "query_string": b"",
         }
         await application(here.desk)(scope, receive, send)
@@ -190,7 +190,7 @@ def test_sns_needs_a_signature_and_confirms_only_with_it(here: Here) -> None:
 
 def test_without_a_token_only_sns_is_taken() -> None:
     here = started(token=None)
-    for data in (None, "", SECRET):
+    for data in (None, "", TOKEN):
         assert here.post(ceph("pictures", "root/detect_images/a.jpg", data)).status_code == 401
     assert here.post(picture(), headers=BEARER).status_code == 401
     assert here.post(picture(), "/events/").status_code == 401
@@ -232,7 +232,7 @@ def test_the_status_has_counts_and_neither_secrets_nor_names_of_files(here: Here
     assert "1 pictures" in page.text
     assert "<b>" not in page.text
     for text in (json.dumps(told), page.text):
-        assert SECRET not in text
+        assert TOKEN not in text
         assert "hidden-name" not in text
 
 
@@ -329,7 +329,7 @@ HEADERS = st.just(dict[str, Any](BEARER)) | st.dictionaries(
     max_size=3,
 )
 PATHS = st.one_of(
-    st.sampled_from(["/", "/events", "/events/", f"/events/{SECRET}", "/status", "/ready"]),
+    st.sampled_from(["/", "/events", "/events/", f"/events/{TOKEN}", "/status", "/ready"]),
     st.text(max_size=20).map(lambda text: "/events/" + text.encode("utf-8", "replace").hex()),
 )
 
@@ -348,7 +348,7 @@ def test_nothing_that_is_sent_is_our_fault(
     """No answer says that the receiver failed, and an exception inside would fail this test."""
     answer = fuzzed.client.request(method, path, headers=headers, content=body)
     assert answer.status_code < 500
-    assert SECRET not in answer.text
+    assert TOKEN not in answer.text
 
 
 def test_the_fuzz_reaches_what_it_is_for() -> None:

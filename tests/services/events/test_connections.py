@@ -10,7 +10,8 @@ import pytest
 from services.embedded.ports import LOOPBACK, free_ports
 from services.events import connections
 from services.events.command import server_of
-from tests.services.events.here import SECRET, started
+from tests.services.events.here import started
+from tests.support.events import TOKEN
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 GET = b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -104,7 +105,9 @@ def test_a_body_beyond_the_limit_is_answered_while_it_is_being_sent() -> None:
     async def work() -> None:
         async with serving() as connect:
             streams = await connect()
-            head = f"POST /events/{SECRET} HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+            head = (
+                f"POST /events/{TOKEN} HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
             streams[1].write(head.encode())
             piece = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
             reply = asyncio.create_task(answer(streams, b""))
