@@ -4,13 +4,11 @@ The automations are a site's, but what waits for hours or days waits for seconds
 """
 
 import contextvars
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,52 +23,18 @@ from services.embedded import EmbeddedPrefect
 from services.setup.automation_files import declared_automations
 from services.setup.references import on_server
 from services.site import Notification, Notifications, Occasion, Site
+from tests.support.inbox import Inbox, inbox
 
-PATIENCE_S = 120
 #: Prefect allows 10 s and more.
 CRASH_WAIT = timedelta(seconds=10)
 SILENCE = timedelta(seconds=10)
 FLOWS = ("detect", "train", "promote", "dataset-check", "detect-shard")
 
 
-@dataclass
-class Inbox:
-    """What arrived at a local HTTP endpoint, by the path it was sent to."""
-
-    address: str = ""
-    received: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-
-    def of(self, path: str) -> list[dict[str, str]]:
-        return [message for to, message in self.received if to == f"/{path}"]
-
-    def until(self, path: str, met: Callable[[list[dict[str, str]]], bool]) -> list[dict[str, str]]:
-        end = time.monotonic() + PATIENCE_S
-        while not met(self.of(path)):
-            assert time.monotonic() < end, self.received
-            time.sleep(0.2)
-        return self.of(path)
-
-
 @pytest.fixture(scope="module")
-def inbox() -> Iterator[Inbox]:
-    found = Inbox()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            found.received.append((self.path, json.loads(body)))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:  # quiet
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    found.address = f"http://127.0.0.1:{server.server_port}"
-    yield found
-    server.shutdown()
-    server.server_close()
+def told() -> Iterator[Inbox]:
+    with inbox() as found:
+        yield found
 
 
 @dataclass
@@ -101,7 +65,7 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(prefect_process: EmbeddedPrefect, inbox: Inbox) -> Iterator[Lab]:
+def lab(prefect_process: EmbeddedPrefect, told: Inbox) -> Iterator[Lab]:
     mark = uuid4().hex[:8]
     occasions: tuple[Occasion, ...] = ("failed", "failed_images", "models", "silence")
     with prefect_process.active(), get_client(sync_client=True) as client:
@@ -117,7 +81,7 @@ def lab(prefect_process: EmbeddedPrefect, inbox: Inbox) -> Iterator[Lab]:
         for occasion in occasions:
             CustomWebhookNotificationBlock(
                 name=occasion,
-                url=f"{inbox.address}/{occasion}",
+                url=f"{told.address}/{occasion}",
                 json_data={"subject": "{{subject}}", "body": "{{body}}"},
             ).save(f"{occasion.replace('_', '-')}-{mark}")
         to = tuple(
@@ -132,7 +96,7 @@ def lab(prefect_process: EmbeddedPrefect, inbox: Inbox) -> Iterator[Lab]:
             for each in declared_automations(site, on_server(client))
             if each.name.startswith("pollen: tell ")
         ]
-        yield Lab(client, inbox, deployments)
+        yield Lab(client, told, deployments)
         for automation in made:
             client.delete_automation(automation)
         for deployment in deployments.values():
