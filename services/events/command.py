@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -144,6 +144,7 @@ class _Service:
             self._status,
         )
         self._app = application(desk)
+        self._is_broken = False
 
     async def run(self, host: str, port: int) -> int:
         """Work until told to stop; returns the exit code."""
@@ -160,7 +161,7 @@ class _Service:
         for helper in helpers:
             helper.add_done_callback(lambda _: setattr(server, "should_exit", True))
         stop = threading.Event()
-        reader = self._start_reader(stop)
+        reader = self._start_reader(stop, lambda: setattr(server, "should_exit", True))
         self._say_start(host, port)
         try:
             await server.serve()
@@ -194,11 +195,13 @@ class _Service:
         _log.info("stopped")
         for each in broken:
             each.result()
-        if broken:
+        if broken or self._is_broken:
             return COULD_NOT_RUN
         return SOME_FAILED if left else DONE
 
-    def _start_reader(self, stop: threading.Event) -> threading.Thread | None:
+    def _start_reader(
+        self, stop: threading.Event, end: Callable[[], None]
+    ) -> threading.Thread | None:
         url = self._site.events.sqs_queue
         if url is None:
             return None
@@ -210,13 +213,16 @@ class _Service:
         def hand_over(notices: list[Notice]) -> None:
             asyncio.run_coroutine_threadsafe(take(notices), loop).result()
 
-        reader = threading.Thread(
-            target=sqs.read_queue,
-            args=(url, hand_over, stop),
-            kwargs={"counters": self._queue},
-            name="queue",
-            daemon=True,
-        )
+        def read() -> None:
+            try:
+                sqs.read_queue(url, hand_over, stop, counters=self._queue)
+            finally:
+                # Broken, where nobody told it to stop: without it the queue would fill up unseen.
+                self._is_broken = not stop.is_set()
+                with suppress(RuntimeError):  # it took longer than READER_S, and all is over
+                    loop.call_soon_threadsafe(end)
+
+        reader = threading.Thread(target=read, name="queue", daemon=True)
         reader.start()
         return reader
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -46,6 +47,15 @@ def settled(receiver: RunningReceiver, posted: int) -> None:
     while (now := receiver.status)["posted"] < posted or now["waiting"]:
         assert time.monotonic() < deadline, (now, receiver.log)
         time.sleep(0.1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def many_files() -> Iterator[None]:
+    """Crowds of clients are in this process: each takes an open file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +124,22 @@ def test_what_a_queue_tells_is_posted_too(
     settled(receiver, before + 1)
     assert events_of("receiver-shared", 1, "detect_images/ž 1+a%41.jpg")
     assert receiver.status["queue"]["trouble"] is None
+
+
+def test_without_the_reader_of_its_queue_it_does_not_go_on(
+    prefect_process: EmbeddedPrefect, tmp_path: Path
+) -> None:
+    """Whatever breaks it: the queue would fill up, and nobody would see."""
+    broken = "from services.events import sqs; sqs.read_queue = None; "
+    said = site("receiver-broken")
+    said["events"]["sqs_queue"] = f"http://127.0.0.1:9/{REGION}/queue"
+    told = RunningReceiver(tmp_path, said, prefect_process.environment(), broken)
+    deadline = time.monotonic() + 60
+    while told.process.exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    told.process.stop()
+    assert told.process.exit_code == 2, told.log
+    assert "NoneType" in told.log
 
 
 def test_ten_thousand_at_once_cost_little_and_keep_nobody_out(receiver: RunningReceiver) -> None:
