@@ -49,6 +49,12 @@ def markdown(text: str) -> str:
     )
 
 
+def code(text: str) -> str:
+    """Text as Markdown code, to be copied; nothing can be escaped there, so quotation marks give way."""
+    readable = printable(text).replace("`", "'")
+    return f"`{readable}`"
+
+
 def data_url(picture: bytes, kind: str = "jpeg") -> str:
     """A picture (``jpeg`` or ``png``) as an address that holds all of it."""
     return f"data:image/{kind};base64," + base64.b64encode(picture).decode("ascii")

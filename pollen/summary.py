@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from pollen import layout
-from pollen.pages import data_url, markdown
+from pollen.pages import code, data_url, markdown
 from pollen.report import ReportData, Thumbnail, flags_of, headline
 from pollen.stats import percent
 from pollen.tables import Status
@@ -168,10 +168,10 @@ def _file_lines(data: ReportData, link: Callable[[str], str]) -> list[str]:
     }
     lines = ["### Files", ""]
     for title, key in files.items():
-        lines.append(f"* {title}: `{_as_code(_place(data, key))}`{_open(link(key))}")
+        lines.append(f"* {title}: {code(_place(data, key))}{_open(link(key))}")
         if key == layout.GRAINS_TABLE and data.grains_as_of:
             lines[-1] += f" (as of {markdown(data.grains_as_of)})"
-    lines.append(f"* annotated pictures: `{_as_code(_place(data, layout.ANNOTATED))}`")
+    lines.append(f"* annotated pictures: {code(_place(data, layout.ANNOTATED))}")
     if link(layout.REPORT):
         lines += ["", LOGIN_NOTE]
     return lines
@@ -192,11 +192,6 @@ def _open(url: str) -> str:
 
 def _place(data: ReportData, key: str) -> str:
     return f"{data.destination}/{key}" if data.destination else key
-
-
-def _as_code(text: str) -> str:
-    """Text between backticks: there nothing is escaped."""
-    return text.replace("`", "'").replace("\n", " ")
 
 
 def _name(text: str) -> str:

@@ -8,7 +8,7 @@ from prefect.context import FlowRunContext
 
 from pollen.evaluation.comparison import SHOWN, chart_lines, comparison_lines, small_chart
 from pollen.layout import model_folder
-from pollen.pages import markdown
+from pollen.pages import code, markdown
 from pollen.summary import LOGIN_NOTE
 from tasks.faults import PollenError
 from tasks.progress import best_effort
@@ -45,7 +45,8 @@ def show_model(
             *comparison_lines(told),
             *chart_lines(_charts(store, version)),
             "",
-            f"All figures and charts: `{store.address}/{page}`"
+            "All figures and charts: "
+            + code(f"{store.address}/{page}")
             + (f" ([open]({url}))" if url else ""),
             *(["", LOGIN_NOTE] if url else []),
         ]

@@ -178,9 +178,15 @@ def test_one_failed_batch_does_not_stop_the_others(server: EmbeddedS3, wire: Wir
     upload(server, "batches/in", {name: picture(seed) for seed, name in enumerate(names)})
     wire.fail("PutObject", 403, part="2.png.jpg")
     source, output = bucket_folder("batches/in"), bucket_folder("batches/out")
-    with pytest.raises(PollenError, match=r"1 of 4 batches .* the next run counts the rest"):
+    with pytest.raises(
+        PollenError, match=r"1 of 4 batches .* the next run counts the rest"
+    ) as told:
         count(source, output, batch_images=1)
     found = counts_of(server, "batches/out")
+    grains = sum(int(row["total_counted"] or 0) for row in found.values())
+    assert grains
+    assert f". So far: 4 images, {grains} grains, " in str(told.value)
+    assert str(told.value).endswith("% viable")
     assert [row["status"] for row in found.values()] == ["ok", "ok", "failed", "ok"]
     wire.heal()
     with tiles_counted() as tiles:

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pollen.annotate import Caption, annotate, encode_jpeg, line_width_px, thumbnail
+from pollen.annotate import (
+    Caption,
+    annotate,
+    encode_jpeg,
+    line_width_px,
+    thumbnail,
+    thumbnail_within,
+)
 from pollen.classes import GrainClass
 from pollen.counting import CountedFrame, count_frame
 from pollen.grains import Grains
@@ -222,3 +229,28 @@ def test_thumbnail_fits_and_is_never_scaled_up(
     data = thumbnail(np.zeros((size[1], size[0], 3), np.uint8), 100)
     with Image.open(io.BytesIO(data)) as small:
         assert small.size == expected
+
+
+@pytest.mark.parametrize("size", [(1, 1), (30, 20), (240, 240), (2000, 1500), (1, 3000), (3000, 7)])
+def test_a_thumbnail_of_noise_is_made_smaller_until_it_fits(size: tuple[int, int]) -> None:
+    width, height = size
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    data = thumbnail_within(noise, 240, 9_000)
+    assert len(data) <= 9_000
+    with Image.open(io.BytesIO(data)) as small:
+        assert max(small.size) <= min(240, max(size))
+        assert max(small.size) >= min(64, max(size))
+        assert (
+            small.width / small.height == pytest.approx(width / height, rel=0.05) or 1 in small.size
+        )
+
+
+def test_a_thumbnail_that_fits_gives_nothing_up() -> None:
+    plain = np.full((300, 400, 3), GREY, np.uint8)
+    assert thumbnail_within(plain, 240, 9_000) == thumbnail(plain, 240)
+
+
+def test_a_thumbnail_ends_small_whatever_it_may_weigh() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    with Image.open(io.BytesIO(thumbnail_within(noise, 240, 1))) as small:
+        assert 40 < max(small.size) < 64

@@ -65,6 +65,20 @@ def test_hostile_names_stay_text(sample: bool) -> None:
     assert len(cells) == (9 if sample else 1)
 
 
+@pytest.mark.parametrize("letter", ["\n", "\r", "\u2028", "\u202e", "\x00"])
+def test_no_place_or_name_breaks_a_line_or_turns_the_text(letter: str) -> None:
+    name = f"a{letter}# b.png"
+    rows = [ok(name, 5, 1, f"flag{letter}# c"), failed(f"x{letter}# y", f"bad{letter}# z")]
+    place = f"s3://b/`c{letter}# d"
+    data = replace(data_of(rows), destination=place, model_version=f"m{letter}# n")
+    plain = markdown_summary(data_of([ok("a.png", 5, 1, "flag c"), failed("x", "bad")]))
+    text = markdown_summary(data, link=link)
+    assert "\n# " not in text
+    assert letter == "\n" or letter not in text
+    assert len(text.splitlines()) == len(plain.splitlines()) + len(["", LOGIN_NOTE])
+    assert text.count("`") % 2 == 0
+
+
 def test_however_many_pictures_it_stays_small() -> None:
     rows = [ok(f"{i}-1-A_2x_B_{i:04}.png", 90, 10, f"flag {i} {'y' * 900}") for i in range(700)]
     rows += [failed(f"f{i}{'x_' * 500}.png", "bad " * 500) for i in range(MOST_ROWS + 5)]

@@ -1,0 +1,91 @@
+"""What the Prefect UI shows of two models: every figure that is there, and charts that weigh little."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pollen.evaluation.charts import draw_charts
+from pollen.evaluation.comparison import (
+    CHART_PX,
+    MOST_BYTES,
+    chart_lines,
+    comparison_lines,
+    small_chart,
+)
+from pollen.evaluation.pictures import LabelledPicture
+from tests.pollen.evaluation.judging import judged, perfect
+
+NAME = "a|b`c\n# d<script>[x](y)_z_"
+
+
+def png(width: int, height: int, *, noise: bool = False) -> bytes:
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    if noise:
+        pixels = np.random.default_rng(0).integers(0, 256, pixels.shape, np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((1, 1), (1, 1)),
+        ((500, 400), (500, 400)),
+        ((3040, 2000), (CHART_PX, 500)),
+        ((5000, 1), (CHART_PX, 1)),
+    ],
+)
+def test_a_chart_is_as_wide_as_is_shown_at_most(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    small = small_chart(png(*size))
+    assert small is not None
+    with Image.open(io.BytesIO(small)) as chart:
+        assert (chart.format, chart.size) == ("PNG", expected)
+
+
+def test_the_charts_of_a_training_are_small_enough(pictures: list[LabelledPicture]) -> None:
+    evaluation = judged(pictures, [perfect(picture) for picture in pictures])
+    charts = draw_charts(evaluation, evaluation)
+    small = small_chart(charts["viability_by_group.png"])
+    assert small is not None
+    assert len(small) <= MOST_BYTES
+
+
+def test_a_chart_that_stays_heavy_is_not_shown_and_one_that_is_none_is_an_error() -> None:
+    assert small_chart(png(900, 900, noise=True)) is None
+    with pytest.raises(OSError, match="cannot identify image"):
+        small_chart(b"no picture")
+    with pytest.raises(OSError, match="truncated"):
+        small_chart(png(300, 300, noise=True)[:9_000])
+
+
+def test_charts_that_are_there_are_shown_with_what_they_show() -> None:
+    assert chart_lines({}) == []
+    lines = chart_lines({"training.png": b"x", "other.png": b"y"})
+    assert lines == ["", "### Course of the training", "", "![chart](data:image/png;base64,eA==)"]
+
+
+def test_what_was_not_measured_is_a_dash_and_hostile_names_stay_text() -> None:
+    told = {
+        "split": NAME,
+        "new": {
+            "model": {"version": NAME},
+            "overall": {"grains": 1234, "found": None, "viability_error": -0.4, "missed": "many"},
+            "map50": {"viable": 0.91234},
+        },
+    }
+    lines = comparison_lines(json.loads(json.dumps(told)))
+    text = "\n".join(lines)
+    assert "| labelled grains | 1,234 | - |" in lines
+    assert "| viability error, points | -0.40 | - |" in lines
+    assert "| mAP50, viable | 0.912 | - |" in lines
+    for name in ("found grains", "missed grains", "count error", "mAP50, non-viable"):
+        assert f"| {name} | - | - |" in lines
+    assert text.count(r"a\|b\`c") == 2
+    assert r"\<script\>\[x\](y)\_z\_" in text
+    assert len(text.splitlines()) == len(lines)

@@ -1,0 +1,109 @@
+"""Pictures to look at: which they are, and what becomes of those that can't be shown."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pollen.annotate import decode_jpeg, encode_jpeg
+from pollen.layout import annotated_key
+from tasks.album import SHOWN, SHOWN_BYTES, SHOWN_PX, Album
+from tasks.faults import StorageError, UnreachableError
+from tasks.folders import FolderStore
+
+
+class Failing(FolderStore):
+    """A folder that fails for some keys; tells what was read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.bad: set[str] = set()
+        self.asked: list[str] = []
+
+    def read(self, key: str) -> bytes:
+        self.asked.append(key)
+        if key in self.bad:
+            raise UnreachableError(f"{key}: the storage does not answer")
+        return super().read(key)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Failing:
+    return Failing(tmp_path)
+
+
+def chosen(names: str) -> pl.DataFrame:
+    """Pictures that the model is the surer of the later they stand."""
+    confidence = [0.5 + number / 100 for number in range(len(names))]
+    schema = {"filename": pl.String, "mean_confidence": pl.Float64}
+    found = pl.DataFrame([list(names), confidence], schema=schema)
+    return found.with_columns(input_present=pl.lit(value=True))
+
+
+def fill(store: FolderStore, names: str, *, noise: bool = False) -> None:
+    pixels = np.full((300, 400, 3), 200, np.uint8)
+    if noise:
+        pixels = np.random.default_rng(0).integers(0, 256, pixels.shape, np.uint8)
+    for name in names:
+        store.write(annotated_key(name), encode_jpeg(pixels, 90))
+
+
+@pytest.mark.parametrize(
+    ("names", "least", "most"),
+    [
+        ("", "", ""),
+        ("a", "a", ""),
+        ("abc", "ab", "c"),
+        ("abcde", "abc", "ed"),
+        ("abcdefgh", "abc", "hgf"),
+    ],
+)
+def test_no_picture_is_shown_twice_and_the_extreme_one_first(
+    store: Failing, names: str, least: str, most: str
+) -> None:
+    fill(store, names, noise=True)
+    picked = Album(store, chosen(names)).picked()
+    assert "".join(each.filename for each in picked.least_certain) == least
+    assert "".join(each.filename for each in picked.most_certain) == most
+    for each in (*picked.least_certain, *picked.most_certain):
+        assert len(each.jpeg) <= SHOWN_BYTES
+        assert max(decode_jpeg(each.jpeg).shape) <= SHOWN_PX
+
+
+def test_deleted_pictures_and_those_without_grains_are_not_shown(store: Failing) -> None:
+    fill(store, "abc")
+    there = pl.col("filename") != "a"
+    grains = pl.when(pl.col("filename") != "b").then("mean_confidence")
+    album = Album(store, chosen("abc").with_columns(input_present=there, mean_confidence=grains))
+    picked = album.picked()
+    assert [each.filename for each in picked.least_certain] == ["c"]
+    assert picked.least_certain[0].note == "mean confidence 0.52"
+    assert not picked.most_certain
+
+
+def test_what_is_missing_or_damaged_is_left_out_and_read_once(store: Failing) -> None:
+    fill(store, "cd")
+    store.write(annotated_key("a"), b"no picture")
+    store.write(annotated_key("c"), b"")
+    album = Album(store, chosen("abcd"))
+    assert [each.filename for each in album.for_report()] == ["d"]
+    picked = album.picked()
+    assert not picked.least_certain
+    assert [each.filename for each in picked.most_certain] == ["d"]
+    assert len(store.asked) == len(set(store.asked)) == len("abcd")
+
+
+def test_a_store_that_fails_costs_the_picture_in_the_ui_and_fails_the_report(
+    store: Failing, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(store, "abcd")
+    store.bad = {annotated_key("a"), annotated_key("d")}
+    album = Album(store, chosen("abcd"))
+    picked = album.picked()
+    assert [each.filename for each in picked.least_certain] == ["b"]
+    assert [each.filename for each in picked.most_certain] == ["c"]
+    assert caplog.text.count("can't be shown in the Prefect UI") == len(store.bad)
+    with pytest.raises(StorageError, match="does not answer"):
+        album.for_report()
+    assert len(picked.least_certain) < SHOWN
