@@ -8,6 +8,7 @@ from prefect.states import Completed, Failed
 from pollen.dataset.settings import DatasetSettings
 from tasks.checking import Checked, check_staged, show_checked
 from tasks.faults import PollenError
+from tasks.roots import say_where
 from tasks.storage import Location
 
 
@@ -36,6 +37,7 @@ def check_exports(
         merging: How a training would merge them.
     """
     root = Location(block=bucket, prefix=prefix or "")
+    say_where(root)
     try:
         checked = check_staged(root, export or None, merging)
     except PollenError as error:

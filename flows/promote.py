@@ -8,6 +8,7 @@ from prefect.states import Completed, Failed
 from tasks.faults import PollenError
 from tasks.promotions import Order, Promoted
 from tasks.promotions import promote as put_into_production
+from tasks.roots import say_where
 from tasks.storage import Location
 
 
@@ -32,6 +33,7 @@ def promote(
         prefix: Folder in the bucket (below the block's own folder) that holds `trained_models/`.
     """
     root = Location(block=bucket, prefix=prefix or "")
+    say_where(root)
     try:
         done = put_into_production(root, version, Order.now(note))
     except PollenError as error:

@@ -28,6 +28,7 @@ from tasks.progress import Published, watched_by, watcher
 from tasks.publishing import publish
 from tasks.registry import PRODUCTION, Model, resolve_model
 from tasks.release import TrainingSummary, conclude, describe, judge
+from tasks.roots import say_where
 from tasks.stage import logger
 from tasks.storage import Location
 from tasks.tidying import tidy_up
@@ -159,7 +160,8 @@ def _run_name() -> str:
     request = given.get("request")
     if isinstance(request, TrainRequest):
         return f"train {request.staging.name} in {request.output.address}"
-    return f"train {given.get('dataset')} in {given.get('bucket')}"
+    place = Location(block=str(given.get("bucket")), prefix=given.get("prefix") or "")
+    return f"train {given.get('dataset')} in {place.address}"
 
 
 @flow(name="train", flow_run_name=_run_name, persist_result=False)
@@ -191,6 +193,7 @@ def train(
         gate: When the model goes into production by itself.
     """
     root = Location(block=bucket, prefix=prefix or "")
+    say_where(root)
     try:
         request = TrainRequest(
             staging=Staging.below(root, dataset),

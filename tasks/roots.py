@@ -18,6 +18,7 @@ from prefect.exceptions import ObjectNotFound
 
 from tasks.faults import PollenError
 from tasks.patience import patiently
+from tasks.progress import best_effort
 from tasks.stage import logger
 from tasks.storage import Location
 
@@ -44,6 +45,22 @@ def limit_name(root: Location) -> str:
     return f"{limit_prefix(block)}{'-'.join(filter(None, parts))}"
 
 
+def root_tag(root: Location) -> str:
+    """The tag of runs at work below a root: by it a person finds those of one place in the Prefect UI."""
+    return f"root:{root.address}"
+
+
+def say_where(root: Location) -> None:
+    """Tag the flow run under way with its root; runs that take turns do it while they take the slot."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    run, tag = context.flow_run, root_tag(root)
+    if tag not in run.tags:
+        with best_effort("where a run works"), get_client(sync_client=True) as client:
+            client.update_flow_run(run.id, tags=[*run.tags, tag])
+
+
 def limit_prefix(block: str) -> str:
     """What the names of all limits of a block's roots begin with, and those of no other's."""
     return f"pollen-root-{_tidy(block).replace('.', '-')}."
@@ -68,7 +85,7 @@ def one_run_at_a_time(root: Location) -> Iterator[None]:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise PollenError("only a flow run takes turns with others: run the deployment detect/...")
-    slot = _Slot(limit_name(root), root.address, context.flow_run)
+    slot = _Slot(root, context.flow_run)
     slot.take()
     started = time.monotonic()
     try:
@@ -95,13 +112,14 @@ class _Turn:
 class _Slot:
     """The one slot of a limit, as a flow run uses it."""
 
-    def __init__(self, name: str, place: str, run: FlowRun) -> None:
-        self.name = name
-        self._place = place
+    def __init__(self, root: Location, run: FlowRun) -> None:
+        self.name = limit_name(root)
+        self._place = root.address
         self._run = run.id
         #: What a run carries that has the slot, or is about to ask for it.
-        self._tag = f"holds:{name}"
-        self._tags = [tag for tag in run.tags if tag != self._tag]
+        self._tag = f"holds:{self.name}"
+        own = {self._tag, root_tag(root)}
+        self._tags = [*(tag for tag in run.tags if tag not in own), root_tag(root)]
         #: This very run had the slot, was killed, and now runs again.
         self._had_it = self._tag in run.tags
 

@@ -37,7 +37,7 @@ from tasks.progress import Progress, watcher
 from tasks.records import IMAGES
 from tasks.registry import PRODUCTION
 from tasks.reporting import begin_results
-from tasks.roots import limit_name
+from tasks.roots import limit_name, root_tag
 from tasks.shard_plans import ShardPlan, last_number, unfinished_plan, write_plan
 from tasks.stage import healing, logger
 from tasks.storage import Location, open_store
@@ -221,7 +221,7 @@ def _start(order: Order, planned: ShardPlan, run: str) -> list[FlowRun]:
                 as_subflow=True,  # cancelling this run cancels them
                 idempotency_key=f"{run}-{planned.id}-{shard}",
                 flow_run_name=f"count part {shard} of {total} in {order.root.address}{again}",
-                tags=[order.tag],
+                tags=[order.tag, root_tag(order.root)],
             )
             started = patiently(start, "starting shards")
             runs.append(cast("FlowRun", started))  # outside of async code it is no coroutine

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterator
 from typing import Any, cast
+from uuid import UUID
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prefect import flow, tags
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import State
@@ -17,7 +19,7 @@ from prefect.states import Crashed, Running
 from services.embedded import EmbeddedPrefect
 from tasks import roots
 from tasks.faults import PollenError
-from tasks.roots import limit_name, one_run_at_a_time
+from tasks.roots import limit_name, one_run_at_a_time, root_tag, say_where
 from tasks.stage import Pool
 from tasks.storage import Location
 
@@ -89,6 +91,50 @@ def test_a_missing_limit_names_the_remedy(prefect_server: EmbeddedPrefect) -> No
 def test_outside_of_a_flow_run_there_are_no_turns() -> None:
     with pytest.raises(PollenError, match="only a flow run"), one_run_at_a_time(ROOT):
         pass
+
+
+def tags_of(state: State[Any]) -> list[str]:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(cast("UUID", state.state_details.flow_run_id)).tags
+
+
+@pytest.mark.usefixtures("limit")
+def test_a_run_that_took_its_turn_is_found_by_its_root_beside_its_own_tags() -> None:
+    with tags("detect", root_tag(ROOT)):
+        again = run_alone()
+    assert sorted(tags_of(again)) == ["detect", "root:pollen/turns"]
+    assert tags_of(run_alone()) == ["root:pollen/turns"]
+
+
+def test_a_run_says_where_it_works_whatever_the_place_is_called(
+    prefect_server: EmbeddedPrefect,
+) -> None:
+    @flow(name="elsewhere")
+    def work() -> None:
+        say_where(Location(block="pollen", prefix="Žluť 1/50 % & so on, " + "x" * 300))
+
+    state = cast("State[Any]", work(return_state=True))
+    assert state.is_completed()
+    assert tags_of(state) == ["root:pollen/Žluť 1/50 % & so on, " + "x" * 300]
+
+
+def test_a_server_that_does_not_answer_costs_the_tag_only(
+    prefect_server: EmbeddedPrefect,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("nobody there")
+
+    @flow(name="elsewhere")
+    def work() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(SyncPrefectClient, "update_flow_run", away)
+            say_where(ROOT)
+
+    assert cast("State[Any]", work(return_state=True)).is_completed()
+    assert "can't be shown in the Prefect UI: nobody there" in caplog.text
+    say_where(ROOT)  # outside of a run there is nothing to tag
 
 
 @pytest.mark.usefixtures("limit")
