@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 
 from flows.detect import detect
@@ -100,6 +102,9 @@ def test_what_can_not_be_done_is_a_failed_run_with_the_remedy(
 ) -> None:
     nothing = run(prefix="empty")
     assert nothing.name == "Failed"
+    with get_client(sync_client=True) as client:
+        known = client.read_flow_run(cast("UUID", nothing.state_details.flow_run_id))
+    assert (known.name, known.tags) == ("train pollen in training/empty", ["root:training/empty"])
     assert "no labelled picture" in str(nothing.message)
 
     name = run(dataset="../other")
