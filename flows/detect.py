@@ -23,8 +23,8 @@ from tasks.faults import PollenError, StorageError, heals
 from tasks.planning import Plan, check_access, compact_records, plan
 from tasks.progress import Published, watched_by, watcher
 from tasks.registry import PRODUCTION, resolve_model
-from tasks.reporting import Summary, begin_results, summarise
-from tasks.roots import one_run_at_a_time
+from tasks.reporting import Outcome, Summary, begin_results, summarise
+from tasks.roots import AnotherWaitsError, leave_to_another, one_run_at_a_time
 from tasks.shard_plans import forget_plans, read_plan
 from tasks.shards import FAILED_FOR_NOW, Order, count_on_shards, wait_for_left_over
 from tasks.stage import BATCHES_AT_ONCE, logger
@@ -92,9 +92,11 @@ def count_with_shards(order: Order, settings: DetectSettings) -> Summary:
     """The same story on a cluster: one run at a time per root, and other runs count for it.
 
     Raises:
+        AnotherWaitsError: Another run waits already and will do what this one would.
         PollenError: The run could not do its work; the message holds the remedy.
     """
     order.check()
+    leave_to_another(order.root)
     counting = Counting(partial(count_on_shards, order), order.shards, gpu=True)
     with one_run_at_a_time(order.root):
         wait_for_left_over(order)
@@ -285,6 +287,8 @@ def _as_state(story: Callable[[], Summary]) -> State[Summary]:
     try:
         with watched_by(Published(watcher(), "detection-progress")):
             summary = story()
+    except AnotherWaitsError as error:
+        return Completed(name=Outcome.NOTHING_NEW, message=str(error))
     except PollenError as error:
         return Failed(message=str(error))
     return Completed(name=summary.outcome, message=summary.message, data=summary)

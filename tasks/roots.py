@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -59,6 +60,45 @@ def say_where(root: Location) -> None:
     if tag not in run.tags:
         with best_effort("where a run works"), get_client(sync_client=True) as client:
             client.update_flow_run(run.id, tags=[*run.tags, tag])
+
+
+class AnotherWaitsError(Exception):
+    """Another run waits for its turn, and will do what this one would."""
+
+
+def leave_to_another(root: Location) -> None:
+    """End the run under way if another one with the same parameters waits for its turn below a root.
+
+    That one looks at the bucket when it gets its turn, so it finds whatever is there now. Without
+    this, uploads that come while a run counts for hours would pile up runs that wait, each in a pod.
+
+    Raises:
+        AnotherWaitsError: There is such a run.
+        PollenError: The server does not answer.
+    """
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    this = context.flow_run.id
+    if name := patiently(lambda: _waits_before(root, this), "looking for other runs"):
+        raise AnotherWaitsError(f"'{name}' waits for its turn, and will count what is new")
+
+
+def _waits_before(root: Location, run_id: UUID) -> str | None:
+    """The name of an equal run that waits and began earlier: of two that see each other, one stays."""
+    running = FlowRunFilter.model_validate(
+        {"tags": {"all_": [root_tag(root)]}, "state": {"type": {"any_": [StateType.RUNNING]}}}
+    )
+    with get_client(sync_client=True) as client:
+        this = client.read_flow_run(run_id)
+        found = client.read_flow_runs(flow_run_filter=running)
+    holds = f"holds:{limit_name(root)}"
+    earlier = (run for run in found if _began(run) < _began(this) and holds not in run.tags)
+    return next((run.name for run in earlier if run.parameters == this.parameters), None)
+
+
+def _began(run: FlowRun) -> tuple[str, str]:
+    return str(run.start_time), str(run.id)
 
 
 def limit_prefix(block: str) -> str:

@@ -19,7 +19,14 @@ from prefect.states import Crashed, Running
 from services.embedded import EmbeddedPrefect
 from tasks import roots
 from tasks.faults import PollenError
-from tasks.roots import limit_name, one_run_at_a_time, root_tag, say_where
+from tasks.roots import (
+    AnotherWaitsError,
+    leave_to_another,
+    limit_name,
+    one_run_at_a_time,
+    root_tag,
+    say_where,
+)
 from tasks.stage import Pool
 from tasks.storage import Location
 
@@ -218,3 +225,67 @@ def test_a_run_that_was_killed_and_runs_again_has_its_turn_at_once() -> None:
         state = run_alone()
     assert state.is_completed()
     assert slots_taken() == 0
+
+
+def left_to_another() -> str | None:
+    """The name of the run to which a run below the root is left, if it is."""
+
+    @flow(name="counting")
+    def work(bucket: str) -> str | None:
+        try:
+            leave_to_another(ROOT)
+        except AnotherWaitsError as error:
+            return str(error)
+        return None
+
+    return work("pollen")
+
+
+@pytest.mark.parametrize(
+    ("more_tags", "bucket", "state", "is_left"),
+    [
+        ([], "pollen", Running(), True),
+        ([f"holds:{NAME}"], "pollen", Running(), False),  # it looked at the bucket before
+        ([], "another", Running(), False),
+        ([], "pollen", Crashed(), False),
+    ],
+)
+def test_a_run_is_left_to_an_equal_one_that_waits(
+    prefect_server: EmbeddedPrefect,
+    more_tags: list[str],
+    bucket: str,
+    state: State[Any],
+    is_left: bool,
+) -> None:
+    @flow(name="counting")
+    def work(bucket: str) -> None: ...
+
+    with get_client(sync_client=True) as client:
+        other = client.create_flow_run(work, parameters={"bucket": bucket})
+        try:
+            client.set_flow_run_state(other.id, Running(), force=True)
+            client.set_flow_run_state(other.id, state, force=True)
+            client.update_flow_run(other.id, tags=[root_tag(ROOT), *more_tags])
+            told = left_to_another()
+        finally:
+            client.delete_flow_run(other.id)
+    assert (told is not None) is is_left
+    assert not is_left or f"'{other.name}' waits for its turn" in str(told)
+
+
+def test_a_run_that_began_later_waits_for_nobody(prefect_server: EmbeddedPrefect) -> None:
+    """Else two that see each other would both leave."""
+
+    @flow(name="counting")
+    def work(bucket: str) -> str | None:
+        with get_client(sync_client=True) as client:
+            later = client.create_flow_run(work, parameters={"bucket": bucket})
+            client.set_flow_run_state(later.id, Running(), force=True)
+            client.update_flow_run(later.id, tags=[root_tag(ROOT)])
+            try:
+                leave_to_another(ROOT)
+            finally:
+                client.delete_flow_run(later.id)
+        return "stayed"
+
+    assert work("pollen") == "stayed"
