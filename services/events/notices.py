@@ -2,21 +2,28 @@
 
 Every form is known by its shape, because one address may be given to several stores:
 
-* ``Records`` of Amazon, MinIO and Ceph, alone or inside an SNS message;
+* ``Records`` of Amazon, MinIO, Ceph and others that speak this form, alone or inside an SNS message;
 * events of Amazon's EventBridge;
 * the webhook of SeaweedFS, which tells of files of its filer instead of objects;
-* ``s3:TestEvent``, by which Amazon tries an address out.
+* ``s3:TestEvent``, by which Amazon tries an address out;
+* messages of SQS that hold one of these, as Amazon's Lambda and Pipes pass them on.
+
+What is broken in a known form is passed over, and the log tells: the rest of the message counts, and a
+store that is answered with an error would send the same again, and nothing else.
 
 A notice is a hint to look into the bucket, so it holds nothing that a listing would tell better.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 from urllib.parse import unquote_plus
 
-from tasks.faults import PollenError
+from services.events.fields import NotANoticeError, kind_of, object_of, shown, text_of
+from services.events.seldom import Seldom
+
+__all__ = ["NotANoticeError", "Notice", "decode", "opaque_data", "parse", "parse_text", "shown"]
 
 #: Bytes of one message: the most that SQS holds, and four times what SNS does.
 MAX_BYTES: Final = 1024 * 1024
@@ -29,9 +36,8 @@ MAX_KEY_BYTES: Final = 1024
 #: Characters of a bucket's name; buckets older than S3's rule of 63 may have so many.
 MAX_BUCKET_LENGTH: Final = 255
 
-#: How each source writes keys: percent-encoded as in a form, or as they are. Decoding the latter
-#: would turn ``+`` into a space and ``%41`` into A.
-_ENCODED_BY_SOURCE: Final = {"aws:s3": True, "minio:s3": True, "ceph:s3": False}
+#: Each store's own name comes before it: aws:s3, minio:s3, ceph:s3, sgws:s3, rustfs:s3.
+_S3: Final = ":s3"
 # ObjectSynced: a copy of Ceph's in another place. Ceph's first releases give no more than the first part.
 _CREATED: Final = ("ObjectCreated:", "ObjectSynced:Create")
 _REMOVED: Final = (
@@ -46,11 +52,7 @@ _UNCHANGED: Final = frozenset(
 )
 _EVENTBRIDGE: Final = {"Object Created": True, "Object Deleted": False}
 _FILER_ROOT: Final = "/buckets/"
-_SHOWN_CHARACTERS: Final = 60
-
-
-class NotANoticeError(PollenError):
-    """A message that is no notice of a known form; the sentence says what was found in it."""
+_BROKEN: Final = Seldom()
 
 
 @dataclass(frozen=True)
@@ -112,19 +114,19 @@ def decode(body: object) -> list[Notice]:
     """What one message tells.
 
     Messages that a store sends beside its notices (tests of the address, events of directories,
-    of tags, of reads) give an empty list.
+    of tags, of reads) give an empty list. What is broken in a known form is passed over.
 
     Args:
         body: The message as :func:`parse` gives it; a list holds several messages.
 
     Raises:
-        NotANoticeError: It has none of the known forms, or it breaks the rules of its form.
+        NotANoticeError: It, or all that it holds, has none of the known forms.
     """
     if not isinstance(body, list):
         return list(_told(body))
     if len(body) > MAX_RECORDS:
         raise NotANoticeError(f"{len(body)} messages came at once; at most {MAX_RECORDS} are read")
-    return [notice for each in body for notice in _told(each)]
+    return _known(body, _told)
 
 
 def opaque_data(body: object) -> str | None:
@@ -135,14 +137,6 @@ def opaque_data(body: object) -> str | None:
     found = [each.get("opaqueData") if isinstance(each, dict) else None for each in records]
     first = found[0] if found else None
     return first if isinstance(first, str) and all(each == first for each in found) else None
-
-
-def shown(value: object) -> str:
-    """A short form of foreign text that is safe in a log: one line, ASCII, quoted."""
-    if not isinstance(value, str):
-        return f"a value of type {_kind(value)}"
-    short = value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "..."
-    return ascii(short)
 
 
 def _no_number(name: str) -> NoReturn:
@@ -165,18 +159,68 @@ def _inside(value: object) -> Iterator[object]:
         yield from value
 
 
+def _known(parts: Sequence[object], read: Callable[[object], Iterator[Notice]]) -> list[Notice]:
+    """The notices of all parts that have a known form.
+
+    Raises:
+        NotANoticeError: None of them has.
+    """
+    found: list[Notice] = []
+    strange: list[NotANoticeError] = []
+    for part in parts:
+        try:
+            found += read(part)
+        except NotANoticeError as error:
+            strange.append(error)
+    if strange and len(strange) == len(parts):
+        raise strange[0]
+    for each in strange:
+        _BROKEN.warn("passed over a part of a message: %s", each)
+    return found
+
+
+def _sound(notices: Iterator[Notice]) -> Iterator[Notice]:
+    """What a part of a known form gives, up to where it is broken."""
+    try:
+        yield from notices
+    except NotANoticeError as error:
+        _BROKEN.warn("passed over a notice: %s", error)
+
+
 def _told(body: object) -> Iterator[Notice]:
     """The notices of one message, whose form is found here."""
-    message = _object(body, "the message")
+    message = object_of(body, "the message")
+    records = message.get("Records")
+    # Only out here: a message in a message in a message could go on for long.
+    if _is_queued(message):
+        yield from _from_queue(message)
+    elif isinstance(records, list) and any(_is_queued(each) for each in records[:1]):
+        yield from _known(_few(records), _from_queue)
+    else:
+        yield from _from_topic(message)
+
+
+def _is_queued(message: object) -> bool:
+    return isinstance(message, dict) and message.get("eventSource") == "aws:sqs"
+
+
+def _from_queue(value: object) -> Iterator[Notice]:
+    """What a message of SQS holds: JSON that travels as text."""
+    message = object_of(value, "the SQS message")
+    body = parse_text(text_of(message, "body", "the SQS message"))
+    yield from _from_topic(object_of(body, "the message inside the SQS message"))
+
+
+def _from_topic(message: Mapping[str, object]) -> Iterator[Notice]:
     if message.get("Type") == "Notification" and "TopicArn" in message:
-        yield from _plain(_object(_unwrapped(message), "the message inside the SNS message"))
+        yield from _plain(object_of(_unwrapped(message), "the message inside the SNS message"))
     else:
         yield from _plain(message)
 
 
 def _unwrapped(message: Mapping[str, object]) -> object:
     """What S3 gave to SNS: JSON that travels as text."""
-    return parse_text(_text(message, "Message", "the SNS message"))
+    return parse_text(text_of(message, "Message", "the SNS message"))
 
 
 def _plain(message: Mapping[str, object]) -> Iterator[Notice]:
@@ -207,19 +251,30 @@ def _unknown(message: Mapping[str, object]) -> str:
 
 def _from_records(records: object) -> Iterator[Notice]:
     if not isinstance(records, list):
-        raise NotANoticeError(f"Records is {_kind(records)}; expected a list")
+        raise NotANoticeError(f"Records is {kind_of(records)}; expected a list")
+    yield from _known(_few(records), _from_record)
+
+
+def _few(records: list[object]) -> list[object]:
     if len(records) > MAX_RECORDS:
         raise NotANoticeError(f"Records holds {len(records)}; at most {MAX_RECORDS} are read")
-    for each in records:
-        record = _object(each, "a record")
-        source = _text(record, "eventSource", "a record")
-        if source not in _ENCODED_BY_SOURCE:
-            expected = ", ".join(_ENCODED_BY_SOURCE)
-            raise NotANoticeError(f"a record's eventSource is {shown(source)}; expected {expected}")
-        created = _is_creation(_text(record, "eventName", "a record"))
-        if created is None:
-            continue
-        s3 = _object(record.get("s3"), "a record's s3")
+    return records
+
+
+def _from_record(value: object) -> Iterator[Notice]:
+    record = object_of(value, "a record")
+    source = text_of(record, "eventSource", "a record")
+    if not source.endswith(_S3):
+        raise NotANoticeError(
+            f"a record's eventSource is {shown(source)}; expected aws:s3, minio:s3, ceph:s3 or another of S3"
+        )
+    yield from _sound(_from_s3(record, source))
+
+
+def _from_s3(record: Mapping[str, object], source: str) -> Iterator[Notice]:
+    created = _is_creation(text_of(record, "eventName", "a record"))
+    if created is not None:
+        s3 = object_of(record.get("s3"), "a record's s3")
         yield _notice(s3, created, encoded=_is_encoded(source, record))
 
 
@@ -234,8 +289,12 @@ def _is_creation(name: str) -> bool | None:
 
 
 def _is_encoded(source: str, record: Mapping[str, object]) -> bool:
+    """Whether the key is percent-encoded as in a form, which S3 asks for.
+
+    Ceph writes it as it is; decoding that would turn ``+`` into a space and ``%41`` into A.
+    """
     # Early releases of Ceph call themselves aws:s3, but only Ceph gives every event an id.
-    return _ENCODED_BY_SOURCE[source] and "eventId" not in record
+    return source != "ceph:s3" and not (source == "aws:s3" and "eventId" in record)
 
 
 def _from_eventbridge(message: Mapping[str, object]) -> Iterator[Notice]:
@@ -243,20 +302,27 @@ def _from_eventbridge(message: Mapping[str, object]) -> Iterator[Notice]:
         raise NotANoticeError(
             f"an event of EventBridge comes from {shown(message.get('source'))}; expected aws.s3"
         )
-    created = _EVENTBRIDGE.get(_text(message, "detail-type", "an event of EventBridge"))
+    yield from _sound(_from_bridged(message))
+
+
+def _from_bridged(message: Mapping[str, object]) -> Iterator[Notice]:
+    created = _EVENTBRIDGE.get(text_of(message, "detail-type", "an event of EventBridge"))
     if created is not None:
-        detail = _object(message.get("detail"), "the event's detail")
+        detail = object_of(message.get("detail"), "the event's detail")
         yield _notice(detail, created, encoded=False)
 
 
 def _from_filer(message: Mapping[str, object]) -> Iterator[Notice]:
     """SeaweedFS tells of files: the old one by its path, the new one by its folder and its name."""
-    kind = _text(message, "event_type", "SeaweedFS's message")
-    path = _text(message, "key", "SeaweedFS's message")
+    kind = text_of(message, "event_type", "SeaweedFS's message")
+    path = text_of(message, "key", "SeaweedFS's message")
     if not path.startswith("/"):
         raise NotANoticeError("the key of SeaweedFS's message is no path of its filer")
-    change = message.get("message")
-    change = _object({} if change is None else change, "SeaweedFS's message")
+    yield from _sound(_from_change(message.get("message"), kind, path))
+
+
+def _from_change(value: object, kind: str, path: str) -> Iterator[Notice]:
+    change = object_of({} if value is None else value, "SeaweedFS's message")
     if _is_directory(change.get("old_entry")) or _is_directory(change.get("new_entry")):
         return
     if kind in {"update", "rename"}:
@@ -296,8 +362,8 @@ def _is_internal(key: str) -> bool:
 
 
 def _notice(holder: Mapping[str, object], created: bool, *, encoded: bool) -> Notice:
-    bucket = _text(_object(holder.get("bucket"), "the bucket"), "name", "the bucket")
-    key = _text(_object(holder.get("object"), "the object"), "key", "the object")
+    bucket = text_of(object_of(holder.get("bucket"), "the bucket"), "name", "the bucket")
+    key = text_of(object_of(holder.get("object"), "the object"), "key", "the object")
     return _checked(bucket, _decoded(key) if encoded else key, created)
 
 
@@ -320,26 +386,3 @@ def _checked(bucket: str, key: str, created: bool) -> Notice:
     if "\0" in key:
         raise NotANoticeError(f"the key {shown(key)} holds a zero byte, which no table can")
     return Notice(bucket, key, created)
-
-
-def _object(value: object, what: str) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise NotANoticeError(f"{what} is {_kind(value)}; expected an object")
-    return value
-
-
-def _text(holder: Mapping[str, object], name: str, what: str) -> str:
-    value = holder.get(name)
-    if not isinstance(value, str):
-        raise NotANoticeError(f"{name} of {what} is {_kind(value)}; expected text")
-    return value
-
-
-def _kind(value: object) -> str:
-    """The JSON type of a value, for messages."""
-    if value is None:
-        return "missing"
-    if isinstance(value, bool):
-        return "true or false"
-    names = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number"}
-    return names.get(type(value), "no JSON value")

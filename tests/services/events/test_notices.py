@@ -2,7 +2,9 @@
 
 import copy
 import json
+import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.events import notices
+from services.events import notices, seldom
 from services.events.notices import NotANoticeError, Notice, decode, opaque_data, parse, shown
 
 #: What encodings can spoil: a blank, a plus, a percent sign with two digits, letters beyond ASCII.
@@ -39,7 +41,7 @@ def record(source: str, name: str, key: str, **more: object) -> dict[str, Any]:
     }
 
 
-def records(*each: dict[str, Any], **more: object) -> dict[str, Any]:
+def records(*each: object, **more: object) -> dict[str, Any]:
     return {**more, "Records": list(each)}
 
 
@@ -68,10 +70,23 @@ def sns(message: object, kind: str = "Notification") -> dict[str, Any]:
     }
 
 
+def queued(message: object) -> dict[str, Any]:
+    """A message of SQS as Lambda and Pipes pass it on."""
+    return {
+        "messageId": "059f36b4-87a3-44ab-83d2-661975830a7d",
+        "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a",
+        "body": json.dumps(message),
+        "attributes": {"ApproximateReceiveCount": "1"},
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:eu-central-1:111122223333:uploads",
+    }
+
+
 PATH = f"/buckets/pictures/{PICTURE}"
 NAME = PICTURE.rpartition("/")[2]
 FOLDER = PATH.rpartition("/")[0]
 TEST_EVENT = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "pictures"}
+PUT = records(record("aws:s3", "ObjectCreated:Put", ENCODED))
 
 FORMS: dict[str, tuple[object, list[Notice]]] = {
     "AWS put": (records(record("aws:s3", "ObjectCreated:Put", ENCODED)), [CAME]),
@@ -173,6 +188,12 @@ FORMS: dict[str, tuple[object, list[Notice]]] = {
     "SeaweedFS elsewhere": (filer("create", "/etc/iam/identity.json"), []),
     "SeaweedFS part": (filer("create", "/buckets/pictures/.uploads/5f_8a/0001_77.part"), []),
     "SeaweedFS version": (filer("create", "/buckets/pictures/a/x.png.versions/v_67153f"), []),
+    "StorageGRID": (records(record("sgws:s3", "ObjectCreated:Put", ENCODED)), [CAME]),
+    "RustFS": (records(record("rustfs:s3", "s3:ObjectCreated:Put", ENCODED)), [CAME]),
+    "Pipes": ([queued(PUT)], [CAME]),
+    "Lambda": (records(queued(PUT), queued(sns(PUT))), [CAME, CAME]),
+    "Pipes, one message": (queued(eventbridge("Object Deleted")), [WENT]),
+    "Pipes test": ([queued(TEST_EVENT)], []),
     "several at once": ([eventbridge("Object Created"), TEST_EVENT], [CAME]),
 }
 
@@ -208,23 +229,15 @@ STRANGE: dict[str, tuple[object, str]] = {
     "no record": ({"Records": [5]}, "a record is a number; expected an object"),
     "another store": (records(record("gcp:gcs", "x", "k")), "eventSource is 'gcp:gcs'"),
     "no source": (without("eventSource"), "eventSource of a record is missing"),
-    "no name": (without("eventName"), "eventName of a record is missing"),
-    "no s3": (without("s3"), "a record's s3 is missing"),
-    "no bucket": (without("s3", "bucket"), "the bucket is missing"),
-    "no bucket's name": (without("s3", "bucket", "name"), "name of the bucket is missing"),
-    "no key": (without("s3", "object", "key"), "key of the object is missing"),
-    "an empty key": (keyed(""), "a key has 0 bytes"),
-    "a long key": (keyed("ž" * 513), "a key has 1026 bytes; S3 allows 1 to 1024"),
-    "a zero byte": (keyed("a\0b"), "zero byte"),
-    "half a character": (keyed("\ud800"), "half a character"),
-    "bytes that are no text": (keyed("%ff", "aws:s3"), "does not decode to UTF-8"),
     "too many": ({"Records": [{}] * 1001}, "Records holds 1001; at most 1000"),
     "too many messages": ([TEST_EVENT] * 1001, "1001 messages came at once"),
     "another service": (eventbridge("Object Created", "aws.ec2"), "comes from 'aws.ec2'"),
-    "no detail": ({"detail-type": "Object Created", "source": "aws.s3"}, "detail is missing"),
     "no path": (filer("create", "relative"), "no path of its filer"),
     "SNS without a message": ({"Type": "Notification", "TopicArn": "t"}, "Message of the SNS"),
     "SNS with text": (sns("hello"), "the message inside the SNS message is text"),
+    "SQS without a body": ([{"eventSource": "aws:sqs"}], "body of the SQS message is missing"),
+    "SQS with text": ([queued("hello")], "the message inside the SQS message is text"),
+    "SQS in SQS": (records(queued(records(queued(PUT)))), "eventSource is 'aws:sqs'"),
     "SNS in SNS": (sns(sns(TEST_EVENT)), "no form that is known"),
     "a kind that is no text": ({"Type": [], "TopicArn": []}, "no form that is known"),
     "a subscription": (sns("", "SubscriptionConfirmation"), "confirm the subscription"),
@@ -240,6 +253,68 @@ def test_what_is_no_notice_is_named(kind: str) -> None:
 
     assert str(caught.value).isascii()
     assert len(str(caught.value)) < 500
+
+
+BROKEN: dict[str, tuple[object, str]] = {
+    "no name": (without("eventName"), "eventName of a record is missing"),
+    "no s3": (without("s3"), "a record's s3 is missing"),
+    "no bucket": (without("s3", "bucket"), "the bucket is missing"),
+    "no bucket's name": (without("s3", "bucket", "name"), "name of the bucket is missing"),
+    "no key": (without("s3", "object", "key"), "key of the object is missing"),
+    "an empty key": (keyed(""), "a key has 0 bytes"),
+    "a long key": (keyed("ž" * 513), "a key has 1026 bytes; S3 allows 1 to 1024"),
+    "a zero byte": (keyed("a\0b"), "zero byte"),
+    "half a character": (keyed("\ud800"), "half a character"),
+    "bytes that are no text": (keyed("%ff", "aws:s3"), "does not decode to UTF-8"),
+    "no detail": ({"detail-type": "Object Created", "source": "aws.s3"}, "detail is missing"),
+    "a long path": (filer("create", PATH + "x" * 1024), "a key has"),
+}
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Lines of the log, as if nothing had been told before."""
+    lines: list[str] = []
+    monkeypatch.setattr(notices, "_BROKEN", seldom.Seldom())
+    monkeypatch.setattr(caplog.handler, "emit", lambda line: lines.append(line.getMessage()))
+    with caplog.at_level(logging.WARNING, "pollen.events"):
+        yield lines
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_is_broken_is_told_and_stops_nothing_else(kind: str, told: list[str]) -> None:
+    body, reason = BROKEN[kind]
+
+    assert decode(body) == []
+    assert decode([PUT, body, PUT]) == [CAME, CAME]
+
+    assert len(told) == 2
+    assert reason in told[0]
+    assert told[0].isascii()
+
+
+def test_a_broken_record_stops_no_other(told: list[str]) -> None:
+    good = record("minio:s3", "s3:ObjectCreated:Put", ENCODED)
+    bad = record("minio:s3", "s3:ObjectCreated:Put", "x" * 1025)
+
+    assert decode(records(good, bad, good)) == [CAME, CAME]
+    assert decode(records(good, {"eventSource": "gcp:gcs"}, "hello", good)) == [CAME, CAME]
+    assert decode(records(queued(PUT), queued("hello"), queued(PUT))) == [CAME, CAME]
+    assert decode([PUT, {}, sns("hello"), PUT]) == [CAME, CAME]
+
+    assert len(told) == 6
+    assert told[0] == "1: passed over a notice: a key has 1025 bytes; S3 allows 1 to 1024"
+    assert "'gcp:gcs'" in told[1]
+
+
+def test_the_log_of_what_is_broken_is_bounded(told: list[str]) -> None:
+    bad = record("aws:s3", "ObjectCreated:Put", "")
+
+    for _ in range(2):
+        assert decode(records(*[bad] * 1000)) == []
+
+    assert len(told) == seldom.SHOWN + 2
+    assert told[-1].startswith("2000: passed over")
 
 
 RAW: dict[str, tuple[bytes, str]] = {
@@ -347,7 +422,7 @@ def test_any_key_comes_through_every_source(key: str, created: bool) -> None:
     expected = [Notice("pictures", key, created)]
 
     assert decode(records(record("ceph:s3", name, key))) == expected
-    for source in ("aws:s3", "minio:s3"):
+    for source in ("aws:s3", "minio:s3", "other:s3"):
         assert decode(records(record(source, name, quote_plus(key)))) == expected
         assert decode(records(record(source, name, quote_plus(key, safe="/")))) == expected
 
