@@ -185,7 +185,11 @@ class _Service:
         waiting = sum(each.uploads for each in self._gathering.pending)
         if waiting:
             _log.info("stopping; told of first, uploads: %d", waiting)
-        left = await self._poster.flush(FLUSH_S)
+        try:
+            left = await self._poster.flush(FLUSH_S)
+        except Exception:  # noqa: BLE001  (what is left is told of all the same)
+            _log.exception("what waits could not be told of, for an unexpected reason")
+            left = sum(each.uploads for each in self._gathering.pending)
         if left:
             _log.warning(
                 "not told of, uploads: %d (%s): the next sweep finds them",

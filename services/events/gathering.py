@@ -1,8 +1,8 @@
 """Many uploads become one event: after a quiet period, or after the longest wait where none comes.
 
 Nothing here looks at a clock: moments are given, in seconds of any clock that does not go back. What
-is kept does not grow with the number of uploads, only with that of roots: at most two entries for
-each root and kind.
+is kept does not grow with the number of uploads, only with that of roots: a few entries for each root
+and kind.
 """
 
 from collections.abc import Callable, Iterator
@@ -72,6 +72,8 @@ class Gathering:
         self._waiting: dict[_Where, Gathered] = {}
         #: What may have been posted already: nothing is added to it, so that posting it again is no harm.
         self._unsure: dict[_Where, Gathered] = {}
+        #: What was put back to rest: not due earlier, whatever comes meanwhile.
+        self._not_before: dict[_Where, float] = {}
 
     def note(self, upload: Upload, now: float, at: datetime) -> None:
         """Take in one upload.
@@ -88,12 +90,14 @@ class Gathering:
 
     def due_at(self, gathered: Gathered) -> float:
         """When an event is due, in seconds."""
-        return min(gathered.latest + self._quiet_s, gathered.began + self._longest_s)
+        due = min(gathered.latest + self._quiet_s, gathered.began + self._longest_s)
+        if gathered.maybe_posted:  # was due already
+            due = gathered.latest
+        return max(due, self._not_before.get((gathered.root, gathered.kind), due))
 
     def next_due(self) -> float | None:
         """When the next event is due, in seconds; None where nothing waits."""
-        unsure = (gathered.latest for gathered in self._unsure.values())
-        return min((*unsure, *map(self.due_at, self._free())), default=None)
+        return min(map(self.due_at, self._free()), default=None)
 
     def take(self, now: float) -> list[Gathered]:
         """Take out what is due, the earliest first; what can't be posted is put back.
@@ -101,25 +105,30 @@ class Gathering:
         With ``math.inf``, all there is, but for uploads whose predecessors may have been posted:
         those are due when it is known of them.
         """
-        found = [
-            *self._unsure.values(),
-            *(gathered for gathered in self._free() if self.due_at(gathered) <= now),
-        ]
+        found = sorted(
+            (gathered for gathered in self._free() if self.due_at(gathered) <= now),
+            key=self.due_at,
+        )
         for gathered in found:
-            del (self._unsure if gathered.maybe_posted else self._waiting)[
-                gathered.root, gathered.kind
-            ]
-        return sorted(found, key=self.due_at)
+            where = (gathered.root, gathered.kind)
+            del (self._unsure if gathered.maybe_posted else self._waiting)[where]
+            self._not_before.pop(where, None)
+        return found
 
-    def put_back(self, gathered: Gathered, *, maybe_posted: bool) -> None:
+    def put_back(
+        self, gathered: Gathered, *, maybe_posted: bool, not_before: float | None = None
+    ) -> None:
         """Keep what could not be posted.
 
         Args:
             gathered: As it was taken.
             maybe_posted: Whether this attempt may have arrived all the same. If none may, what came
                 since joins it.
+            not_before: When this root and kind may be due again, in seconds; None for as ever.
         """
         where = (gathered.root, gathered.kind)
+        if not_before is not None:
+            self._not_before[where] = not_before
         if maybe_posted or gathered.maybe_posted:
             self._unsure[where] = replace(gathered, maybe_posted=True)
             return
@@ -132,6 +141,8 @@ class Gathering:
         return (*self._unsure.values(), *self._waiting.values())
 
     def _free(self) -> Iterator[Gathered]:
+        """All but what its own predecessor keeps back."""
+        yield from self._unsure.values()
         for where, gathered in self._waiting.items():
             if where not in self._unsure:
                 yield gathered

@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from services.events.counters import Counters
 from services.events.gathering import Gathered, Gathering
-from services.events.roots import Kind
+from services.events.roots import Kind, Root
 from services.setup.server import refusal
 from tasks.faults import PollenError
 
@@ -38,7 +38,7 @@ class NotPostedError(PollenError):
 
     Attributes:
         maybe_posted: Whether it may have arrived all the same: only the answer is missing.
-        refused: Whether the server answered, and does not want this event.
+        refused: Whether the server answered, and does not want this event; others it may take.
     """
 
     def __init__(self, message: str, *, maybe_posted: bool = False, refused: bool = False) -> None:
@@ -61,8 +61,6 @@ def event(gathered: Gathered) -> dict[str, Any]:
         "first": gathered.first.isoformat(),
         "last": gathered.last.isoformat(),
     }
-    if gathered.kind is Kind.EXPORTS:
-        payload["export"] = gathered.key
     return {
         "id": str(gathered.id),
         # Of now, not of the upload: the server takes events of long ago for history.
@@ -97,7 +95,8 @@ async def post_event(gathered: Gathered) -> None:
             raise _refused(error.response) from error
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise NotPostedError("the Prefect server is out of reach") from error
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, RuntimeError) as error:
+        # ValueError: somebody answered, but not Prefect: such as a proxy with a page of its own.
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, RuntimeError, ValueError) as error:
             raise NotPostedError(
                 f"the Prefect server gave no answer ({type(error).__name__})", maybe_posted=True
             ) from error
@@ -117,6 +116,11 @@ def _refused(response: httpx.Response) -> NotPostedError:
     )
 
 
+def _pause_s(failures: int, longest_s: float) -> float:
+    """Longer with every failure in a row, and never the same: several may be waiting for one server."""
+    return float(min(longest_s, 2.0 ** min(failures - 1, 10)) * random.uniform(0.5, 1.0))
+
+
 class Poster:
     """Posts what is due, for ever.
 
@@ -132,7 +136,8 @@ class Poster:
         self._post = post
         self._news = asyncio.Event()
         self._failures = 0
-        self._refused = False
+        #: Of what is refused at the moment: how many times in a row, and why the last time.
+        self._refused: dict[tuple[Root, Kind], tuple[int, str]] = {}
         self._log = logging.getLogger("pollen.events")
 
     def wake(self) -> None:
@@ -145,7 +150,7 @@ class Poster:
             await self._until_due()
             await self._round(time.monotonic())
             if self._failures:
-                await asyncio.sleep(self._pause_s())
+                await asyncio.sleep(_pause_s(self._failures, LONGEST_PAUSE_S))
 
     async def flush(self, deadline_s: float) -> int:
         """Post all there is, due or not.
@@ -160,8 +165,8 @@ class Poster:
             async with asyncio.timeout(deadline_s):
                 while self._gathering.pending:
                     await self._round(math.inf)
-                    if self._failures:
-                        await asyncio.sleep(min(1.0, self._pause_s()))
+                    if self._failures or self._refused:
+                        await asyncio.sleep(_pause_s(1, LONGEST_PAUSE_S))
         except TimeoutError:
             pass
         return sum(gathered.uploads for gathered in self._gathering.pending)
@@ -182,31 +187,55 @@ class Poster:
         """Try to post what is due; where the server is away, the rest waits for the next round."""
         due = self._gathering.take(now)
         away = False
-        failed = False
         try:
             while due and not away:
-                try:
-                    await self._post(due[0])
-                except NotPostedError as error:
-                    failed = True
-                    away = not error.refused
-                    self._refused = error.refused
-                    self._gathering.put_back(due[0], maybe_posted=error.maybe_posted)
-                    self._say_failed(due.pop(0), error)
+                error = await self._try(due[0])
+                gathered = due.pop(0)
+                if error is None:
+                    self._refused.pop((gathered.root, gathered.kind), None)
+                    self._say_posted(gathered)
                 else:
-                    self._say_posted(due.pop(0))
+                    away = not error.refused
+                    self._keep(gathered, error)
+                    self._say_failed(gathered, error)
         finally:
             # Also when cancelled: the one under way may have arrived, the others have not.
             for number, gathered in enumerate(due):
                 self._gathering.put_back(gathered, maybe_posted=number == 0 and not away)
-        self._failures = self._failures + 1 if failed else 0
-        if not failed:
-            self._counters.trouble = self._counters.failing_since = None
+        self._failures = self._failures + 1 if away else 0
+        if not away:
+            self._say_well()
 
-    def _pause_s(self) -> float:
-        """Longer with every failure in a row, and never the same: several may be waiting for one server."""
-        longest = LONGEST_PAUSE_REFUSED_S if self._refused else LONGEST_PAUSE_S
-        return float(min(longest, 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0))
+    async def _try(self, gathered: Gathered) -> NotPostedError | None:
+        """Post one event; what went wrong, or None."""
+        try:
+            await self._post(gathered)
+        except NotPostedError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  (whatever it is)
+            # Our own mistake, or the client's: uploads are not lost for it, and other roots go on.
+            self._log.exception("an event could not be posted, for an unexpected reason")
+            return NotPostedError(
+                f"unexpected: {type(error).__name__}", maybe_posted=True, refused=True
+            )
+        return None
+
+    def _keep(self, gathered: Gathered, error: NotPostedError) -> None:
+        """Put back what was not posted; what is refused rests for a while, and holds nobody else up."""
+        not_before = None
+        if error.refused:
+            where = (gathered.root, gathered.kind)
+            times = self._refused.get(where, (0, ""))[0] + 1
+            self._refused[where] = (times, str(error))
+            not_before = time.monotonic() + _pause_s(times, LONGEST_PAUSE_REFUSED_S)
+        self._gathering.put_back(gathered, maybe_posted=error.maybe_posted, not_before=not_before)
+
+    def _say_well(self) -> None:
+        """The server is there; what it refuses is still trouble."""
+        if self._refused:
+            *_, (_, self._counters.trouble) = self._refused.values()
+        else:
+            self._counters.trouble = self._counters.failing_since = None
 
     def _say_posted(self, gathered: Gathered) -> None:
         self._counters.posted += 1

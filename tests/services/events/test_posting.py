@@ -2,9 +2,11 @@
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler
 from uuid import uuid4
 
 import pytest
@@ -15,7 +17,7 @@ from services.events.gathering import Gathered, Gathering
 from services.events.posting import NotPostedError, Poster, post_event
 from services.events.roots import Kind, Root, Upload
 from tests.support.events import events_of
-from tests.support.proxy import proxy
+from tests.support.proxy import proxy, serving
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -44,7 +46,7 @@ def test_one_event_names_the_root_and_what_came(prefect_server: EmbeddedPrefect)
         "last": AT.isoformat(),
     }
     assert pictures["payload"] == told
-    assert exports["payload"] == told | {"export": "detect_images/x.jpg"}
+    assert exports["payload"] == told
 
 
 def test_the_root_without_a_prefix_says_so(prefect_server: EmbeddedPrefect) -> None:
@@ -75,6 +77,23 @@ def test_an_answer_that_got_lost_makes_no_second_event(prefect_server: EmbeddedP
     assert sorted(each["payload"]["uploads"] for each in found) == [1, 7]
 
 
+class WebPage(BaseHTTPRequestHandler):
+    """A proxy that answers whatever is asked with a page of its own."""
+
+    def do_GET(self) -> None:
+        page = b"<!doctype html><title>Log in</title>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
 def test_says_whether_it_may_have_arrived(
     prefect_process: EmbeddedPrefect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +109,10 @@ def test_says_whether_it_may_have_arrived(
     with proxy(prefect_process.api_url, refuse=lambda: True) as behind:
         failing = trial(f"{behind}/api")
     assert failing.maybe_posted
+    with serving(WebPage) as page:
+        web = trial(f"{page}/api")
+    assert web.maybe_posted
+    assert not web.refused
     wrong = trial(f"{prefect_process.ui_url}/nothing")
     assert wrong.refused
     assert not wrong.maybe_posted
@@ -125,6 +148,52 @@ def test_uploads_while_the_server_is_away_join_what_waits() -> None:
     run_for(Poster(waiting, counters, away_at_first), lambda: counters.posted)
     assert tries == [1, 2, 3]
     assert waiting.pending == ()
+
+
+def test_an_unexpected_fault_ends_nothing_and_loses_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    waiting = Gathering(0.01, 10)
+    waiting.note(Upload(gathered("never").root, Kind.PICTURES, "a.jpg"), 0, AT)
+    tries: list[Gathered] = []
+
+    async def broken_once(each: Gathered) -> None:
+        tries.append(each)
+        if len(tries) == 1:
+            raise KeyError("surprise")
+
+    counters = Counters()
+    run_for(Poster(waiting, counters, broken_once), lambda: counters.posted)
+    assert tries[0].id == tries[1].id
+    assert tries[1].maybe_posted
+    assert (counters.failed_posts, counters.trouble) == (1, None)
+    assert "KeyError: 'surprise'" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_what_is_refused_holds_nobody_else_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda *_: 600)  # a pause nobody waits for
+    waiting = Gathering(0.01, 10)
+    refused, fine = gathered("refused").root, gathered("fine").root
+    tries: list[str] = []
+
+    def note(root: Root) -> None:
+        waiting.note(Upload(root, Kind.PICTURES, "a.jpg"), time.monotonic(), AT)
+
+    async def post(each: Gathered) -> None:
+        tries.append(each.root.block)
+        if each.root == refused:
+            note(fine)
+            note(refused)
+            raise NotPostedError("no such thing", refused=True)
+
+    note(refused)
+    counters = Counters()
+    run_for(Poster(waiting, counters, post), lambda: counters.posted)
+    assert tries == ["refused", "fine"]
+    assert counters.trouble == "no such thing"  # for the other root it still is
+    (kept,) = waiting.pending
+    assert (kept.root, kept.uploads) == (refused, 2)
 
 
 def test_a_post_that_is_interrupted_is_kept_as_possibly_done() -> None:

@@ -14,8 +14,10 @@ import psutil
 import pytest
 
 from services.embedded import EmbeddedPrefect
-from services.events.command import token_from_environment
+from services.events.command import _Service, token_from_environment
 from services.events.connections import MOST_CONNECTIONS
+from services.events.notices import Notice
+from services.events.posting import Poster
 from services.site import Site
 from tasks.faults import PollenError
 from tests.support.amazon import REGION, Amazon, to_queue
@@ -267,6 +269,20 @@ def test_what_can_t_be_told_before_the_end_is_told_of_in_the_log(tmp_path: Path)
         assert receiver.process.exit_code == 1, receiver.log
         assert "not told of, uploads: 1 (" in receiver.log
         assert "the next sweep finds them" in receiver.log
+
+
+def test_a_fault_at_the_end_is_told_of_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_self: Poster, _deadline_s: float) -> int:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(Poster, "flush", broken)
+    service = _Service(Site.model_validate(site("receiver-broken-end")), None)
+    service._receiver.take([Notice("pictures", "root/detect_images/a.jpg", created=True)])
+    assert asyncio.run(service._stop([])) == 1
+    assert "not told of, uploads: 1 (" in caplog.text
+    assert "KeyError: 'surprise'" in caplog.text
 
 
 def wait_for_trouble(receiver: RunningReceiver) -> None:
