@@ -5,6 +5,7 @@ was named beforehand, if it is recent, and if its signature fits a certificate t
 of SNS gives out over TLS.
 """
 
+import asyncio
 import base64
 import binascii
 import logging
@@ -14,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import httpx
@@ -23,7 +24,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from services.events.notices import shown
+from services.events.fields import shown
+from services.events.seldom import Seldom
 from tasks.faults import PollenError
 
 #: SNS tries an HTTP address for an hour at most (the limit of a topic's delivery policy). What is
@@ -32,13 +34,23 @@ MAX_AGE: Final = timedelta(minutes=75)
 MAX_AHEAD: Final = timedelta(minutes=15)
 #: Bytes of a certificate, or of the answer to a confirmation; real ones have about 2,000 and 500.
 MAX_ANSWER_BYTES: Final = 64 * 1024
-#: Seconds for one of the two.
-FETCH_SECONDS: Final = 10.0
+#: Seconds for one of the two. SNS waits 15 s for an answer, which may take both.
+FETCH_SECONDS: Final = 4.0
 #: Certificates that are kept. Amazon changes them about once a year, per region.
 MAX_CERTIFICATES: Final = 16
-#: How many certificates are fetched at once; more would tie up all who wait for them.
+#: How many certificates are fetched at once; more would tie up all who wait for them. And for how many
+#: seconds others wait for their turn.
 MAX_FETCHES: Final = 4
+TURN_SECONDS: Final = 1.0
+#: For how many seconds an address that gave no certificate is not asked again: one that is wrong, and one
+#: that could not be reached. By default SNS tries three times more, 20 seconds apart.
+WRONG_SECONDS: Final = 60.0
+AWAY_SECONDS: Final = 10.0
+#: How many of them are kept.
+MAX_FAILED: Final = 256
 
+_T = TypeVar("_T")
+_SHOWN_TOPICS: Final = 5
 _NOTIFICATION: Final = "Notification"
 SUBSCRIPTION: Final = "SubscriptionConfirmation"
 _SIGNED_FIELDS: Final = {
@@ -93,6 +105,7 @@ class Verifier:
         certificates: Gives the signing certificate (PEM) at an address that was found to be one of SNS;
             raises :class:`RefusedError` where it can't.
         now: The time.
+        clock: Seconds that only ever go up.
     """
 
     def __init__(
@@ -100,18 +113,22 @@ class Verifier:
         topics: Collection[str],
         certificates: Callable[[str], bytes] = fetch_certificate,
         now: Callable[[], datetime] = _now,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._topics = frozenset(topics)
         self._certificates = certificates
         self._now = now
+        self._clock = clock
+        self._strangers = Seldom()
         self._known: OrderedDict[str, x509.Certificate] = OrderedDict()
+        self._failed: OrderedDict[str, tuple[float, RefusedError]] = OrderedDict()
         self._lock = threading.Lock()
         self._fetches = threading.BoundedSemaphore(MAX_FETCHES)
 
     def check(self, message: Mapping[str, object]) -> None:
         """Make sure that SNS sent a message for an allowed topic, and lately.
 
-        Blocks for up to about 20 seconds where a certificate has to be fetched first.
+        Blocks for up to about 5 seconds where a certificate has to be fetched first.
 
         Raises:
             RefusedError: It did not, or that can't be found out.
@@ -135,10 +152,17 @@ class Verifier:
     def _check_topic(self, message: Mapping[str, object]) -> None:
         topic = _text(message, "TopicArn")
         if topic not in self._topics:
-            allowed = ", ".join(sorted(self._topics)) or "none"
+            # Not in the answer: the names of topics hold the number of the account.
+            allowed = ", ".join(sorted(self._topics)[:_SHOWN_TOPICS]) or "none"
+            self._strangers.warn(
+                "refused an SNS message for the topic %s; events.sns_topics of site.yaml names %d: %s",
+                shown(topic),
+                len(self._topics),
+                allowed,
+            )
             raise RefusedError(
-                f"an SNS message came for the topic {shown(topic)}, which is not taken (allowed: {allowed}): "
-                "topics are named in events.sns_topics of site.yaml"
+                f"an SNS message came for the topic {shown(topic)}, which is not taken: topics are named in "
+                "events.sns_topics of site.yaml"
             )
 
     def _check_age(self, stamp: str) -> None:
@@ -169,17 +193,38 @@ class Verifier:
                 self._known.move_to_end(url)
                 return self._known[url]
         _check_certificate_address(url)
-        if not self._fetches.acquire(timeout=FETCH_SECONDS):
+        self._check_failed(url)
+        if not self._fetches.acquire(timeout=TURN_SECONDS):
             raise RefusedError("too many signing certificates are being fetched", heals=True)
         try:
             certificate = _loaded(self._certificates(url))
+        except RefusedError as error:
+            self._note_failed(url, error)
+            raise
         finally:
             self._fetches.release()
         with self._lock:
-            self._known[url] = certificate
-            while len(self._known) > MAX_CERTIFICATES:
-                self._known.popitem(last=False)
+            _keep(self._known, url, certificate, MAX_CERTIFICATES)
         return certificate
+
+    def _check_failed(self, url: str) -> None:
+        """Refuse an address that gave no certificate a short time ago, as it was refused then."""
+        with self._lock:
+            until, error = self._failed.get(url, (0.0, None))
+        if error is not None and self._clock() < until:
+            raise RefusedError(f"{error} (tried a short time ago)", heals=error.heals)
+
+    def _note_failed(self, url: str, error: RefusedError) -> None:
+        until = self._clock() + (AWAY_SECONDS if error.heals else WRONG_SECONDS)
+        with self._lock:
+            _keep(self._failed, url, (until, error), MAX_FAILED)
+
+
+def _keep(kept: OrderedDict[str, _T], url: str, value: _T, most: int) -> None:
+    kept[url] = value
+    kept.move_to_end(url)
+    while len(kept) > most:
+        kept.popitem(last=False)
 
 
 def confirm(
@@ -289,16 +334,11 @@ def _loaded(pem: bytes) -> x509.Certificate:
 
 def _fetched(url: str, what: str) -> bytes:
     """The body at an address, bounded in size and time; redirects lead away and are not followed."""
-    ends = time.monotonic() + FETCH_SECONDS
+    # In a loop of its own, where a time can be set for all of it: the library's own are for every step.
     try:
-        plain = {"Accept-Encoding": "identity"}
-        with httpx.stream("GET", url, headers=plain, timeout=FETCH_SECONDS / 2) as response:
-            if response.status_code != httpx.codes.OK:
-                raise RefusedError(
-                    f"{what} can't be had: {_host(url)} answered HTTP {response.status_code}",
-                    heals=response.is_server_error,
-                )
-            return _bounded(response, ends, what)
+        return asyncio.run(_streamed(url, what))
+    except TimeoutError as error:
+        raise RefusedError(f"{what} took more than {FETCH_SECONDS:.0f} s", heals=True) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise RefusedError(
             f"{what} can't be had from {_host(url)} ({type(error).__name__}): can this machine reach it?",
@@ -306,14 +346,27 @@ def _fetched(url: str, what: str) -> bytes:
         ) from error
 
 
-def _bounded(response: httpx.Response, ends: float, what: str) -> bytes:
+async def _streamed(url: str, what: str) -> bytes:
+    plain = {"Accept-Encoding": "identity"}
+    async with (
+        asyncio.timeout(FETCH_SECONDS),
+        httpx.AsyncClient(timeout=FETCH_SECONDS) as client,
+        client.stream("GET", url, headers=plain) as response,
+    ):
+        if response.status_code != httpx.codes.OK:
+            raise RefusedError(
+                f"{what} can't be had: {_host(url)} answered HTTP {response.status_code}",
+                heals=response.is_server_error,
+            )
+        return await _bounded(response, what)
+
+
+async def _bounded(response: httpx.Response, what: str) -> bytes:
     body = bytearray()
-    for part in response.iter_raw():
+    async for part in response.aiter_raw():
         body += part
         if len(body) > MAX_ANSWER_BYTES:
             raise RefusedError(f"{what} has more than {MAX_ANSWER_BYTES} bytes")
-        if time.monotonic() > ends:
-            raise RefusedError(f"{what} took more than {FETCH_SECONDS:.0f} s", heals=True)
     return bytes(body)
 
 

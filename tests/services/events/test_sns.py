@@ -1,6 +1,7 @@
 """Messages of SNS: signed or not, for us or not, and the addresses that they name."""
 
 import base64
+import logging
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.events import sns
+from services.events.app import TURN_S
 from services.events.notices import decode, parse
 from services.events.sns import RefusedError, Verifier, confirm
 from tests.support.amazon import Amazon, to_topic
@@ -137,9 +139,28 @@ def test_other_topics_are_refused_before_anything_is_fetched() -> None:
     message = notification("hello")
 
     assert "events.sns_topics" in refusal({**message, "TopicArn": TOPIC + "2"}, certificates)
-    with pytest.raises(RefusedError, match=r"allowed: none\): topics are named in"):
+    with pytest.raises(RefusedError, match=r"not taken: topics are named in"):
         Verifier([], certificates).check(message)
     assert certificates.asked == []
+
+
+def test_strangers_are_not_told_which_topics_are_taken(caplog: pytest.LogCaptureFixture) -> None:
+    topics = [f"{TOPIC}-{number}" for number in range(9)]
+    checked = Verifier(topics, Certificates())
+
+    with caplog.at_level(logging.WARNING, "pollen.events"):
+        for _ in range(50):
+            with pytest.raises(RefusedError) as caught:
+                checked.check({**notification("hello"), "TopicArn": "arn:other\n"})
+            assert TOPIC not in str(caught.value)
+
+    told = [each.getMessage() for each in caplog.records if each.name == "pollen.events"]
+    assert len(told) == 10
+    assert (
+        f"the topic 'arn:other\\n'; events.sns_topics of site.yaml names 9: {topics[0]}, "
+        in told[0]
+    )
+    assert topics[5] not in told[0]
 
 
 @pytest.mark.parametrize(
@@ -259,13 +280,65 @@ def test_a_certificate_is_fetched_once_and_few_are_kept() -> None:
     assert len(certificates.asked) == sns.MAX_CERTIFICATES + 2
 
 
-def test_a_certificate_that_could_not_be_had_is_fetched_again() -> None:
-    certificates = Certificates(b"busy")
+class Failing:
+    """Gives out no certificate, and counts who asked."""
+
+    def __init__(self, *, heals: bool) -> None:
+        self.heals = heals
+        self.asked = 0
+
+    def __call__(self, _url: str) -> bytes:
+        self.asked += 1
+        raise RefusedError("no such certificate", heals=self.heals)
+
+
+@pytest.mark.parametrize(("heals", "kept_s"), [(False, 60.0), (True, 10.0)])
+def test_an_address_without_a_certificate_is_left_alone_for_a_while(
+    heals: bool, kept_s: float
+) -> None:
+    now_s = 1000.0
+    certificates = Failing(heals=heals)
+    checked = Verifier([TOPIC], certificates, clock=lambda: now_s)
+
+    def send() -> None:
+        with pytest.raises(RefusedError, match="no such certificate") as caught:
+            checked.check(notification("hello"))
+        assert caught.value.heals is heals
+
+    for _ in range(5):
+        send()
+    assert certificates.asked == 1
+    now_s += kept_s - 1
+    send()
+    assert certificates.asked == 1
+    now_s += 1
+    send()
+    assert certificates.asked == 2
+
+
+def test_few_addresses_without_a_certificate_are_kept() -> None:
+    certificates = Certificates(b"none")
     checked = verifier(certificates)
+
+    for number in [*range(sns.MAX_FAILED + 1), sns.MAX_FAILED, 0]:
+        url = CERTIFICATE_URL.replace("0123456789abcdef", f"{number:016x}")
+        with pytest.raises(RefusedError, match="gave is none"):
+            checked.check(notification("hello", SigningCertURL=url))
+
+    # Only the one that was seen first was forgotten.
+    assert len(certificates.asked) == sns.MAX_FAILED + 2
+
+
+def test_a_certificate_that_could_not_be_had_is_fetched_again() -> None:
+    now_s = 1000.0
+    certificates = Certificates(b"busy")
+    checked = Verifier([TOPIC], certificates, clock=lambda: now_s)
 
     with pytest.raises(RefusedError):
         checked.check(notification("hello"))
     certificates.pem = certificate()
+    now_s += sns.WRONG_SECONDS
+    checked.check(notification("hello"))
     checked.check(notification("hello"))
 
     assert len(certificates.asked) == 2
@@ -286,7 +359,7 @@ def test_a_certificate_that_was_kept_too_long_is_refused() -> None:
 
 
 def test_only_few_certificates_are_fetched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sns, "FETCH_SECONDS", 0.05)
+    monkeypatch.setattr(sns, "TURN_SECONDS", 0.05)
     all_there = threading.Barrier(sns.MAX_FETCHES + 1)
     go_on = threading.Event()
 
@@ -398,6 +471,7 @@ class _Answering(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status = 200
         self.location: str | None = None
+        self.head: Iterator[bytes] = iter(())
         self.parts: Iterator[bytes] = iter(())
         self.posted: list[bytes] = []
 
@@ -409,6 +483,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Answering
 
     def do_GET(self) -> None:
+        for part in self.server.head:
+            self.wfile.write(part)
         self.send_response(self.server.status)
         if self.server.location is not None:
             self.send_header("Location", self.server.location)
@@ -506,18 +582,22 @@ def test_what_is_fetched_is_bounded_in_size(https: tuple[_Answering, str]) -> No
     assert sent < 50_000_000
 
 
+@pytest.mark.parametrize("where", ["head", "parts"])
 def test_what_is_fetched_is_bounded_in_time(
-    https: tuple[_Answering, str], monkeypatch: pytest.MonkeyPatch
+    https: tuple[_Answering, str], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     monkeypatch.setattr(sns, "FETCH_SECONDS", 1.0)
     server, url = https
     over = threading.Event()
 
     def dripping() -> Iterator[bytes]:
-        while not over.wait(0.05):
+        yield b"HTTP/1.0 200 OK\r\nX: " if where == "head" else b""
+        for _ in range(200):
+            if over.wait(0.05):
+                return
             yield b"x"
 
-    server.parts = dripping()
+    setattr(server, where, dripping())
     try:
         with pytest.raises(RefusedError, match="took more than 1 s") as caught:
             sns.fetch_certificate(url)
@@ -525,6 +605,11 @@ def test_what_is_fetched_is_bounded_in_time(
         over.set()
 
     assert caught.value.heals
+
+
+def test_an_answer_comes_while_sns_still_waits() -> None:
+    """SNS gives up after 15 s; a subscription takes a turn, a certificate and a confirmation."""
+    assert TURN_S + sns.TURN_SECONDS + 2 * sns.FETCH_SECONDS < 15.0
 
 
 def test_what_s3_tells_through_sns_is_let_pass(amazon: Amazon) -> None:
