@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from services.events.notices import NotANoticeError, Notice, decode, parse_text, shown
+from services.events.fields import NotANoticeError, shown
+from services.events.notices import Notice, decode, parse_text
+from services.events.seldom import Seldom
 from tasks.faults import PollenError
 
 #: Seconds that one call waits for messages, and so how long stopping takes; SQS allows 20, but
@@ -32,12 +34,14 @@ LONGEST_PAUSE_SECONDS: Final = 60.0
 _EMPTY_SECONDS: Final = 1.0
 #: A trouble that stays is told again after so many seconds.
 _REMIND_SECONDS: Final = 600.0
-#: So many messages that are no notices are shown, and later one in a thousand.
-_SHOWN_STRANGERS: Final = 10
 
-_AMAZON: Final = re.compile(
-    r"(?:sqs\.(?P<region>[a-z0-9-]+)|(?P<old>[a-z0-9-]+)\.queue|queue)\.amazonaws\.com(?:\.cn)?"
-)
+#: Ends of the names of Amazon's own servers.
+_AMAZON: Final = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws")
+#: How queues were addressed once. The old name without a region is that of the first one.
+_OLD: Final = re.compile(r"(?:(?P<region>[a-z0-9-]+)\.)?queue\.amazonaws\.com")
+_FIRST_REGION: Final = "us-east-1"
+#: A region, as one part of the name of a server: eu-central-1, us-gov-west-1, eusc-de-east-1.
+_REGION: Final = re.compile(r"(?:[a-z]{2}|eusc)(?:-[a-z]+)+-[0-9]{1,2}")
 _NO_QUEUE: Final = ("NonExistentQueue", "QueueDoesNotExist", "InvalidAddress")
 _NOT_ALLOWED: Final = ("AccessDenied",)
 _BAD_CREDENTIALS: Final = (
@@ -100,8 +104,8 @@ def read_queue(
 def new_client(url: str) -> Any:  # noqa: ANN401  (a boto client)
     """A client for the queue at an address, with the credentials that boto finds.
 
-    The address says which server and which region: AWS_ENDPOINT_URL is often that of an S3 store which
-    is not Amazon's, and counts only for a queue that is Amazon's. AWS_ENDPOINT_URL_SQS counts always.
+    The address says which server and which region. AWS_ENDPOINT_URL is often that of an S3 store, which has
+    no queues, and does not count; AWS_ENDPOINT_URL_SQS does.
     """
     import boto3
     from botocore.config import Config
@@ -109,14 +113,10 @@ def new_client(url: str) -> Any:  # noqa: ANN401  (a boto client)
     # A session of its own: the default one must not be used by several threads, and keeps old keys.
     session = boto3.session.Session()
     parts = urlsplit(url)
-    amazon = _AMAZON.fullmatch(parts.netloc)
-    own = (
-        None
-        if amazon or "AWS_ENDPOINT_URL_SQS" in os.environ
-        else f"{parts.scheme}://{parts.netloc}"
-    )
-    named = (amazon["region"] or amazon["old"]) if amazon else None
-    region = named or os.environ.get("AWS_REGION") or session.region_name or "us-east-1"
+    own = None if os.environ.get("AWS_ENDPOINT_URL_SQS") else _server(parts)
+    region = (
+        _region(parts.hostname or "") or os.environ.get("AWS_REGION") or session.region_name
+    ) or _FIRST_REGION
     return session.client(
         "sqs",
         endpoint_url=own,
@@ -128,6 +128,22 @@ def new_client(url: str) -> Any:  # noqa: ANN401  (a boto client)
             retries={"total_max_attempts": 1, "mode": "standard"},
         ),
     )
+
+
+def _server(parts: SplitResult) -> str:
+    """The server to ask for the queue at an address."""
+    host = parts.hostname or ""
+    old = _OLD.fullmatch(host)
+    if old:
+        return f"https://sqs.{old['region'] or _FIRST_REGION}.amazonaws.com"
+    return f"{'https' if host.endswith(_AMAZON) else parts.scheme}://{parts.netloc}"
+
+
+def _region(host: str) -> str | None:
+    """The region that the name of a server tells, such as those of Amazon's; None where it tells none."""
+    if _OLD.fullmatch(host):
+        host = f"{host}.{_FIRST_REGION}"
+    return next((part for part in host.split(".") if _REGION.fullmatch(part)), None)
 
 
 class _Reader:
@@ -148,6 +164,7 @@ class _Reader:
         self._made: Any = None
         self._counters = counters
         self._log = logging.getLogger("pollen.events")
+        self._strangers = Seldom()
         self._failed_in_a_row = 0
         self._told_at = 0.0
 
@@ -195,14 +212,11 @@ class _Reader:
             return decode(parse_text(body))
         except NotANoticeError as error:
             self._counters.strange += 1
-            count = self._counters.strange
-            if count <= _SHOWN_STRANGERS or count % 1000 == 0:
-                self._log.warning(
-                    "message %d in the queue that is no notice, deleted: %s. It begins with %s",
-                    count,
-                    error,
-                    shown(body),
-                )
+            self._strangers.warn(
+                "a message in the queue that is no notice, deleted: %s. It begins with %s",
+                error,
+                shown(body),
+            )
             return []
 
     def _delete(self, client: Any, messages: Sequence[dict[str, Any]]) -> None:  # noqa: ANN401

@@ -164,6 +164,24 @@ def test_what_is_no_notice_is_told_and_deleted(
     assert not any("end" in each for each in told)
 
 
+def test_a_broken_record_stops_no_other_of_its_message(amazon: Amazon) -> None:
+    url, _ = amazon.new_queue()
+    each = [
+        {
+            "eventSource": "aws:s3",
+            "eventName": "ObjectCreated:Put",
+            "s3": {"bucket": {"name": "lab"}, "object": {"key": key}},
+        }
+        for key in ("a.png", "x" * 1025, "b.png")
+    ]
+    amazon.sqs.send_message(QueueUrl=url, MessageBody=json.dumps({"Records": each}))
+
+    reading = read_until_empty(amazon, url, 2)
+
+    assert [notice.key for notice in reading.taken] == ["a.png", "b.png"]
+    assert reading.counters == QueueCounters(messages=1, notices=2)
+
+
 def test_what_could_not_be_taken_comes_again(
     amazon: Amazon, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -413,7 +431,29 @@ def test_a_server_that_does_not_wait_is_not_asked_all_the_time(
             "https://sqs.us-west-2.amazonaws.com",
             "us-west-2",
         ),
+        (
+            "https://queue.amazonaws.com/1/q",
+            "https://sqs.us-east-1.amazonaws.com",
+            "us-east-1",
+        ),
+        (
+            "https://vpce-0a1-b2c-eu-west-1a.sqs.eu-west-1.vpce.amazonaws.com/1/q",
+            "https://vpce-0a1-b2c-eu-west-1a.sqs.eu-west-1.vpce.amazonaws.com",
+            "eu-west-1",
+        ),
+        (
+            "https://sqs-fips.us-gov-west-1.amazonaws.com/1/q",
+            "https://sqs-fips.us-gov-west-1.amazonaws.com",
+            "us-gov-west-1",
+        ),
+        ("https://sqs.us-west-1.api.aws/1/q", "https://sqs.us-west-1.api.aws", "us-west-1"),
+        (
+            "https://sqs.eusc-de-east-1.amazonaws.eu/1/q",
+            "https://sqs.eusc-de-east-1.amazonaws.eu",
+            "eusc-de-east-1",
+        ),
         ("http://queues.example.org:9324/1/q", "http://queues.example.org:9324", REGION),
+        ("https://queues.amazonaws.com/1/q", "https://queues.amazonaws.com", REGION),
     ],
 )
 def test_server_and_region_are_those_of_the_queue(url: str, endpoint: str, region: str) -> None:
@@ -425,11 +465,13 @@ def test_server_and_region_are_those_of_the_queue(url: str, endpoint: str, regio
 
 def test_an_endpoint_that_is_said_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     amazons = "https://sqs.us-west-2.amazonaws.com/1/q"
+    amazons_old = "https://us-west-2.queue.amazonaws.com/1/q"
     own = "http://queues.example.org/1/q"
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://everything.example.org")
 
-    assert new_client(amazons).meta.endpoint_url == "http://everything.example.org"
-    # An S3 store that is not Amazon's has no queues.
+    # It is that of an S3 store, and an S3 store that is not Amazon's has no queues.
+    assert new_client(amazons).meta.endpoint_url == "https://sqs.us-west-2.amazonaws.com"
+    assert new_client(amazons_old).meta.endpoint_url == "https://sqs.us-west-2.amazonaws.com"
     assert new_client(own).meta.endpoint_url == "http://queues.example.org"
 
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://only-queues.example.org")
