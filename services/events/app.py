@@ -1,7 +1,8 @@
 """The HTTP side: who may tell of uploads, how much at once, and what everybody may ask.
 
 Everything is refused before it costs anything: by its path, by the token, by the number of requests
-at work, by the length it announces, and only then read.
+at work, by the length it announces, and only then read. Who is not known by then is read first, for
+Ceph and SNS say in the body who they are: a slow one must not hold a place that they need.
 """
 
 import logging
@@ -16,12 +17,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from services.events import sns
+from services.events import incoming, sns
 from services.events.counters import Counters
 from services.events.incoming import (
     MAX_UNKNOWN_BYTES,
+    UNKNOWN_TOGETHER,
     Places,
     RefusedRequestError,
+    Room,
     Token,
     body_of,
     given_token,
@@ -60,7 +63,8 @@ class Desk:
         status: Gives what the status page shows.
         confirm: Confirms a subscription of SNS.
         known: Places for senders with the token.
-        unknown: Places for the others.
+        unknown: Places for the others, whose bodies are there already.
+        room: Memory for bodies of the others while they arrive.
     """
 
     receiver: Receiver
@@ -73,6 +77,7 @@ class Desk:
     unknown: Places = field(
         default_factory=lambda: Places(UNKNOWN_AT_ONCE, UNKNOWN_WAITING, TURN_S)
     )
+    room: Room = field(default_factory=lambda: Room(UNKNOWN_TOGETHER))
 
 
 def application(desk: Desk) -> Starlette:
@@ -119,18 +124,25 @@ class _Events:
         return JSONResponse(answer)
 
     async def _answer(self, request: Request) -> dict[str, Any]:
-        known = self._is_known(request)
-        async with (self._desk.known if known else self._desk.unknown).turn():
-            body = await self._read(request, known=known)
-            if sns.is_message(body):
-                # A message with the token needs no signature, unless SNS itself says that it sends it.
-                signed = not known or "x-amz-sns-message-type" in request.headers
-                done = await self._heard_from_sns(body, signed=signed)
-                if done is not None:
-                    return done
-            elif not known and not self._is_from_ceph(body):
-                raise RefusedRequestError(401, "no token", _NO_TOKEN)
-            return self._taken(_decoded(body))
+        if self._is_known(request):
+            async with self._desk.known.turn():
+                raw = await body_of(request, MAX_BYTES, incoming.BODY_S)
+                return await self._heard(request, raw, known=True)
+        raw = await body_of(request, MAX_UNKNOWN_BYTES, incoming.UNKNOWN_BODY_S, self._desk.room)
+        async with self._desk.unknown.turn():
+            return await self._heard(request, raw, known=False)
+
+    async def _heard(self, request: Request, raw: bytes, *, known: bool) -> dict[str, Any]:
+        body = _parsed(raw)
+        if sns.is_message(body):
+            # A message with the token needs no signature, unless SNS itself says that it sends it.
+            signed = not known or "x-amz-sns-message-type" in request.headers
+            done = await self._heard_from_sns(body, signed=signed)
+            if done is not None:
+                return done
+        elif not known and not self._is_from_ceph(body):
+            raise RefusedRequestError(401, "no token", _NO_TOKEN)
+        return self._taken(_decoded(body))
 
     def _is_known(self, request: Request) -> bool:
         """Whether the sender gave the token; one who gave another is refused at once."""
@@ -148,13 +160,6 @@ class _Events:
         if request.headers.get("content-length") == "0":
             raise RefusedRequestError(401, "no token", _NO_TOKEN)
         return False
-
-    async def _read(self, request: Request, *, known: bool) -> object:
-        raw = await body_of(request, MAX_BYTES if known else MAX_UNKNOWN_BYTES)
-        try:
-            return parse(raw)
-        except NotANoticeError as error:
-            raise RefusedRequestError(400, "no notice", str(error)) from error
 
     def _is_from_ceph(self, body: object) -> bool:
         """Ceph has no header for a secret, but sends along what its topic was given."""
@@ -198,6 +203,13 @@ class _Events:
             self._desk.counters.refused["foreign bucket"] += 1
             return {"refused": "this bucket is not watched"}
         return {"uploads": taken.uploads, "passed": taken.passed, "held": taken.held}
+
+
+def _parsed(raw: bytes) -> object:
+    try:
+        return parse(raw)
+    except NotANoticeError as error:
+        raise RefusedRequestError(400, "no notice", str(error)) from error
 
 
 def _decoded(body: object) -> list[Notice]:

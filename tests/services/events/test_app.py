@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -11,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.events import incoming
-from services.events.app import application
-from services.events.incoming import MAX_UNKNOWN_BYTES, Places, RefusedRequestError
+from services.events.incoming import MAX_UNKNOWN_BYTES, Places, RefusedRequestError, Room
 from services.events.notices import MAX_BYTES
 from services.events.receiver import MOST_HELD
 from tests.services.events.here import BEARER, TOPIC, Here, started
@@ -26,6 +26,17 @@ def here() -> Here:
 
 def picture(name: str = "a.jpg") -> dict[str, Any]:
     return ceph("pictures", f"root/detect_images/{name}")
+
+
+def scope(headers: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """A request that tells of something, for what a client does not do."""
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": "/events",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "query_string": b"",
+    }
 
 
 @pytest.mark.parametrize("path", ["/", "/events", f"/events/{TOKEN}"])
@@ -57,7 +68,8 @@ def test_takes_what_comes_with_the_token_in_the_path_or_in_ceph_s_data(here: Her
         ("/", {}, None),
         ("/events", {"Authorization": "Bearer wrong"}, None),
         ("/events", {"Authorization": f"Bearer {TOKEN}x"}, None),
-        ("/events", {"Authorization": "Basic eDp5"}, TOKEN),
+        ("/events", {"Authorization": "Basic eDp5"}, None),
+        ("/events", {"Authorization": f"Basic {TOKEN}"}, None),
         ("/events", {"Authorization": ""}, TOKEN),
         ("/events/wrong", {}, TOKEN),
         (f"/events/{TOKEN.upper()}", {}, None),
@@ -74,6 +86,17 @@ def test_refuses_who_does_not_know_the_token(
     assert TOKEN not in answer.text
     assert here.uploads == 0
     assert here.counters.refused.total() == 1
+
+
+def test_another_kind_of_authorization_is_not_about_the_token(here: Here) -> None:
+    """SNS sends name and password of the address as Basic, and its signature counts."""
+    basic = {"Authorization": "Basic eDp5"}
+    message = {"Type": "Notification", "TopicArn": TOPIC, "Signature": "good"}
+    assert here.post(message | {"Message": json.dumps(picture())}, headers=basic).status_code == 200
+    data = ceph("pictures", "root/detect_images/a.jpg", TOKEN)
+    assert here.post(data, headers=basic).status_code == 200
+    assert here.post(picture(), f"/events/{TOKEN}", headers=basic).status_code == 200
+    assert here.uploads == 3
 
 
 def test_ceph_s_data_must_be_right_in_every_record(here: Here) -> None:
@@ -108,10 +131,11 @@ def test_a_length_beyond_the_limit_is_refused_unread(here: Here) -> None:
     assert here.post(b" " * (MAX_UNKNOWN_BYTES + 1)).status_code == 413
 
 
+@pytest.mark.parametrize(("headers", "name"), [(BEARER, "BODY_S"), ({}, "UNKNOWN_BODY_S")])
 def test_a_body_that_does_not_come_is_not_waited_for(
-    here: Here, monkeypatch: pytest.MonkeyPatch
+    here: Here, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], name: str
 ) -> None:
-    monkeypatch.setattr(incoming, "BODY_S", 0.05)
+    monkeypatch.setattr(incoming, name, 0.05)
 
     async def slow() -> int:
         statuses: list[int] = []
@@ -125,14 +149,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(
         async def send(message: MutableMapping[str, Any]) -> None:
             statuses.append(message.get("status", 0))
 
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/events",
-            "headers": [(b"authorization", f"Bearer {TOKEN}".encode())],
-            "query_string": b"",
-        }
-        await application(here.desk)(scope, receive, send)
+        await here.client.app(scope(headers), receive, send)
         return max(statuses)
 
     assert asyncio.run(slow()) == 408
@@ -256,6 +273,67 @@ def test_who_is_unknown_can_t_keep_out_who_is_known(here: Here) -> None:
     assert [each.status_code for each in refused] == [429] * 3
     assert all(each.headers["retry-after"] for each in refused)
     assert here.counters.refused == {"too many": 3}
+
+
+def test_slow_senders_keep_nobody_out_who_says_in_the_body_who_it_is(here: Here) -> None:
+    """They wait for their own bodies, not in the places that Ceph and SNS need."""
+
+    async def slow() -> None:
+        async def receive() -> MutableMapping[str, Any]:
+            await asyncio.sleep(600)
+            raise AssertionError("nobody waits so long")
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            """Nobody listens."""
+
+        await here.client.app(scope(), receive, send)
+
+    async def crowd() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(here.client.app)
+        attack = [asyncio.create_task(slow()) for _ in range(40)]
+        await asyncio.sleep(0)
+        body = json.dumps(ceph("pictures", "root/detect_images/a.jpg", TOKEN))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            answers = await asyncio.gather(
+                *(client.post("/events", content=body) for _ in range(10))
+            )
+        for each in attack:
+            each.cancel()
+        await asyncio.gather(*attack, return_exceptions=True)
+        return answers
+
+    assert [each.status_code for each in asyncio.run(crowd())] == [200] * 10
+    assert here.uploads == 10
+
+
+def test_of_bodies_that_are_too_much_together_the_largest_gives_way(here: Here) -> None:
+    here.desk.room = Room(3000)
+    statuses: dict[str, int] = {}
+    sent: list[str] = []
+    done = asyncio.Event()
+
+    async def sender(name: str, size: int) -> None:
+        async def receive() -> MutableMapping[str, Any]:
+            if name in sent:
+                await done.wait()
+                return {"type": "http.request", "body": b"", "more_body": False}
+            sent.append(name)
+            return {"type": "http.request", "body": b" " * size, "more_body": True}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            statuses.setdefault(name, message.get("status", 0))
+            if name == "large":
+                done.set()
+
+        await here.client.app(scope(), receive, send)
+
+    async def crowd() -> None:
+        sizes = {"small": 500, "large": 2000, "middle": 1000}
+        await asyncio.gather(*(sender(*each) for each in sizes.items()))
+
+    asyncio.run(crowd())
+    assert statuses == {"large": 429, "small": 400, "middle": 400}
+    assert here.counters.refused == {"too many": 1, "no notice": 2}
 
 
 def test_a_few_wait_for_their_turn(here: Here) -> None:
