@@ -8,7 +8,7 @@ from typing import Final
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
-from pollen.dataset.check import CheckResult, Verdict, check
+from pollen.dataset.check import CheckResult, Verdict, check, refused
 from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings
 from pollen.dataset.trees import TreeError
@@ -128,16 +128,17 @@ def _chosen(store: Store, export: str | None) -> list[Entry]:
 
 
 def _check(store: Store, entry: Entry, settings: DatasetSettings) -> CheckResult:
-    """Check a zip, which is on this machine only meanwhile.
+    """Check a zip, which is on this machine only meanwhile; one that is too large is not fetched.
 
     Raises:
         PollenError: The store fails, or this machine has no room.
     """
     most_bytes = settings.limits.total_gigabytes * 1e9
     if entry.size > most_bytes:
-        raise PollenError(
-            f"{store.address}/{entry.key} has {entry.size / 1e9:.1f} GB, more than {settings.limits.total_gigabytes:g} "
-            "GB: stage the pictures in several zips"
+        return refused(
+            entry.key,
+            f"has {entry.size / 1e9:.1f} GB, more than {settings.limits.total_gigabytes:g} GB, and was not looked "
+            "into: stage the pictures in several zips",
         )
     try:
         with scratch_folder("check") as scratch:

@@ -99,12 +99,22 @@ def check(path: Path, settings: DatasetSettings, name: str | None = None) -> Che
                 )
             export = read_export(tree, settings)
             if not export.is_usable:
-                refused = _refused(export.name, export.form, export.findings, len(export.rejected))
-                return replace(refused, is_sound=not has_error(tree.findings))
+                result = _refused(export.name, export.form, export.findings, len(export.rejected))
+                return replace(result, is_sound=not has_error(tree.findings))
             nothing = Export(NoTree(), "dataset", (), (), {}, ())
             return _merged(export, merge(nothing, [export], settings), is_usable=True)
         except (CuratedError, TreeError) as error:
             return _refused(tree.name, "dataset", [Finding.error(tree.name, str(error))])
+
+
+def refused(name: str, message: str) -> CheckResult:
+    """The result for an export that can't even be looked into.
+
+    Args:
+        name: What findings call it.
+        message: What was expected, what came, and what to do.
+    """
+    return replace(_refused(name, "", [Finding.error(name, message)]), is_sound=False)
 
 
 def _missing(name: str, manifest: Manifest) -> Iterator[Finding]:

@@ -147,6 +147,25 @@ def test_a_zip_that_is_hostile_or_broken_fails_and_the_others_are_checked(
     assert files(tmp_path) == {}
 
 
+def test_a_zip_that_is_too_large_is_named_and_the_others_are_checked(
+    s3_server: EmbeddedS3, root: str
+) -> None:
+    faulty = export(NAMES[2:4], first_seed=20, extra=FAULTY)
+    large = export(NAMES[:2], extra={"large.bin": bytes(range(256)) * 4000})
+    good = export(NAMES[4:5], first_seed=30)
+    stage(s3_server, root, {"faulty.zip": faulty, "good.zip": good, "large.zip": large})
+    gigabytes = (len(large) - 1) / 1e9
+    assert max(len(faulty), len(good)) < len(large) / 2
+
+    state = run(root, merging={"limits": {"total_gigabytes": gigabytes}})
+
+    assert (state.name, state.is_failed()) == ("Failed", True)
+    assert "to correct: large.zip, faulty.zip; " in str(state.message)
+    assert "GB, and was not looked into: stage the pictures in several zips" in page(state)
+    assert "faulty.zip/train/labels/x.txt, line 1" in page(state)
+    assert "good.zip can be used as it is." in page(state)
+
+
 def test_one_that_is_not_there_fails_with_what_is(s3_server: EmbeddedS3, root: str) -> None:
     stage(s3_server, root, {"good.zip": export(NAMES[:1])})
     for name in ("typo.zip", "../good.zip", "archive/../good.zip"):
