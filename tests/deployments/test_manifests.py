@@ -199,6 +199,8 @@ def test_the_receiver_is_alone_and_has_time_to_tell_what_waits() -> None:
     program = container("events")
     assert program["livenessProbe"]["httpGet"]["path"] == "/health"
     assert program["readinessProbe"]["httpGet"]["path"] == "/ready"
+    # Notices that come while the Prefect server is away are kept, if they come at all.
+    assert of_kind("Service")["events"]["spec"]["publishNotReadyAddresses"] is True
     assert environment("events")["POLLEN_EVENTS_TOKEN"]["secretKeyRef"]["name"] == "pollen-events"
     assert environment("events")["PREFECT_API_URL"].startswith("http://prefect-server:4200/")
     mounts = {each["name"]: each["mountPath"] for each in program["volumeMounts"]}
