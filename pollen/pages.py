@@ -1,6 +1,7 @@
 """HTML pages that stand alone: the templates, and how values are written into them."""
 
 import base64
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,20 @@ def printable(text: str) -> str:
     )
 
 
+#: What Markdown takes for more than text: signs anywhere, and what makes a link by itself.
+_SIGNS = re.compile(r"[\\`*_\[\]<>|~&#$!@]|(?<=www)\.|:(?=//)", re.IGNORECASE)
+#: What begins a list or a rule.
+_STARTS = re.compile(r"^(\d{0,9})([-+.)=](?=\s|$)|(?<!\d)[-=])")
+
+
 def markdown(text: str) -> str:
     """Text that Markdown shows as it is, in a table cell too."""
-    return "".join(
-        f"\\{letter}" if letter in "\\`*_[]<>|~&#$!" else letter for letter in printable(text)
-    )
+    return _STARTS.sub(r"\1\\\2", _SIGNS.sub(r"\\\g<0>", printable(text).strip()))
+
+
+def plain(shown: str) -> str:
+    """The text that :func:`markdown` made ``shown`` of."""
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", shown)
 
 
 def code(text: str) -> str:

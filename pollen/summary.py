@@ -87,15 +87,27 @@ def _failed_lines(counts: pl.DataFrame) -> list[str]:
     failed = counts.filter(pl.col("input_present") & (pl.col("status") == str(Status.FAILED)))
     if failed.height == 0:
         return []
-    rows = failed.sort("filename").select("filename", pl.col("reason").fill_null(""))
     return [
         f"### Failed images ({failed.height:,})",
         "",
         *(
-            f"* **{_name(filename)}**: {markdown(_short(reason, REASON_LETTERS))}"
-            for filename, reason in rows.head(MOST_ROWS).iter_rows()
+            f"* **{row['filename']}**: {row['reason']}"
+            for row in failed_rows(failed.sort("filename").head(MOST_ROWS))
         ),
         *_rest(failed.height, layout.COUNTS_TABLE),
+    ]
+
+
+def failed_rows(failed: pl.DataFrame) -> list[dict[str, str]]:
+    """Failed images with their reasons as the cells of a table, which the UI takes for Markdown too.
+
+    Args:
+        failed: Rows of ``pollen_counts.csv``.
+    """
+    cells = failed.select("filename", pl.col("reason").fill_null("")).iter_rows()
+    return [
+        {"filename": _name(filename), "reason": markdown(_short(reason, REASON_LETTERS))}
+        for filename, reason in cells
     ]
 
 

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from prefect.client.schemas.objects import Artifact
 
+from pollen.pages import plain
+
 #: Keys of the artifacts that :mod:`tasks.progress` and :mod:`tasks.reporting` make.
 PROGRESS: Final = {"detection-progress", "training-progress"}
 FAILED_IMAGES: Final = "failed-images"
@@ -24,7 +26,7 @@ def progress_of(artifacts: Sequence[Artifact]) -> str:
     bar = _bar(artifacts)
     if bar is None:
         return ""
-    return f"{float(str(bar.data)):.0f} %: {bar.description or ''}".rstrip(": ")
+    return f"{float(str(bar.data)):.0f} %: {plain(bar.description or '')}".rstrip(": ")
 
 
 def _bar(artifacts: Sequence[Artifact]) -> Artifact | None:
@@ -49,4 +51,4 @@ def _rows(data: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401  (whatever th
         return
     for row in table if isinstance(table, list) else ():
         if isinstance(row, dict):
-            yield str(row.get("filename")), str(row.get("reason"))
+            yield plain(str(row.get("filename"))), plain(str(row.get("reason")))

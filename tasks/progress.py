@@ -13,6 +13,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 from prefect.exceptions import PrefectException
 
+from pollen.pages import markdown
 from tasks.stage import logger
 
 #: How often the Prefect server hears of progress, at most.
@@ -86,6 +87,7 @@ class Bar:
             return
         try:
             self._sent_at = time.monotonic()
+            text = markdown(text)  # the UI takes descriptions for Markdown, with pictures and links
             with best_effort("progress"):
                 if self._artifact is None:
                     # Outside of async code it is no coroutine.

@@ -38,8 +38,6 @@ def show_model(
         lines = [
             f"# Model {markdown(version)}",
             "",
-            markdown(message),
-            "",
             *(f"* {markdown(reason)}" for reason in reasons),
             "",
             *comparison_lines(told),
@@ -50,7 +48,7 @@ def show_model(
             + (f" ([open]({url}))" if url else ""),
             *(["", LOGIN_NOTE] if url else []),
         ]
-        create_markdown_artifact("\n".join(lines) + "\n", key=KEY, description=message)
+        create_markdown_artifact("\n".join(lines) + "\n", key=KEY, description=markdown(message))
 
 
 def _charts(store: Store, version: str) -> dict[str, bytes]:

@@ -31,7 +31,7 @@ from pollen.results import (
 )
 from pollen.samples import summarise_samples
 from pollen.settings import DetectSettings
-from pollen.summary import Picked, markdown_summary
+from pollen.summary import Picked, failed_rows, markdown_summary
 from pollen.tables import Status
 from tasks.album import Album
 from tasks.faults import NotFoundError, StorageError
@@ -294,8 +294,8 @@ def _publish_artifacts(store: Store, album: Album, data: ReportData, summary: Su
         key=SUMMARY_KEY,
         description=summary.message,
     )
-    failed = summary.failed.select("filename", "reason").head(ARTIFACT_ROWS)
-    if failed.height:
+    failed = failed_rows(summary.failed.head(ARTIFACT_ROWS))
+    if failed:
         create_table_artifact(
-            failed.to_dicts(), key="failed-images", description=f"{summary.failed.height} failed"
+            failed, key="failed-images", description=f"{summary.failed.height} failed"
         )

@@ -53,14 +53,25 @@ def _draw(table: pl.DataFrame, unit: str) -> bytes:
     # Where a run is not validated, Ultralytics writes zeros.
     known = {name for name in table.columns if (table[name].fill_null(0) != 0).any()}
     figure, (losses, maps) = panels(11.6, 5.0, 2)
+    marker = "o" if table.height == 1 else None  # one point makes no line
     for part, line in (("train", "-"), ("val", ":")):
         for name, (label, colour) in _LOSSES.items():
             if f"{part}/{name}" in known:
                 values = table[f"{part}/{name}"].to_list()
-                losses.plot(epochs, values, line, color=colour, label=f"{label}, {part}")
+                losses.plot(
+                    epochs, values, line, marker=marker, color=colour, label=f"{label}, {part}"
+                )
     for name, (label, colour, line) in _MAPS.items():
         if name in known:
-            maps.plot(epochs, table[name].to_list(), line, color=colour, linewidth=2, label=label)
+            maps.plot(
+                epochs,
+                table[name].to_list(),
+                line,
+                marker=marker,
+                color=colour,
+                linewidth=2,
+                label=label,
+            )
     losses.set(title="Losses", xlabel=unit, ylabel="loss")
     maps.set(title="Precision of boxes on val", xlabel=unit, ylabel="mAP", ylim=(0, 1.02))
     losses.legend(ncols=2, fontsize=11)

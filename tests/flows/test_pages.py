@@ -16,7 +16,7 @@ from tests.support.pictures import picture
 from tests.support.runs import MODEL, settings, upload
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-HOSTILE = "bad|`x`<b>_1_.png"
+HOSTILE = "bad|`x`<b>_1_ www.x.png"
 
 
 @pytest.fixture
@@ -42,11 +42,13 @@ def test_a_browser_shows_the_result_with_its_pictures(
     inputs = {"a.png": picture(0), "b.png": picture(1), HOSTILE: b""}
     upload(s3_server, "flow/pages/detect_images", inputs)
     ended = detect(bucket="pages", model=MODEL, settings=settings(), return_state=True)
-    shown = artifacts_of(cast("State[Any]", ended))["detection-summary"]
+    shown = artifacts_of(cast("State[Any]", ended))
 
-    dom = dom_of(f"{pages.ui_url}/artifacts/artifact/{shown.id}", tmp_path)
+    dom = dom_of(f"{pages.ui_url}/artifacts/artifact/{shown['detection-summary'].id}", tmp_path)
 
     assert dom.count('src="data:image/jpeg;base64,') == 2
     assert "<table" in dom
     assert "(no folder)" in dom
-    assert "bad|`x`&lt;b&gt;_1_.png" in dom
+    table = dom_of(f"{pages.ui_url}/artifacts/artifact/{shown['failed-images'].id}", tmp_path)
+    for page in (dom, table):
+        assert "bad|`x`&lt;b&gt;_1_ www.x.png" in page

@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import pytest
 
+from pollen.pages import plain, printable
 from pollen.report import Thumbnail
-from pollen.summary import LOGIN_NOTE, MOST_ROWS, Picked, markdown_summary
+from pollen.summary import LOGIN_NOTE, MOST_ROWS, Picked, failed_rows, markdown_summary
 from tests.pollen.test_report import ROWS, data_of, failed, ok
 
 NAME = "a|b`c\n# d<script>[x](y)_z_.png"
@@ -77,6 +78,27 @@ def test_no_place_or_name_breaks_a_line_or_turns_the_text(letter: str) -> None:
     assert letter == "\n" or letter not in text
     assert len(text.splitlines()) == len(plain.splitlines()) + len(["", LOGIN_NOTE])
     assert text.count("`") % 2 == 0
+
+
+LINKS = ("www.evil.example.png", "https://evil.example", "ann@evil.example", "![x](//evil.example)")
+STARTS = (
+    "# head",
+    "- dash",
+    "+ plus",
+    "1. one",
+    "12) one",
+    "=== rule",
+    "    four spaces",
+    "> said",
+)
+
+
+@pytest.mark.parametrize("name", [NAME, *LINKS, *STARTS, "back\\slash", "\u202egnp.exe"])
+def test_cells_of_the_table_of_failed_images_are_text_again_when_read(name: str) -> None:
+    cells = failed_rows(data_of([failed(name, f"reason: {name}")]).counts)
+    for cell, text in ((cells[0]["filename"], name), (cells[0]["reason"], f"reason: {name}")):
+        assert plain(cell) == printable(text).strip()
+        assert not re.search(r"(?<!\\)[`<\[|!@*_~#]|www\.|(?<!\\)://|^[-+=]|^\d+[.)] |^\s", cell)
 
 
 def test_however_many_pictures_it_stays_small() -> None:
