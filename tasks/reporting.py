@@ -74,11 +74,13 @@ class Summary:
         rows: The rows of ``pollen_counts.csv``.
         counted_now: Pictures this run counted.
         output: Where the results are, as people name it.
+        failed_before: Names of the rows that were failed when the table was written last.
     """
 
     rows: pl.DataFrame
     counted_now: int
     output: str
+    failed_before: frozenset[str] = frozenset()
 
     @property
     def present(self) -> pl.DataFrame:
@@ -122,7 +124,9 @@ class Summary:
             kinds = ", ".join(sorted(SUFFIXES))
             parts.append(f"no pictures to count ({kinds}): upload some, or check the path")
         if not self.failed.is_empty():
-            parts.append(f"{self.failed.height} failed")
+            new = len(set(self.failed["filename"]) - self.failed_before)
+            # These words are what deployments/automations/notify-images.yaml looks for.
+            parts.append(f"{self.failed.height} failed" + (f", {new} of them new" if new else ""))
         gone = self.rows.height - self.present.height
         if gone:
             parts.append(f"{gone} counted earlier are no longer there")
@@ -166,6 +170,7 @@ def summarise(work: Work, planned: pl.DataFrame, counted_now: int) -> Summary:
         counted_now: How many inputs this run counted.
     """
     store = open_store(work.output)
+    failed_before = _failed_before(store)
     for _ in range(ROUNDS):
         before = _files(store, work.records)
         records = read_image_records(store, work.records)
@@ -173,7 +178,7 @@ def summarise(work: Work, planned: pl.DataFrame, counted_now: int) -> Summary:
         chosen = speaking_records(inputs, records)
         known = pl.concat([planned.select("key"), records.select("key")]).unique()
         rows = count_rows(inputs.join(known, on="key", how="semi"), chosen)
-        summary = Summary(rows, counted_now, store.address)
+        summary = Summary(rows, counted_now, store.address, failed_before)
         if rows.is_empty():  # neither a picture nor the memory of one: nothing to write
             with best_effort("the result"):
                 _publish_nothing(summary)
@@ -186,6 +191,18 @@ def summarise(work: Work, planned: pl.DataFrame, counted_now: int) -> Summary:
     with best_effort("the result"):
         _publish_artifacts(store, album, data, summary)
     return summary
+
+
+def _failed_before(store: Store) -> frozenset[str]:
+    """Names of the failed rows in the table as it stands; none where it is damaged, or not there yet."""
+    table = _content(store, COUNTS_TABLE)
+    if not table:
+        return frozenset()
+    try:
+        rows = pl.read_csv(table, columns=["filename", "status"], infer_schema=False)
+    except pl.exceptions.PolarsError:
+        return frozenset()
+    return frozenset(rows.filter(pl.col("status") == str(Status.FAILED))["filename"])
 
 
 def _files(store: Store, records: str) -> set[str]:

@@ -285,7 +285,7 @@ def test_what_can_not_be_read_is_a_failed_row_and_the_rest_completes(
         "deep/c.tif",
     ]
     assert summary.outcome is Outcome.WITH_FAILURES
-    assert summary.message.endswith(f"; {len(BROKEN)} failed")
+    assert summary.message.endswith(f"; {len(BROKEN)} failed, {len(BROKEN)} of them new")
     assert not [name for name, _ in grain_ids((output / GRAINS).read_bytes()) if name in BROKEN]
 
 
@@ -303,6 +303,19 @@ def test_permanent_failures_are_done_until_the_picture_changes(source: Path, out
         summary = count(source, output)
     assert tiles() == 1
     assert summary.failed.is_empty()
+
+
+def test_which_failures_are_new_is_told_once(source: Path, output: Path) -> None:
+    (source / "bad.png").write_bytes(b"")
+    assert count(source, output).message.endswith("; 1 failed, 1 of them new")
+    put(source, "good.png", first_seed=90)
+    assert count(source, output).message.endswith("; 1 failed")
+    (source / "worse.png").write_bytes(b"")
+    (output / COUNTS).write_bytes((output / COUNTS).read_bytes() + b"damaged,by,hand\n")
+    assert count(source, output).message.endswith("; 2 failed, 1 of them new")
+    (source / "worst.png").write_bytes(b"")
+    (output / COUNTS).write_bytes(b"\x00no table")
+    assert count(source, output).message.endswith("; 3 failed, 3 of them new")
 
 
 def test_a_picture_that_vanishes_meanwhile_has_no_row_until_it_is_back(

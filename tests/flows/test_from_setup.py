@@ -154,7 +154,7 @@ def one_upload(lab: Laboratory, receiver: RunningReceiver) -> None:
 def a_burst(lab: Laboratory, receiver: RunningReceiver) -> None:
     """Odd names, one picture twice, one that is taken away again; most are no pictures, which is a row too."""
     burst = {
-        f"plate {number % 7}/{number}.png": picture(number % 20) if number % 5 == 0 else b"none"
+        f"plate {number % 7}/{number}.png": picture(number % 20) if number % 20 == 0 else b"none"
         for number in range(BURST)
     }
     odd = {name: picture(number) for number, name in enumerate(ODD)}
@@ -174,7 +174,7 @@ def a_burst(lab: Laboratory, receiver: RunningReceiver) -> None:
     message = lab.inbox.until("lab", bool)[0]
     assert "CompletedWithFailures" in message["subject"]
     assert "images, " in message["body"]
-    assert f"{len(expected)} failed" in message["body"]
+    assert f"{len(expected)} failed, {len(expected)} of them new" in message["body"]
 
 
 def a_burst_that_kills_the_receiver(lab: Laboratory, receiver: RunningReceiver) -> None:
@@ -189,6 +189,7 @@ def a_burst_that_kills_the_receiver(lab: Laboratory, receiver: RunningReceiver) 
     late = {f"{when}/{number}.png" for when in ("late", "later") for number in range(5)}
     assert lab.table().keys() == before.keys() | late
     assert len(lab.detections()) == runs + 1
+    assert "of them new" not in str(sweep.state)  # told before, and not again
 
 
 def nothing_new(lab: Laboratory) -> None:

@@ -240,6 +240,7 @@ def test_messages_go_to_the_blocks_that_are_named(client: SyncPrefectClient) -> 
         "runs that stay crashed",
         "uploads that start no run",
         "failed pictures",
+        "labels to correct",
         "models",
         "silence",
     }
