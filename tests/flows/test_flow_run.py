@@ -125,7 +125,7 @@ def test_the_final_states_and_what_they_say(detect_with: Detect, s3_server: Embe
     with tiles_counted() as tiles:
         state = detect_with("states", "states")
     assert state.name == "CompletedWithFailures"
-    assert str(state.message).endswith("; 1 failed")
+    assert str(state.message).endswith("; 1 failed, 1 of them new")
     assert str(state.message).startswith("3 images, ")
     assert tiles() == 1
     failed = artifacts_of(state)["failed-images"]
