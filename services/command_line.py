@@ -240,7 +240,8 @@ def events(
 
     Storages send to /events and give the secret that stands in POLLEN_EVENTS_TOKEN, as "Authorization: Bearer ...",
     as the last part of the address (/events/<token>), or as opaque data (Ceph). This speaks plain HTTP: where senders
-    are not in the same cluster, put an Ingress or a proxy with TLS in front. /status shows how it goes.
+    are not in the same cluster, put an Ingress or a proxy with TLS in front. /status shows how it goes, to who gives
+    the secret in the header.
 
     For example: POLLEN_EVENTS_TOKEN=$(openssl rand -hex 32) pollen events --port 8080
     """

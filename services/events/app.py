@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -31,7 +32,7 @@ from services.events.incoming import (
 )
 from services.events.notices import MAX_BYTES, NotANoticeError, Notice, decode, opaque_data, parse
 from services.events.receiver import NotReadyError, Receiver
-from services.events.status import Status, page
+from services.events.status import Status, page, without_reasons
 
 #: Requests at work at once: of senders with the token, and of senders not known yet.
 KNOWN_AT_ONCE: Final = 24
@@ -93,7 +94,7 @@ def application(desk: Desk) -> Starlette:
         Route("/ready", _ready(desk)),
         Route("/status", _status(desk)),
     ]
-    app = Starlette(routes=routes)
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _wrong_address(desk)})
     # A redirection repeats the name of the host that the sender said, whatever it was.
     app.router.redirect_slashes = False
     return app
@@ -117,10 +118,7 @@ class _Events:
             answer = await self._answer(request)
         except RefusedRequestError as error:
             self._desk.counters.refused[error.reason] += 1
-            headers = {"Retry-After": str(RETRY_AFTER_S)} if error.status == 429 else {}
-            if error.status == 401:
-                headers["WWW-Authenticate"] = "Bearer"
-            return JSONResponse({"refused": error.message}, error.status, headers)
+            return _refusal(error)
         return JSONResponse(answer)
 
     async def _answer(self, request: Request) -> dict[str, Any]:
@@ -205,6 +203,25 @@ class _Events:
         return {"uploads": taken.uploads, "passed": taken.passed, "held": taken.held}
 
 
+def _refusal(error: RefusedRequestError) -> Response:
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if error.status == 429 else {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse({"refused": error.message}, error.status, headers)
+
+
+def _wrong_address(desk: Desk) -> Callable[[Request, Exception], Response]:
+    """Answers where nothing is: a storage that was given a wrong address shows in the counts."""
+
+    def refuse(request: Request, error: Exception) -> Response:  # noqa: ARG001  (may hold a token)
+        assert isinstance(error, HTTPException)
+        desk.counters.refused["wrong address"] += 1
+        told = {"refused": "nothing is here: send notices with POST to /events"}
+        return JSONResponse(told, error.status_code, error.headers)
+
+    return refuse
+
+
 def _parsed(raw: bytes) -> object:
     try:
         return parse(raw)
@@ -239,6 +256,13 @@ def _ready(desk: Desk) -> Callable[[Request], Awaitable[Response]]:
 
 def _status(desk: Desk) -> Callable[[Request], Awaitable[Response]]:
     async def show(request: Request) -> Response:
-        return page(desk.status(), html="text/html" in request.headers.get("accept", ""))
+        status = desk.status()
+        if desk.token is None:
+            # There is nothing to ask for; reasons may name addresses.
+            status = without_reasons(status)
+        elif not desk.token.is_in(given_token(request)):
+            message = "expected the token, as 'Authorization: Bearer <token>'"
+            return _refusal(RefusedRequestError(401, "no token", message))
+        return page(status, html="text/html" in request.headers.get("accept", ""))
 
     return show

@@ -84,7 +84,7 @@ def token_from_environment(site: Site) -> Token | None:
     """The secret of senders; None where only Amazon's services send, which have other ways.
 
     Raises:
-        PollenError: There is none, or it is too short.
+        PollenError: There is none, or it is not fit.
     """
     text = os.environ.get(TOKEN, "").strip()
     if not text:
@@ -97,6 +97,11 @@ def token_from_environment(site: Site) -> Token | None:
     if len(text) < SHORTEST_TOKEN:
         raise PollenError(
             f"{TOKEN} has {len(text)} characters, expected at least {SHORTEST_TOKEN}: {_MAKE_ONE}"
+        )
+    if "/" in text or len(text.split()) > 1:
+        raise PollenError(
+            f"{TOKEN} has a slash or a blank, expected none: it would not be found again in an address or a header. "
+            f"{_MAKE_ONE}"
         )
     return Token(os.fsencode(text))
 

@@ -11,7 +11,7 @@ class Counters:
 
     Attributes:
         requests: Requests that wanted to tell of something.
-        refused: Of these, how many were refused, by reason.
+        refused: How many were refused, by reason; those to a wrong address too, though they are not counted above.
         uploads: Uploads that were told of, by kind.
         passed: Notices that start nothing, by reason.
         posted: Events that the Prefect server took.

@@ -1,7 +1,7 @@
 """What `pollen events` tells of itself: counts, and how it goes. No secrets, and no names of files."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -10,6 +10,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from services.events.counters import Counters
 from services.events.gathering import Gathered
+
+_IN_THE_LOG: Final = "the log says why"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,14 @@ def status_of(
         ),
         queue=queue,
     )
+
+
+def without_reasons(status: Status) -> Status:
+    """For everybody: that something goes wrong, but not what."""
+    queue = status.queue
+    if queue is not None and queue.get("trouble") is not None:
+        queue = {**queue, "trouble": _IN_THE_LOG}
+    return replace(status, trouble=status.trouble and _IN_THE_LOG, queue=queue)
 
 
 def page(status: Status, *, html: bool) -> Response:

@@ -125,7 +125,8 @@ class RunningReceiver:
     @property
     def status(self) -> dict[str, Any]:
         """What its status page says."""
-        found: dict[str, Any] = httpx.get(f"{self.url}/status", trust_env=False).json()
+        answer = httpx.get(f"{self.url}/status", headers=self.headers, trust_env=False)
+        found: dict[str, Any] = answer.raise_for_status().json()
         return found
 
 

@@ -68,6 +68,7 @@ class Here:
     roots: WatchedRoots
     desk: Desk
     confirmed: list[Any]
+    queue: dict[str, Any]
 
     def post(
         self, body: object, path: str = "/events", headers: dict[str, str] | None = None
@@ -85,11 +86,12 @@ def started(site: dict[str, Any] = KNOWN, token: str | None = TOKEN) -> Here:
     roots = WatchedRoots(Site.model_validate(site))
     receiver = Receiver(roots, gathering, counters, lambda: None)
     confirmed: list[Any] = []
+    queue: dict[str, Any] = {"messages": 3}
 
     def status() -> Status:
         known = roots.known
         names = None if known is None else tuple(root.name for root in known)
-        return status_of(counters, counters.refused, names, gathering.pending, {"messages": 3})
+        return status_of(counters, counters.refused, names, gathering.pending, queue)
 
     desk = Desk(
         receiver,
@@ -100,4 +102,4 @@ def started(site: dict[str, Any] = KNOWN, token: str | None = TOKEN) -> Here:
         confirmed.append,
     )
     client = Client(application(desk))
-    return Here(client, counters, gathering, roots, desk, confirmed)
+    return Here(client, counters, gathering, roots, desk, confirmed, queue)

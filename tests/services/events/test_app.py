@@ -47,6 +47,26 @@ def test_greets_who_only_asks(here: Here, path: str) -> None:
     assert here.counters.requests == 0
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/event", 404),
+        ("POST", f"/events/{TOKEN}/more", 404),
+        ("POST", "/status", 405),
+        ("DELETE", "/events", 405),
+    ],
+)
+def test_a_wrong_address_is_counted_and_not_repeated(
+    here: Here, method: str, path: str, status: int
+) -> None:
+    answer = here.client.request(method, path, BEARER, b"{}")
+    assert answer.status_code == status
+    assert "POST to /events" in answer.json()["refused"]
+    assert TOKEN not in answer.text
+    assert ("allow" in answer.headers) == (status == 405)
+    assert here.counters.refused == {"wrong address": 1}
+
+
 @pytest.mark.parametrize("path", ["/", "/events", "/events/"])
 def test_takes_what_comes_with_the_token(here: Here, path: str) -> None:
     answer = here.post(picture(), path, headers=BEARER)
@@ -240,17 +260,39 @@ def test_the_status_has_counts_and_neither_secrets_nor_names_of_files(here: Here
     here.post(picture("hidden-name.jpg"), headers=BEARER)
     here.post(picture())
     here.counters.trouble = "<b>away</b>"
-    told = here.client.get("/status").json()
+    told = here.client.get("/status", headers=BEARER).json()
     assert told["uploads"] == {"pictures": 1}
     assert told["refused"] == {"no token": 1}
     assert told["waiting"][0]["root"] == "lab"
-    page = here.client.get("/status", headers={"Accept": "text/html,*/*"})
+    page = here.client.get("/status", headers=BEARER | {"Accept": "text/html,*/*"})
     assert page.headers["content-type"].startswith("text/html")
     assert "1 pictures" in page.text
     assert "<b>" not in page.text
     for text in (json.dumps(told), page.text):
         assert TOKEN not in text
         assert "hidden-name" not in text
+
+
+def test_the_status_is_for_who_has_the_token(here: Here) -> None:
+    here.post(picture(), headers=BEARER)
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
+        answer = here.client.get("/status", headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert "lab" not in answer.text
+    assert here.client.get("/status", headers=BEARER).json()["waiting"][0]["root"] == "lab"
+    assert here.counters.refused == {}  # these did not want to tell of anything
+
+
+def test_without_a_token_the_status_says_that_something_is_wrong_but_not_what() -> None:
+    here = started(token=None)
+    assert here.client.get("/status").json()["trouble"] is None
+    here.counters.trouble = "the server at http://inside.example"
+    here.queue["trouble"] = "arn:aws:inside"
+    answer = here.client.get("/status")
+    told = answer.json()
+    assert told["trouble"] == told["queue"]["trouble"] == "the log says why"
+    assert "inside" not in answer.text
 
 
 def test_who_is_unknown_can_t_keep_out_who_is_known(here: Here) -> None:

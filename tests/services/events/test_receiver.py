@@ -307,7 +307,13 @@ def test_a_secret_is_long_and_not_needed_where_only_amazon_sends(
     amazon = Site.model_validate({"events": {"sns_topics": [topic]}})
     monkeypatch.setenv("POLLEN_EVENTS_TOKEN", "")
     assert token_from_environment(amazon) is None
-    for text in ("short", "fifteen-letters", " " * 40):
+    for text in (
+        "short",
+        "fifteen-letters",
+        " " * 40,
+        "base64/with+both/of+them=",
+        f"{TOKEN} {TOKEN}",
+    ):
         monkeypatch.setenv("POLLEN_EVENTS_TOKEN", text)
         with pytest.raises(PollenError, match="openssl rand"):
             token_from_environment(Site())
