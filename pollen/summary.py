@@ -18,7 +18,7 @@ from pollen.tables import Status
 #: Longer lists are cut, with a note where the whole one is.
 MOST_ROWS = 20
 #: Letters shown of a name and of a reason.
-NAME_LETTERS = 100
+NAME_LETTERS = 70
 REASON_LETTERS = 300
 
 LOGIN_NOTE = (

@@ -19,7 +19,7 @@ SHOWN: Final = {
 }
 #: Width of a chart, and how many colours it keeps: lines and letters need few.
 CHART_PX: Final = 760
-COLOURS: Final = 24
+COLOURS: Final = 32
 #: A chart that weighs more is left to the page: the server keeps it in its database.
 MOST_BYTES: Final = 28_000
 
@@ -34,7 +34,10 @@ def small_chart(png: bytes) -> bytes | None:
         chart = opened.convert("RGB")
     ratio = min(1.0, CHART_PX / chart.width)
     size = max(1, round(chart.width * ratio)), max(1, round(chart.height * ratio))
-    few = chart.resize(size, Image.Resampling.LANCZOS).quantize(COLOURS)
+    # The usual method gives rare colours away, and lines are thin: all of them would be about grey.
+    few = chart.resize(size, Image.Resampling.LANCZOS).quantize(
+        COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+    )
     buffer = io.BytesIO()
     few.save(buffer, "PNG", optimize=True)
     return buffer.getvalue() if buffer.tell() <= MOST_BYTES else None

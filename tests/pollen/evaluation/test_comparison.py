@@ -2,10 +2,11 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from pollen.evaluation.charts import draw_charts
 from pollen.evaluation.comparison import (
@@ -15,6 +16,7 @@ from pollen.evaluation.comparison import (
     comparison_lines,
     small_chart,
 )
+from pollen.evaluation.curves import _LOSSES, draw_training
 from pollen.evaluation.pictures import LabelledPicture
 from tests.pollen.evaluation.judging import judged, perfect
 
@@ -46,6 +48,23 @@ def test_a_chart_is_as_wide_as_is_shown_at_most(
     assert small is not None
     with Image.open(io.BytesIO(small)) as chart:
         assert (chart.format, chart.size) == ("PNG", expected)
+
+
+def test_lines_are_told_apart_by_colour_as_in_the_chart(tmp_path: Path) -> None:
+    rows = ",".join(["epoch", *(f"{part}/{name}" for part in ("train", "val") for name in _LOSSES)])
+    for epoch in range(1, 41):
+        rows += f"\n{epoch}," + ",".join(str(number + 20 / epoch) for number in range(8))
+    table = tmp_path / "results.csv"
+    table.write_text(rows, encoding="utf-8")
+    chart = draw_training(table)
+    assert chart is not None
+    small = small_chart(chart)
+    assert small is not None
+    with Image.open(io.BytesIO(small)) as shown:
+        colours = np.asarray(shown.convert("RGB"), np.int64).reshape(-1, 3)
+    for _, colour in _LOSSES.values():
+        wanted = np.array(ImageColor.getrgb(colour))
+        assert np.abs(colours - wanted).max(axis=1).min() < 40, colour
 
 
 def test_the_charts_of_a_training_are_small_enough(pictures: list[LabelledPicture]) -> None:
