@@ -47,6 +47,24 @@ def test_an_endless_trickle_is_told_after_the_longest_wait() -> None:
     assert only(waiting.take(LONGEST)).uploads == 30
 
 
+def test_what_rests_is_due_later_with_what_came_since_and_others_are_not() -> None:
+    for maybe_posted in (False, True):
+        waiting = gathering()
+        waiting.note(upload(0), 0, AT)
+        tried = only(waiting.take(QUIET))
+        waiting.put_back(tried, maybe_posted=maybe_posted, not_before=500)
+        waiting.note(upload(0), 40, AT)
+        waiting.note(upload(1), 40, AT)
+        assert waiting.next_due() == 40 + QUIET
+        assert only(waiting.take(499)).root == ROOTS[1]
+        assert waiting.next_due() == 500
+        again = only(waiting.take(500))
+        assert (again.id, again.uploads) == (tried.id, 1 if maybe_posted else 2)
+        waiting.put_back(again, maybe_posted=False)  # rests no more
+        assert only(waiting.take(501)).id == tried.id
+        assert sum(each.uploads for each in waiting.take(math.inf)) == maybe_posted
+
+
 def test_roots_and_kinds_wait_for_themselves() -> None:
     waiting = gathering()
     waiting.note(upload(0), 0, AT)
