@@ -22,8 +22,8 @@ def store_at(endpoint: str | None, prefix: str = "lab 1", style: Style = "auto")
         "s3",
         endpoint_url=endpoint,
         region_name="eu-central-1",
-        aws_access_key_id="the-key-of-the-lab",
-        aws_secret_access_key="the-secret-of-the-lab",
+        aws_access_key_id="of-the-laboratory",
+        aws_secret_access_key="of-the-laboratory",
         config=Config(s3={"addressing_style": style}),
     )
     return BucketStore(client, "pollen", prefix)
