@@ -74,7 +74,7 @@ def queued(message: object) -> dict[str, Any]:
     """A message of SQS as Lambda and Pipes pass it on."""
     return {
         "messageId": "059f36b4-87a3-44ab-83d2-661975830a7d",
-        "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a",
+        "receiptHandle": "a handle to delete it by",
         "body": json.dumps(message),
         "attributes": {"ApproximateReceiveCount": "1"},
         "eventSource": "aws:sqs",
