@@ -161,7 +161,7 @@ def show_checked(checked: Checked) -> None:
         create_markdown_artifact(
             "\n\n".join(_page(checked)) + "\n",
             key="dataset-check",
-            description=f"Exports staged in {checked.place}",
+            description=markdown(f"Exports staged in {checked.place}"),
         )
 
 
