@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from pollen.classes import GrainClass
 from pollen.pages import data_url, markdown
@@ -30,8 +31,12 @@ def small_chart(png: bytes) -> bytes | None:
     Raises:
         OSError: It is no picture.
     """
-    with Image.open(io.BytesIO(png)) as opened:
-        chart = opened.convert("RGB")
+    try:
+        # Not Image.open: Ultralytics puts its own in its place, which looks for a package at a fault.
+        with PngImageFile(io.BytesIO(png)) as opened:
+            chart = opened.convert("RGB")
+    except SyntaxError as error:  # how Pillow says that it is another kind of file
+        raise OSError(f"not a PNG picture: {error}") from error
     ratio = min(1.0, CHART_PX / chart.width)
     size = max(1, round(chart.width * ratio)), max(1, round(chart.height * ratio))
     # The usual method gives rare colours away, and lines are thin: all of them would be about grey.
