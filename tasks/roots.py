@@ -86,15 +86,19 @@ def leave_to_another(root: Location) -> None:
 
 def _waits_before(root: Location, run_id: UUID) -> str | None:
     """The name of an equal run that waits and began earlier: of two that see each other, one stays."""
-    running = FlowRunFilter.model_validate(
-        {"tags": {"all_": [root_tag(root)]}, "state": {"type": {"any_": [StateType.RUNNING]}}}
+    waiting = FlowRunFilter.model_validate(
+        {"tags": {"all_": [_waits(root)]}, "state": {"type": {"any_": [StateType.RUNNING]}}}
     )
     with get_client(sync_client=True) as client:
         this = client.read_flow_run(run_id)
-        found = client.read_flow_runs(flow_run_filter=running)
-    holds = f"holds:{limit_name(root)}"
-    earlier = (run for run in found if _began(run) < _began(this) and holds not in run.tags)
+        found = client.read_flow_runs(flow_run_filter=waiting)
+    earlier = (run for run in found if _began(run) < _began(this))
     return next((run.name for run in earlier if run.parameters == this.parameters), None)
+
+
+def _waits(root: Location) -> str:
+    """What a run carries while it waits: one without it may have looked at the bucket already."""
+    return f"waits:{limit_name(root)}"
 
 
 def _began(run: FlowRun) -> tuple[str, str]:
@@ -158,8 +162,9 @@ class _Slot:
         self._run = run.id
         #: What a run carries that has the slot, or is about to ask for it.
         self._tag = f"holds:{self.name}"
-        own = {self._tag, root_tag(root)}
+        own = {self._tag, _waits(root), root_tag(root)}
         self._tags = [*(tag for tag in run.tags if tag not in own), root_tag(root)]
+        self._waiting_tags = [*self._tags, _waits(root)]
         #: This very run had the slot, was killed, and now runs again.
         self._had_it = self._tag in run.tags
 
@@ -209,8 +214,9 @@ class _Slot:
         try:
             taken = client.increment_concurrency_slots([self.name], 1, "concurrency").json()
         except httpx.HTTPStatusError as error:
-            client.update_flow_run(self._run, tags=self._tags)
-            if error.response.status_code == httpx.codes.LOCKED:
+            is_taken = error.response.status_code == httpx.codes.LOCKED
+            client.update_flow_run(self._run, tags=self._waiting_tags if is_taken else self._tags)
+            if is_taken:
                 return False
             raise
         if not taken:

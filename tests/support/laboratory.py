@@ -20,7 +20,7 @@ from services.embedded.ports import LOOPBACK, free_ports
 from tests.support.cluster import Cluster, runs_of
 from tests.support.events import TOKEN
 from tests.support.inbox import Inbox, inbox
-from tests.support.runs import BUCKET, COUNTS, REPOSITORY, bucket_tables, command, rows, upload
+from tests.support.runs import BUCKET, COUNTS, REPOSITORY, bucket_tables, command, rows
 
 ROOT: Final = "Ostatni/lab"
 #: A root of its own below the other.
@@ -73,9 +73,14 @@ class Laboratory:
 
     def upload(self, pictures: dict[str, bytes]) -> None:
         """Put pictures below the root for uploads, several at once."""
+        client = self.storage.client()
+
+        def put(picture: tuple[str, bytes]) -> None:
+            name, data = picture
+            client.put_object(Bucket=BUCKET, Key=f"{self._inputs}/{name}", Body=data)
+
         with ThreadPoolExecutor(8) as pool:
-            for name, data in pictures.items():
-                pool.submit(upload, self.storage, self._inputs, {name: data})
+            list(pool.map(put, pictures.items()))
 
     def delete(self, name: str) -> None:
         """Take one away."""

@@ -1,5 +1,7 @@
 """One run per root at a time, on a real Prefect server."""
 
+import contextvars
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, cast
@@ -14,6 +16,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
 from prefect.states import Crashed, Running
 
 from services.embedded import EmbeddedPrefect
@@ -242,17 +245,18 @@ def left_to_another() -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("more_tags", "bucket", "state", "is_left"),
+    ("tag", "bucket", "state", "is_left"),
     [
-        ([], "pollen", Running(), True),
-        ([f"holds:{NAME}"], "pollen", Running(), False),  # it looked at the bucket before
-        ([], "another", Running(), False),
-        ([], "pollen", Crashed(), False),
+        (f"waits:{NAME}", "pollen", Running(), True),
+        (f"holds:{NAME}", "pollen", Running(), False),  # it looked at the bucket before
+        ("of others", "pollen", Running(), False),  # it gave its turn back, and is about to end
+        (f"waits:{NAME}", "another", Running(), False),
+        (f"waits:{NAME}", "pollen", Crashed(), False),
     ],
 )
 def test_a_run_is_left_to_an_equal_one_that_waits(
     prefect_server: EmbeddedPrefect,
-    more_tags: list[str],
+    tag: str,
     bucket: str,
     state: State[Any],
     is_left: bool,
@@ -265,7 +269,7 @@ def test_a_run_is_left_to_an_equal_one_that_waits(
         try:
             client.set_flow_run_state(other.id, Running(), force=True)
             client.set_flow_run_state(other.id, state, force=True)
-            client.update_flow_run(other.id, tags=[root_tag(ROOT), *more_tags])
+            client.update_flow_run(other.id, tags=[root_tag(ROOT), tag])
             told = left_to_another()
         finally:
             client.delete_flow_run(other.id)
@@ -281,7 +285,7 @@ def test_a_run_that_began_later_waits_for_nobody(prefect_server: EmbeddedPrefect
         with get_client(sync_client=True) as client:
             later = client.create_flow_run(work, parameters={"bucket": bucket})
             client.set_flow_run_state(later.id, Running(), force=True)
-            client.update_flow_run(later.id, tags=[root_tag(ROOT)])
+            client.update_flow_run(later.id, tags=[root_tag(ROOT), f"waits:{NAME}"])
             try:
                 leave_to_another(ROOT)
             finally:
@@ -289,3 +293,33 @@ def test_a_run_that_began_later_waits_for_nobody(prefect_server: EmbeddedPrefect
         return "stayed"
 
     assert work("pollen") == "stayed"
+
+
+def test_a_run_says_that_it_waits_only_while_it_does(limit: None) -> None:
+    take_by_hand()
+    found: list[list[str]] = []
+
+    @flow(name="taking-turns")
+    def work() -> list[str]:
+        context = FlowRunContext.get()
+        assert context is not None
+        assert context.flow_run is not None
+        free = threading.Timer(1.0, contextvars.copy_context().run, (look, context.flow_run.id))
+        free.start()
+        with one_run_at_a_time(ROOT), get_client(sync_client=True) as client:
+            free.join()
+            return client.read_flow_run(context.flow_run.id).tags
+
+    def look(run: UUID) -> None:
+        with get_client(sync_client=True) as client:
+            deadline = time.monotonic() + 20
+            while f"waits:{NAME}" not in (tags := client.read_flow_run(run).tags):
+                assert time.monotonic() < deadline, tags
+            found.append(tags)
+            client.release_concurrency_slots([NAME], 1, 1.0)
+
+    tags = work()
+    assert found
+    assert root_tag(ROOT) in found[0]
+    assert f"waits:{NAME}" not in tags
+    assert f"holds:{NAME}" in tags
