@@ -44,6 +44,8 @@ def _isolate(scratch: Path) -> None:
         YOLO_CONFIG_DIR=str(home / "ultralytics"),
         YOLO_OFFLINE="true",
         YOLO_AUTOINSTALL="false",
+        # As `quiet_ultralytics` sets it: whichever test imports the library first, it is as in the product.
+        YOLO_VERBOSE="false",
     )
 
 

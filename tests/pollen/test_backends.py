@@ -250,13 +250,15 @@ def test_another_process_was_faster(
     assert list(theirs.parent.iterdir()) == [theirs]
 
 
-def test_settings_of_ultralytics_stay_in_the_cache(
+def test_ultralytics_is_kept_quiet_and_offline_with_its_settings_in_the_cache(
     box_model: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv("YOLO_CONFIG_DIR", raising=False)
+    for name in ("YOLO_CONFIG_DIR", "YOLO_OFFLINE", "YOLO_AUTOINSTALL", "YOLO_VERBOSE"):
+        monkeypatch.delenv(name)
     monkeypatch.setattr("pollen.backends._prepare", lambda *_: None)
     prepared_openvino(box_model.weights, box_model.card, tmp_path)
     assert os.environ["YOLO_CONFIG_DIR"] == str(tmp_path / "ultralytics")
     assert Path(os.environ["YOLO_CONFIG_DIR"]).is_dir()
     assert os.environ["YOLO_OFFLINE"] == "true"
     assert os.environ["YOLO_AUTOINSTALL"] == "false"
+    assert os.environ["YOLO_VERBOSE"] == "false"
