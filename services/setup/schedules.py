@@ -36,6 +36,8 @@ _OURS: Final = "root-"
 #: Any moment will do, but always the same one: intervals are counted from it.
 _ANCHOR: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _LONGEST_NAME: Final = 40
+#: The block whose bucket the flows count unless told otherwise.
+_FLOWS_OWN: Final = "pollen"
 
 
 def plan_schedules(client: SyncPrefectClient, site: Site) -> list[Step]:
@@ -59,15 +61,10 @@ def _nights(client: SyncPrefectClient, site: Site) -> Iterator[Step]:
     if not declared:  # no nights are wanted
         yield from _ours(client, NIGHTLY, deployment, {}, None)
         return
-    missing = [prefix for prefix in site.prefixes if prefix not in map(_root, declared)]
+    covered = {_root(each) for each in declared if _bucket(each) in (None, site.storage.block)}
+    missing = [prefix for prefix in site.prefixes if prefix not in covered]
     for each in declared:
-        if _root(each) in site.prefixes:
-            yield keep(KIND, _name(NIGHTLY, _root(each)))
-        elif "prefix" in each.parameters or not missing:
-            detail = f"'{_root(each)}' is not among the prefixes in the site file: its runs fail"
-            yield keep(KIND, _name(NIGHTLY, _root(each)), detail, attention=True)
-        else:  # it names no root, and means the storage's folder, which is none of the roots
-            yield _moved(client, deployment.id, each, missing.pop(0))
+        yield _declared(client, deployment, each, site, missing)
     wanted = {prefix: _parameters(site, prefix) for prefix in missing}
     yield from _ours(client, NIGHTLY, deployment, wanted, declared[0])
 
@@ -143,17 +140,42 @@ def _step(
     return keep(KIND, name, _said(saved.schedule))
 
 
-def _moved(
-    client: SyncPrefectClient, deployment: UUID, saved: DeploymentSchedule, prefix: str
+def _declared(
+    client: SyncPrefectClient,
+    deployment: DeploymentResponse,
+    saved: DeploymentSchedule,
+    site: Site,
+    missing: list[str],
 ) -> Step:
-    """Let a declared schedule that names no root count this one."""
+    """Let a declared schedule count this site's storage, and one of its roots.
+
+    What it says itself is left as it is. One that names no root means the storage's folder; where that is none of
+    the roots, it gets the first of those that are ``missing``.
+    """
+    block, root = site.storage.block, _root(saved)
+    if _bucket(saved) not in (None, block):
+        detail = f"counts block '{_bucket(saved)}', not '{block}' of the site file"
+        return keep(KIND, _name(NIGHTLY, root), detail)
+    given: dict[str, Any] = {}
+    why = []
+    if root not in site.prefixes:
+        if "prefix" in saved.parameters or not missing:
+            detail = f"'{root}' is not among the prefixes in the site file: its runs fail"
+            return keep(KIND, _name(NIGHTLY, root), detail, attention=True)
+        root = given["prefix"] = missing.pop(0)
+        why.append("'' is not among the prefixes")
+    if _bucket(saved) is None and deployment.parameters.get("bucket", _FLOWS_OWN) != block:
+        given["bucket"] = block
+        why.append(f"its block is '{block}'")
+    if not given:
+        return keep(KIND, _name(NIGHTLY, root))
     return Step(
-        Change(KIND, _name(NIGHTLY, prefix), "update", "'' is not among the prefixes"),
+        Change(KIND, _name(NIGHTLY, root), "update", "; ".join(why)),
         partial(
             client.update_deployment_schedule,
-            deployment,
+            deployment.id,
             saved.id,
-            parameters={**saved.parameters, "prefix": prefix},
+            parameters={**saved.parameters, **given},
         ),
     )
 
@@ -171,6 +193,12 @@ def _parameters(site: Site, prefix: str) -> dict[str, Any]:
 
 def _is_ours(schedule: DeploymentSchedule) -> bool:
     return (schedule.slug or "").startswith(_OURS)
+
+
+def _bucket(schedule: DeploymentSchedule) -> str | None:
+    """The block that a schedule names for its runs."""
+    named: str | None = schedule.parameters.get("bucket")
+    return named
 
 
 def _root(schedule: DeploymentSchedule) -> str:

@@ -12,7 +12,7 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from services.setup import schedules
 from services.setup.plan import Step
 from services.setup.schedules import plan_schedules, slug_of
-from services.site import Events, Site
+from services.site import Events, Site, SiteStorage
 
 CRON = CronSchedule(cron="15 1 * * *", timezone="Europe/Prague")
 
@@ -37,8 +37,10 @@ def declared(**parameters: object) -> DeploymentScheduleCreate:
     return DeploymentScheduleCreate(schedule=CRON, slug="nightly", parameters=parameters)
 
 
-def site(*prefixes: str, minutes: int | None = None) -> Site:
-    return Site(prefixes=prefixes, events=Events(sweep_minutes=minutes))
+def site(*prefixes: str, minutes: int | None = None, block: str = "pollen") -> Site:
+    return Site(
+        prefixes=prefixes, events=Events(sweep_minutes=minutes), storage=SiteStorage(block=block)
+    )
 
 
 def do(client: SyncPrefectClient, wanted: Site) -> dict[str, str]:
@@ -125,6 +127,27 @@ def test_one_that_somebody_declared_for_a_root_is_enough(
     own = DeploymentScheduleCreate(schedule=CRON, slug="of-one", parameters={"prefix": "one/"})
     deploy(client, f"{name}/nightly", declared(), own)
     assert do(client, site("", "one")) == {}
+
+
+def test_a_declared_schedule_counts_the_site_s_block(client: SyncPrefectClient, name: str) -> None:
+    deploy(client, f"{name}/nightly", declared())
+    assert do(client, site("", block="plants")) == {"nightly": "update"}
+    assert counted(client, f"{name}/nightly") == {("plants", None)}
+
+    deploy(client, f"{name}/nightly", declared())  # as `prefect deploy` does: its root is forgotten
+    assert do(client, site("one", "two", block="plants")) == {
+        "nightly of one": "update",
+        "nightly of two": "create",
+    }
+    assert counted(client, f"{name}/nightly") == {("plants", "one"), ("plants", "two")}
+
+
+def test_one_that_is_declared_for_another_block_counts_no_root_of_ours(
+    client: SyncPrefectClient, name: str
+) -> None:
+    deploy(client, f"{name}/nightly", declared(bucket="theirs"))
+    assert do(client, site("")) == {"nightly": "create"}
+    assert counted(client, f"{name}/nightly") == {("theirs", None), ("pollen", None)}
 
 
 def test_sweeps_are_switched_on_changed_and_off(client: SyncPrefectClient, name: str) -> None:
