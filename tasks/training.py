@@ -27,6 +27,7 @@ from pollen.training.settings import TrainSettings
 from tasks.checkpoints import Checkpoints
 from tasks.devices import check_device
 from tasks.faults import PollenError
+from tasks.forks import let_forks_end
 from tasks.leftovers import remove_dead, scratch_folders
 from tasks.lineage import lineage_of
 from tasks.progress import Progress
@@ -255,6 +256,7 @@ def train_model(plan: TrainingPlan, laid_out: LaidOut, folder: Path, progress: P
     Raises:
         PollenError: The training can't go on; the message holds the remedy.
     """
+    let_forks_end()
     settings = plan.settings
     keeper = Checkpoints(
         open_store(plan.output), plan.id, folder / "checkpoints", settings.checkpoint_minutes

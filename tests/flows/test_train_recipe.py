@@ -1,21 +1,22 @@
 """The recipe of the bundled model through the whole story: killed, gone on with, measured, published."""
 
 import json
-import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from prefect.client.schemas.objects import State
 
 import pollen.bundled.stages
-from flows.train import TrainRequest, make_model
+from flows.train import TrainRequest, make_model, train_request
 from pollen.bundled.fitting import Stage
 from pollen.bundled.scenes import SceneMix
 from pollen.layout import CHECKPOINTS, MODELS
 from pollen.training.settings import TrainSettings
 from tasks.faults import PollenError
 from tasks.progress import Silent, watched_by
-from tasks.release import TrainingOutcome
+from tasks.release import TrainingOutcome, TrainingSummary
 from tasks.storage import Location, open_store
 from tests.support.labelled import export
 from tests.support.training import request_below
@@ -50,9 +51,8 @@ def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainRequest:
     return request_below(Location(folder=tmp_path), settings=SETTINGS)
 
 
-def test_the_bundled_recipe_is_a_training_like_any_other(
-    request_: TrainRequest, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.usefixtures("prefect_server")
+def test_the_bundled_recipe_is_a_training_like_any_other(request_: TrainRequest) -> None:
     store = open_store(request_.output)
     first = Stopping(stop_at=4)
     with watched_by(first), pytest.raises(_KilledError):
@@ -60,12 +60,16 @@ def test_the_bundled_recipe_is_a_training_like_any_other(
     assert first.steps == [2, 4]
     assert [entry for entry in store.list(CHECKPOINTS) if "epoch-000002" in entry.key]
 
+    # As a flow run, and pictures made in processes of their own: how they run is no other training.
+    workers = SETTINGS.model_copy(update={"workers": 2})
     second = Stopping()
-    with watched_by(second), caplog.at_level(logging.INFO, "pollen"):
-        summary = make_model(request_)
+    with watched_by(second):
+        run = request_.model_copy(update={"settings": workers})
+        state = cast("State[Any]", train_request(run, return_state=True))
+    assert state.is_completed(), state.message
+    summary: TrainingSummary = state.result()
 
     assert second.steps == [4]
-    assert "goes on behind step 2" in caplog.text
     assert summary.outcome is TrainingOutcome.NOT_PROMOTED  # four steps make no good model
     folder = f"{MODELS}{summary.version}/"
     card = json.loads(store.read(f"{folder}model.json"))
