@@ -59,11 +59,31 @@ def group_of(name: str, pattern: str) -> str:
     Raises:
         ValueError: The pattern is not usable.
     """
+    return _told_group(name, pattern) or family_of(name)
+
+
+def tells_plant(name: str, pattern: str) -> bool:
+    """Whether a file name says what its picture belongs to; if not, it is a group of its own.
+
+    Nothing then keeps other pictures of its plant out of the other splits.
+
+    Args:
+        name: File name, with or without folders.
+        pattern: See :func:`pollen.samples.sample_of`.
+
+    Raises:
+        ValueError: The pattern is not usable.
+    """
+    return bool(_told_group(name, pattern))
+
+
+def _told_group(name: str, pattern: str) -> str:
+    """The group as the name tells it; empty where it tells none."""
     sample = sample_of(PurePosixPath(name).name, pattern)
     parts = [part for part in (sample.plant, sample.ploidy) if part]
     if not sample.plant:
         parts.append(sample.replicate)
-    return "_".join(filter(None, parts)) or family_of(name)
+    return "_".join(filter(None, parts))
 
 
 def one_spelling(names: Iterable[str]) -> dict[str, str]:

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from pollen.dataset.families import family_of, group_of, one_spelling, without_upload_prefix
+from pollen.dataset.families import (
+    family_of,
+    group_of,
+    one_spelling,
+    tells_plant,
+    without_upload_prefix,
+)
 from pollen.dataset.settings import DatasetSettings
 
 PATTERN = DatasetSettings().sample_pattern
@@ -67,8 +73,16 @@ def test_groups_are_plants_with_their_ploidy(name: str, group: str) -> None:
     assert group_of(name, PATTERN) == group
 
 
+def test_a_name_tells_a_plant_or_not() -> None:
+    assert tells_plant("train/images/1-3-F_S4x_B_2.png", PATTERN)
+    assert tells_plant("neg_syn_a1b2c3d4-8-12-A_4x_C_16.jpg", PATTERN)
+    assert not tells_plant("plantA_slide1_0001.png", PATTERN)
+    assert not tells_plant("1-3-F_S4x/IMG_001.jpg", PATTERN)
+
+
 def test_a_pattern_that_names_only_slides() -> None:
     pattern = r"slide(?P<replicate>\d+)"
+    assert tells_plant("slide7_a.png", pattern)
     assert group_of("slide7_a.png", pattern) == group_of("slide7_b.png", pattern) == "7"
 
 
