@@ -1,6 +1,6 @@
 """Deciding what is to be counted: one listing of the inputs, one pass over the records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from pollen.frames import is_image
-from pollen.layout import ANNOTATED, WRITTEN
+from pollen.layout import ANNOTATED, RESULTS, WRITTEN
 from pollen.planning import Batch, cut_for, is_hidden
 from pollen.results import INPUTS, undrawn_inputs, waiting_inputs
 from pollen.settings import DetectSettings
@@ -67,7 +67,14 @@ def plan(
         among: Only these inputs, in these versions; None: all.
     """
     store = open_store(output)
-    inputs, known = list_inputs(source, output), read_image_records(store, records)
+    inputs, left_out = _listed(source, output)
+    if left_out:
+        logger().info(
+            "%d pictures are left out, because earlier runs wrote them: they lie beside a folder %s",
+            left_out,
+            RESULTS,
+        )
+    known = read_image_records(store, records)
     waiting = waiting_inputs(inputs, known)
     if settings.annotate:
         drawn = (entry.key for entry in store.list(ANNOTATED))
@@ -91,14 +98,33 @@ def compact_records(output: Location, records: str) -> int:
 
 
 def list_inputs(source: Location, output: Location) -> pl.DataFrame:
-    """The pictures below the source, as they are now; columns of :data:`pollen.results.INPUTS`."""
+    """The pictures below the source, as they are now; columns of :data:`pollen.results.INPUTS`.
+
+    What runs wrote is none of them, be it to this output or to another one.
+    """
+    return _listed(source, output)[0]
+
+
+def _listed(source: Location, output: Location) -> tuple[pl.DataFrame, int]:
+    """The pictures below the source, and how many are no input because runs with another output wrote them."""
     is_result = results_within(source, output)
-    entries = [
-        (entry.key, entry.version, entry.size)
-        for entry in open_store(source).list()
-        if is_image(entry.key) and not is_hidden(entry.key) and not is_result(entry.key)
-    ]
-    return pl.DataFrame(entries, schema=INPUTS, orient="row")
+    others: set[str] = set()
+    entries = []
+    for entry in open_store(source).list():
+        above, found, _ = f"/{entry.key}".partition(f"/{RESULTS}")
+        if found:
+            others.add(f"{above}/".removeprefix("/"))
+        if is_image(entry.key) and not is_hidden(entry.key) and not is_result(entry.key):
+            entries.append((entry.key, entry.version, entry.size))
+    listed = pl.DataFrame(entries, schema=INPUTS, orient="row")
+    inputs = listed.filter(~_below(f"{above}{folder}" for above in others for folder in WRITTEN))
+    return inputs, listed.height - inputs.height
+
+
+def _below(folders: Iterable[str]) -> pl.Expr:
+    """Whether a key lies below one of the folders, each of which ends with ``/``."""
+    none = pl.lit(value=False)
+    return pl.any_horizontal(none, *(pl.col("key").str.starts_with(each) for each in folders))
 
 
 def results_within(source: Location, output: Location) -> Callable[[str], bool]:
