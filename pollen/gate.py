@@ -113,8 +113,9 @@ class GateSettings(BaseModel):
     min_group_grains: int = Field(
         100,
         ge=1,
-        description="Groups with fewer labelled grains are judged together as one group. In a group of 20 a single "
-        "grain is 5 points: alone, small groups would refuse good models by chance.",
+        description="Groups with fewer labelled grains are judged together: as one group, and by the mean size of "
+        "their errors. In a group of 20 a single grain is 5 points: alone, small groups would refuse good models by "
+        "chance.",
     )
 
 
@@ -225,8 +226,13 @@ def _worse_than(
         "all pictures", new.grains, new.viability_error_points, production.viability_error_points
     )
     yield from _worse(overall, settings.worse_points)
-    for part in _parts(new.groups, production.groups, settings.min_group_grains):
-        yield from _worse(part, settings.group_worse_points)
+    parts = _parts(new.groups, production.groups)
+    for part in parts:
+        if part.grains >= settings.min_group_grains:
+            yield from _worse(part, settings.group_worse_points)
+    yield from _small_worse(
+        [part for part in parts if part.grains < settings.min_group_grains], settings
+    )
 
 
 def _pictures(figures: EvaluationFigures) -> tuple[str, int, int, list[tuple[str, int]]]:
@@ -235,37 +241,50 @@ def _pictures(figures: EvaluationFigures) -> tuple[str, int, int, list[tuple[str
     return figures.split, figures.pictures, figures.grains, groups
 
 
-def _parts(
-    new: Sequence[GroupFigures], production: Sequence[GroupFigures], min_grains: int
-) -> Iterator[_Part]:
-    """Groups large enough to be judged alone, then the small ones as one.
-
-    Where even all small ones together are too few, they are judged within the overall figure only.
-    A group without labelled grains has no viability to be wrong about.
-    """
+def _parts(new: Sequence[GroupFigures], production: Sequence[GroupFigures]) -> list[_Part]:
+    """Both models' errors by group; a group without labelled grains has no viability to be wrong about."""
     errors = {group.group: group.viability_error_points for group in production}
-    parts = [
+    return [
         _Part(group.group, group.grains, group.viability_error_points, errors[group.group])
         for group in new
         if group.grains
     ]
-    yield from (part for part in parts if part.grains >= min_grains)
-    small = [part for part in parts if part.grains < min_grains]
+
+
+def _small_worse(small: Sequence[_Part], settings: GateSettings) -> list[str]:
+    """What speaks against small groups: all of them as one, and then each for itself, in the mean.
+
+    Errors up in one plant and down in another cancel in the first, and are errors all the same. Where even all
+    small groups together are too few, they are judged within the overall figure only.
+    """
     grains = sum(part.grains for part in small)
-    if grains >= min_grains:
-        yield _Part(
-            f"{len(small)} small groups together",
-            grains,
-            _pooled([(part.grains, part.new) for part in small]),
-            _pooled([(part.grains, part.production) for part in small]),
-        )
+    if grains < settings.min_group_grains:
+        return []
+    as_one = _Part(
+        f"{len(small)} small groups together",
+        grains,
+        _pooled([(part.grains, part.new) for part in small]),
+        _pooled([(part.grains, part.production) for part in small]),
+    )
+    each = _Part(
+        f"{len(small)} small groups, each for itself, in the mean",
+        grains,
+        _pooled([(part.grains, _size(part.new)) for part in small]),
+        _pooled([(part.grains, _size(part.production)) for part in small]),
+    )
+    tolerance = settings.group_worse_points
+    return list(_worse(as_one, tolerance)) or list(_worse(each, tolerance))
 
 
 def _pooled(errors: Sequence[tuple[int, float | None]]) -> float | None:
-    """Signed errors weighted by grains: the error of the groups as if they were one."""
+    """Mean weighted by grains; of signed errors it is the error of the groups as if they were one."""
     total = sum(grains for grains, _ in errors)
     known = [grains * error for grains, error in errors if _is_known(error)]
     return sum(known) / total if len(known) == len(errors) else None
+
+
+def _size(error: float | None) -> float | None:
+    return None if error is None else abs(error)
 
 
 def _worse(part: _Part, tolerance: float) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pollen.classes import GrainClass
+from pollen.dataset.families import tells_plant
 from pollen.dataset.manifest import ManifestImage
 from pollen.detector import DeviceError
 from pollen.evaluation.evaluate import Evaluation, evaluate
@@ -28,13 +29,20 @@ def labelled_pictures(
         LabelledPicture(
             name=file.name,
             path=file.picture,
-            origin=Origin(image.group, sample_of(image.original, sample_pattern).label),
+            origin=_origin(image, sample_pattern),
             size_px=file.size_px,
             truth=as_grains([g for g in file.grains if g.grain_class is not None], file.size_px),
             unsure=as_grains([g for g in file.grains if g.grain_class is None], file.size_px).boxes,
         )
         for image, file in zip(images, files, strict=True)
     )
+
+
+def _origin(image: ManifestImage, sample_pattern: str) -> Origin:
+    """Plant and slide; a picture whose name tells none is a slide of its own, as it is a group of its own."""
+    if not tells_plant(image.original, sample_pattern):
+        return Origin(image.group, image.group, plant_known=False)
+    return Origin(image.group, sample_of(image.original, sample_pattern).label)
 
 
 def detection_settings(settings: TrainSettings) -> DetectSettings:

@@ -23,10 +23,13 @@ class Origin:
     Attributes:
         group: What shares stain and light, and the unit by which data are split: the plant.
         slide: Its slide; a group has one or several.
+        plant_known: Whether the name tells the plant; if not, the picture is a group of its own, and others of
+            its plant may be in any split.
     """
 
     group: str
     slide: str
+    plant_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def origin_by_name(name: str) -> Origin:
     """
     sample = sample_of(name, DetectSettings.model_validate({}).sample_pattern)
     group = "_".join(part for part in (sample.plant, sample.ploidy) if part)
-    return Origin(group, sample.label) if group else Origin(name, name)
+    return Origin(group, sample.label) if group else Origin(name, name, plant_known=False)
 
 
 def read_pictures(
@@ -103,7 +106,12 @@ def with_one_spelling(pictures: Iterable[LabelledPicture]) -> list[LabelledPictu
     groups = one_spelling(picture.group for picture in listed)
     slides = one_spelling(picture.slide for picture in listed)
     return [
-        replace(picture, origin=Origin(groups[picture.group], slides[picture.slide]))
+        replace(
+            picture,
+            origin=replace(
+                picture.origin, group=groups[picture.group], slide=slides[picture.slide]
+            ),
+        )
         for picture in listed
     ]
 

@@ -45,7 +45,8 @@ class PrecisionMeter:
     """Gathers detections picture by picture; holds a few bytes of each.
 
     The matching, the 101 points and the ten overlaps are those of COCO (Lin et al., ECCV 2014, and
-    its reference code ``pycocotools``). Unlike COCO there is no limit of 100 detections a picture.
+    its reference code ``pycocotools``). Unlike COCO there is no limit of 100 detections a picture, and a
+    detection has the one class that it is called, by the viable odds of the model's card.
     """
 
     def __init__(self) -> None:

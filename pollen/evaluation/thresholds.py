@@ -1,10 +1,11 @@
 """Choose what a card leaves open, confidence and viable odds, by counts and viability.
 
-mAP does not depend on either, and the best F1 is not the best count: a threshold is right where
+mAP knows no confidence threshold, and the best F1 is not the best count: a threshold is right where
 surplus and lack cancel picture by picture, and the class rule where viability is right plant by
-plant. Labelled pictures hold many more non-viable grains than usual samples (97 % viable in the
-median of the laboratory's): there viability is wrong by the viable grains that are called non-viable,
-and so they count too.
+plant. (The odds by which classes are called do change mAP: it is that of the classes a user gets.)
+Labelled pictures hold many more non-viable grains than usual samples (97 % viable in the median of
+the laboratory's): there viability is wrong by the viable grains that are called non-viable, and so
+they count too.
 """
 
 from collections import defaultdict

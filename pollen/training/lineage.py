@@ -93,6 +93,23 @@ class Overlap:
         return None
 
 
+def unknown_plants(known: Sequence[bool], split: str) -> tuple[str, ...]:
+    """What a reader must know where names of pictures tell no plant.
+
+    Args:
+        known: Whether the name tells the plant, of every picture that models are judged by.
+        split: Those pictures.
+    """
+    unknown = known.count(False)
+    if not unknown:
+        return ()
+    return (
+        f"the names of {unknown} of the {len(known)} pictures of {split} tell no plant: pictures of their plants may "
+        "be in train too, and then the figures flatter the new model; set merging.sample_pattern to how your files "
+        "are named",
+    )
+
+
 def notices(base: Overlap, production: Overlap, split: str) -> tuple[str, ...]:
     """What a reader of the figures of a new model must know."""
     said = (

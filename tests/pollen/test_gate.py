@@ -176,6 +176,18 @@ def test_small_groups_are_judged_together() -> None:
     assert reason.startswith("10 small groups together (200 grains): viability error -5.00")
 
 
+def test_errors_of_small_groups_that_cancel_are_errors_all_the_same() -> None:
+    production = figures(groups=groups(*[(f"plant {number}", 90, 0.0) for number in range(6)]))
+    new = [(f"plant {number}", 90, 20.0 * (-1) ** number) for number in range(6)]
+    reason = the_reason(decide(figures(groups=groups(*new)), production, LIMITS))
+    assert (
+        "6 small groups, each for itself, in the mean (540 grains): viability error +20.00"
+        in reason
+    )
+    swapped = [(name, grains, -error) for name, grains, error in new]
+    assert decide(figures(groups=groups(*swapped)), figures(groups=groups(*new)), LIMITS).promote
+
+
 def test_small_groups_that_are_too_few_even_together_are_part_of_the_whole_only() -> None:
     production = figures(groups=groups(("A", 961, 0.0), ("B", 20, 0.0), ("C", 19, 0.0)))
     new = figures(groups=groups(("A", 961, 0.0), ("B", 20, 50.0), ("C", 19, 50.0)))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pollen.training.lineage import LEARNT_FROM, Lineage, Overlap, notices
+from pollen.training.lineage import LEARNT_FROM, Lineage, Overlap, notices, unknown_plants
 
 SCRATCH = Lineage()
 TRAINED = SCRATCH.and_of(["1-3-F_4x", "2-1-A_2x"])
@@ -56,6 +56,14 @@ def test_other_plants_need_no_word() -> None:
 
     assert (strangers.pictures, strangers.of) == (0, 1)
     assert notices(strangers, strangers, "test") == ()
+    assert unknown_plants([True, True], "test") == ()
+
+
+def test_names_that_tell_no_plant_are_told() -> None:
+    (notice,) = unknown_plants([True, False, False], "test")
+
+    assert notice.startswith("the names of 2 of the 3 pictures of test tell no plant")
+    assert "set merging.sample_pattern" in notice
 
 
 def test_of_many_plants_some_are_named() -> None:
