@@ -13,11 +13,17 @@ GREY_REASON = (
     "the picture is grey (one channel): the colour of the stain tells viable from non-viable "
     "grains, so export it in colour (RGB)"
 )
+GREY_RGB_REASON = (
+    "the picture is grey although saved in colour (red, green and blue are the same in every "
+    "pixel): the colour of the stain tells viable from non-viable grains, so export it in colour "
+    "(RGB) from what the camera recorded"
+)
 DARK_16_BIT_BELOW = 4096
+# Notes become flags, which tables separate by a semicolon: none may hold one.
 DARK_16_BIT_NOTE = (
     "16-bit picture without a bit depth in its metadata and with no value above 4095: it was read "
-    "as full 16 bit and may be far too dark; if the camera has 12 bits, export with that bit depth "
-    "or as 8 bit"
+    "as full 16 bit and may be far too dark (if the camera has 12 bits, export with that bit depth "
+    "or as 8 bit)"
 )
 
 

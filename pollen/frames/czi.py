@@ -21,6 +21,7 @@ from pollen.frames.frame import Frame, FrameFile, new_lock
 from pollen.frames.guard import refused_as
 from pollen.frames.limits import check_frame_count, check_frame_size
 from pollen.frames.samples import CACHE_BYTES, Box, ColourRule, PlanesSource, Samples
+from pollen.frames.stacks import stack_notes
 
 if TYPE_CHECKING:
     from pylibCZIrw.czi import CziReader, Rectangle
@@ -101,7 +102,7 @@ def _frames(reader: "CziReader", name: str) -> tuple[Frame, ...]:
                 source=PlanesSource(planes, rule),
                 lock=lock,
                 pixel_size_um=metadata.pixel_size_um,
-                notes=notes,
+                notes=(*notes, *stack_notes(sizes)),
             )
         )
     return tuple(frames)

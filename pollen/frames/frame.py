@@ -64,6 +64,14 @@ class Frame:
         """What a person should know about the pixels; complete once all of them were read."""
         return self._notes + self._source.notes()
 
+    def check_colour(self) -> None:
+        """Refuse a picture that turned out to hold greys only; tells once all of it was read.
+
+        Raises:
+            FrameError: it does.
+        """
+        self._source.check_colour()
+
     def read(self, box: Box | None = None) -> Rgb:
         """Pixels of a region, the whole frame by default.
 

@@ -9,7 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pollen.frames.colour import DARK_16_BIT_BELOW, DARK_16_BIT_NOTE, over_white, to_8_bit
+from pollen.frames.colour import (
+    DARK_16_BIT_BELOW,
+    DARK_16_BIT_NOTE,
+    GREY_RGB_REASON,
+    over_white,
+    to_8_bit,
+)
+from pollen.frames.errors import FrameError
 
 Box = tuple[int, int, int, int]
 """A region (x0, y0, x1, y1) in pixels, x1 and y1 exclusive."""
@@ -175,6 +182,8 @@ class PlanesSource:
         self._planes = planes
         self._rule = rule
         self._brightest = -1
+        self._coloured = False
+        self._darkest_grey, self._lightest_grey = 255, 0
 
     @property
     def resident_bytes(self) -> int:
@@ -183,6 +192,12 @@ class PlanesSource:
 
     def read(self, box: Box) -> Rgb:
         """Pixels of a region as stored (before orientation), a new array."""
+        pixels = self._rgb(box)
+        if not self._coloured:
+            self._look_for_colour(pixels)
+        return pixels
+
+    def _rgb(self, box: Box) -> Rgb:
         parts = [plane.read(box) for plane in self._planes]
         samples = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
         rule = self._rule
@@ -195,6 +210,22 @@ class PlanesSource:
         if rule.alpha is None or samples.shape[2] < 4:
             return colour
         return over_white(colour, pixels[..., 3], premultiplied=rule.alpha == "premultiplied")
+
+    def _look_for_colour(self, pixels: Rgb) -> None:
+        """Most pictures show colour in the first pixels read, and are not looked at again."""
+        red, green, blue = (pixels[..., channel] for channel in range(3))
+        self._coloured = not (np.array_equal(red, green) and np.array_equal(green, blue))
+        self._darkest_grey = min(self._darkest_grey, int(red.min()))
+        self._lightest_grey = max(self._lightest_grey, int(red.max()))
+
+    def check_colour(self) -> None:
+        """Refuse a picture of greys once all of it was read; one even tone is an empty field.
+
+        Raises:
+            FrameError: it is grey, so that every grain would be called non-viable.
+        """
+        if not self._coloured and self._darkest_grey < self._lightest_grey:
+            raise FrameError(GREY_RGB_REASON)
 
     def release(self) -> None:
         """Forget what the planes keep in memory."""

@@ -22,6 +22,7 @@ from pollen.frames.exif import valid_orientation
 from pollen.frames.frame import Frame, FrameFile, new_lock
 from pollen.frames.guard import refused_as
 from pollen.frames.samples import ColourRule, Plane, PlanesSource
+from pollen.frames.stacks import stack_notes
 from pollen.frames.tiff_metadata import (
     ImageMetadata,
     image_metadata,
@@ -182,14 +183,14 @@ def _series_pictures(
     size = said.pixel_size_um or page_pixel_size_um(page)
     bits = said.bits or page_bits(page)
     if channels == 1 or samples_per_pixel(page) > 1:
-        rule = colour_rule(page, bits)
-        return [_Picture(page, (plane,), rule, size) for plane in planes]
+        rule, notes = colour_rule(page, bits), stack_notes(dict(outer))
+        return [_Picture(page, (plane,), rule, size, notes) for plane in planes]
     if int(page.photometric) != 1:
         raise FrameError(GREY_REASON)
     order, notes = rgb_order(*said.channels(channels))
     numbers = np.arange(len(planes)).reshape([length for _, length in outer])
     by_channel = np.moveaxis(numbers, [axis for axis, _ in outer].index("C"), -1)
-    rule = sample_rule(page, bits)
+    rule, notes = sample_rule(page, bits), (*notes, *stack_notes(dict(outer)))
     return [
         _Picture(page, tuple(planes[row[channel]] for channel in order), rule, size, notes)
         for row in by_channel.reshape(-1, channels)

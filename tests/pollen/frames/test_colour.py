@@ -1,15 +1,20 @@
 """Laws of bit depth, channels and pixel size."""
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pollen import frames
 from pollen.frames import FrameError
 from pollen.frames.channels import STORED_ORDER_NOTE, rgb_order
 from pollen.frames.colour import over_white, to_8_bit
 from pollen.frames.frame import orient, oriented_box
 from pollen.frames.scale import LARGEST_UM, SMALLEST_UM, pixel_size_um
+from pollen.samples import FLAG_SEPARATOR
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -28,6 +33,18 @@ def test_scaling_does_not_depend_on_the_rest_of_the_picture(
     pair = to_8_bit(np.array([[[value]], [[other]]], np.uint16), bits)
     alone = to_8_bit(np.array([[[value]]], np.uint16), bits)
     assert pair[0, 0, 0] == alone[0, 0, 0]
+
+
+def test_no_note_holds_what_separates_flags() -> None:
+    modules = [
+        import_module(f"{frames.__name__}.{module.name}")
+        for module in iter_modules(frames.__path__)
+    ]
+    notes = [
+        text for module in modules for name, text in vars(module).items() if name.endswith("_NOTE")
+    ]
+    assert len(set(notes)) >= 4
+    assert [note for note in notes if FLAG_SEPARATOR.strip() in note] == []
 
 
 def test_8_bit_stays() -> None:

@@ -11,6 +11,7 @@ from pylibCZIrw.czi import create_czi, edit_czi, open_czi
 from pollen.frames import Rgb, open_frames
 from pollen.frames.colour import DARK_16_BIT_NOTE
 from pollen.frames.czi_metadata import read_metadata
+from pollen.frames.stacks import FOCUS_NOTE
 
 Refusal = Callable[[Path], str]
 Tile = tuple[NDArray[np.uint8] | NDArray[np.uint16], tuple[int, int], int, dict[str, int]]
@@ -77,6 +78,7 @@ def test_a_focus_stack_gives_a_frame_per_plane(tmp_path: Path, picture: Rgb) -> 
     path = write_czi(tmp_path / "a.czi", tiles)
     with open_frames(path, "a.czi") as file:
         assert [frame.name for frame in file.frames] == [f"a.czi#z={z}" for z in (1, 2, 3)]
+        assert {frame.notes for frame in file.frames} == {(FOCUS_NOTE,)}
         np.testing.assert_array_equal([frame.read() for frame in file.frames], stack)
 
 

@@ -10,14 +10,22 @@ import tifffile
 from PIL import Image
 from pylibCZIrw.czi import create_czi
 
-from pollen.frames import Frame, FrameFile, Rgb, open_frames
+from pollen.frames import Frame, FrameError, FrameFile, Rgb, open_frames
 from pollen.frames.samples import Segments
 
+NAMES = ["a.png", "b.jpg", "plain.tif", "tiles.tif", "c.czi"]
+"""A file of every kind."""
 
-@pytest.fixture(params=["a.png", "b.jpg", "plain.tif", "tiles.tif", "c.czi"])
+
+@pytest.fixture(params=NAMES)
 def file(request: pytest.FixtureRequest, tmp_path: Path, picture: Rgb) -> Iterator[FrameFile]:
     """The same picture as a file of every kind."""
-    path = tmp_path / request.param
+    with written(tmp_path / request.param, picture) as opened:
+        yield opened
+
+
+def written(path: Path, picture: Rgb) -> FrameFile:
+    """The picture as a file of the kind its name tells, opened."""
     if path.suffix == ".czi":
         with create_czi(str(path)) as writer:
             writer.write(np.ascontiguousarray(picture[..., ::-1]))
@@ -27,8 +35,7 @@ def file(request: pytest.FixtureRequest, tmp_path: Path, picture: Rgb) -> Iterat
         tifffile.imwrite(path, picture, photometric="rgb", **tiles)  # type: ignore[arg-type]
     else:
         Image.fromarray(picture).save(path, quality=100, subsampling=0)
-    with open_frames(path, path.name) as opened:
-        yield opened
+    return open_frames(path, path.name)
 
 
 def test_threads_read_regions_as_one_would(file: FrameFile) -> None:
@@ -69,6 +76,33 @@ def test_reading_after_closing_is_a_mistake_of_the_caller(file: FrameFile) -> No
     file.close()
     with pytest.raises(RuntimeError, match="its file was closed before this read"):
         file.frames[0].read()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_grey_picture_saved_in_colour_is_told_once_all_was_read(
+    tmp_path: Path, picture: Rgb, name: str
+) -> None:
+    grey = np.repeat(picture[..., :1], 3, axis=2)
+    with written(tmp_path / name, grey) as file:
+        frame = file.frames[0]
+        frame.check_colour()
+        frame.read((0, 0, 140, 40))
+        frame.read((0, 40, 140, 90))
+        with pytest.raises(FrameError, match="the picture is grey although saved in colour"):
+            frame.check_colour()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_little_colour_is_colour_and_an_even_field_is_a_picture(
+    tmp_path: Path, picture: Rgb, name: str
+) -> None:
+    mostly_grey = np.repeat(picture[..., :1], 3, axis=2)
+    mostly_grey[70:, 120:] = (200, 40, 110)
+    for number, pixels in enumerate((mostly_grey, np.full_like(picture, 230))):
+        with written(tmp_path / f"{number} {name}", pixels) as file:
+            file.frames[0].read((0, 0, 140, 40))
+            file.frames[0].read((0, 40, 140, 90))
+            file.frames[0].check_colour()
 
 
 def test_frames_print_as_name_and_size(file: FrameFile) -> None:

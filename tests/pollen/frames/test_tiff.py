@@ -13,6 +13,7 @@ from PIL import Image
 from pollen.frames import FrameError, Rgb, open_frames
 from pollen.frames.channels import STORED_ORDER_NOTE
 from pollen.frames.colour import DARK_16_BIT_NOTE
+from pollen.frames.stacks import FOCUS_NOTE, TIME_NOTE
 
 Refusal = Callable[[Path], str]
 ReadWhole = Callable[[Path], list[Rgb]]
@@ -174,6 +175,8 @@ def test_stacks_give_a_frame_per_plane(
     stack = np.stack([picture, picture[::-1], picture[:, ::-1]])
     tifffile.imwrite(path, stack, photometric="rgb", metadata={"axes": "ZYXS"}, **options)
     np.testing.assert_array_equal(np.stack(read_whole(path)), stack)
+    with open_frames(path, "a.tif") as file:
+        assert {frame.notes for frame in file.frames} == {(FOCUS_NOTE,)}
 
 
 @pytest.mark.parametrize("options", [{"compression": "deflate"}, {}])
@@ -187,7 +190,7 @@ def test_ome_channels_named_red_green_blue_are_one_picture(
     tifffile.imwrite(path, channels, photometric="minisblack", metadata=said, **options)
     with open_frames(path, "a.ome.tif") as file:
         assert len(file.frames) == 2
-        assert file.frames[0].notes == ()
+        assert file.frames[0].notes == (TIME_NOTE,)
         np.testing.assert_array_equal([frame.read() for frame in file.frames], stack)
 
 
