@@ -191,7 +191,8 @@ def setup(
 ) -> None:
     """Set up a Prefect server: blocks, work pools, limits, automations, the first model in production.
 
-    Shows what it will change, then changes it. The second time nothing is left to change.
+    Shows what it will change, then changes it. Give it once more after the first deploy: it then makes what refers to
+    deployments. After that nothing is left to change.
 
     For example: pollen setup --dry-run
     """

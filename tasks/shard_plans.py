@@ -12,6 +12,7 @@ from pollen.layout import PLANS, plan_key, plan_number, plans_folder
 from pollen.planning import Batch
 from pollen.settings import DetectSettings
 from tasks.faults import NotFoundError, PollenError
+from tasks.remedies import DEPLOY
 from tasks.stage import logger, stage
 from tasks.storage import Location, Store, open_store
 from tasks.work import Work
@@ -19,7 +20,7 @@ from tasks.work import Work
 #: Plans of others are kept for so long, in seconds: no run takes longer.
 KEPT_S: Final = 7 * 86400.0
 
-_ONE_IMAGE: Final = "give all deployments the same image (`prefect deploy --all`), then run again"
+_ONE_IMAGE: Final = f"give all deployments the same image, then run again. To do so, {DEPLOY}"
 
 
 class _Author(BaseModel):

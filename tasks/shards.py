@@ -36,6 +36,7 @@ from tasks.planning import Plan, plan
 from tasks.progress import Progress, watcher
 from tasks.records import IMAGES
 from tasks.registry import PRODUCTION
+from tasks.remedies import DEPLOY
 from tasks.reporting import begin_results
 from tasks.roots import limit_name, root_tag
 from tasks.shard_plans import ShardPlan, last_number, unfinished_plan, write_plan
@@ -227,8 +228,7 @@ def _start(order: Order, planned: ShardPlan, run: str) -> list[FlowRun]:
             runs.append(cast("FlowRun", started))  # outside of async code it is no coroutine
     except ObjectNotFound as error:
         raise PollenError(
-            f"there is no deployment '{DEPLOYMENT}' on the Prefect server, which counts for this run: run "
-            "`prefect deploy --all`"
+            f"there is no deployment '{DEPLOYMENT}' on the Prefect server, which counts for this run: {DEPLOY}"
         ) from error
     return runs
 

@@ -1,6 +1,6 @@
 """Deployments: whether those of ``prefect.yaml`` are on the server, and as they are written there."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import yaml
@@ -13,10 +13,10 @@ from services.doctor.checking import CONNECT_SECONDS, READ_SECONDS, About
 from services.doctor.finding import Category, Finding
 from services.setup.deployments import declared_deployments, plan_deployments
 from services.setup.plan import to_do
+from services.setup.pools import pools_without_gpus
 from services.setup.server import connected
 from services.site import APP_DIR, Site, deployments_folder
-
-DEPLOY: Final = "POLLEN_IMAGE=... prefect --no-prompt deploy --all"
+from tasks.remedies import DEPLOY
 
 #: Where pods find the flows: looked up where they run, or the image's own folder.
 _IN_PODS: Final = {f"{{{{ ${APP_DIR} }}}}", "/opt/app"}
@@ -33,9 +33,11 @@ def look_at_deployments(site: Site) -> Iterator[Finding]:
     path = deployments_folder().parent / "prefect.yaml"
     declared = declared_deployments(path)
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]
+    used = {each.pool for each in declared}
+    without_gpus = [pool for pool in pools_without_gpus(site) if pool in used]
     with connected(connect_s=CONNECT_SECONDS, read_s=READ_SECONDS) as client:
         for each, entry in zip(declared, entries, strict=True):
-            yield from _deployment(client, each.name, entry, site)
+            yield from _deployment(client, each.name, entry, site, without_gpus)
         for step in to_do(plan_deployments(client, declared)[0]):
             yield _ABOUT.warning(
                 f"deployment '{step.change.name}' is not in prefect.yaml any more",
@@ -45,7 +47,11 @@ def look_at_deployments(site: Site) -> Iterator[Finding]:
 
 
 def _deployment(
-    client: SyncPrefectClient, name: str, entry: Mapping[str, Any], site: Site
+    client: SyncPrefectClient,
+    name: str,
+    entry: Mapping[str, Any],
+    site: Site,
+    without_gpus: Sequence[str],
 ) -> Iterator[Finding]:
     try:
         saved = client.read_deployment_by_name(name)
@@ -68,6 +74,8 @@ def _deployment(
     if pool is not None and pool.type == "kubernetes":
         yield from _image(name, (saved.job_variables or {}).get("image"))
         yield from _code(name, saved.pull_steps or ())
+        if without_gpus and _declared_device(entry):
+            yield from _device(name, saved.parameters or {}, without_gpus)
 
 
 def _differences(saved: DeploymentResponse, entry: Mapping[str, Any]) -> Iterator[str]:
@@ -169,6 +177,24 @@ def _image(name: str, image: object) -> Iterator[Finding]:
         )
 
 
+def _device(
+    name: str, parameters: Mapping[str, Any], without_gpus: Sequence[str]
+) -> Iterator[Finding]:
+    """Runs that want a GPU where the site file says that there is none: deployed without the device."""
+    if (parameters.get("settings") or {}).get("device") != "cpu":
+        pools = ", ".join(f"'{pool}'" for pool in without_gpus)
+        yield _ABOUT.error(
+            f"runs of '{name}' will fail at their start: pool {pools} has no GPUs, and its settings lack device: cpu",
+            "POLLEN_DEVICE=cpu has to be given with every deploy; without it the setting is taken away",
+            f"{DEPLOY}. Here that is POLLEN_DEVICE=cpu. Or give the pool GPUs (gpu_count in deployments/site.yaml)",
+        )
+
+
+def _declared_device(entry: Mapping[str, Any]) -> object:
+    """What ``prefect.yaml`` says of the device: of such runs only that either count or train."""
+    return ((entry.get("parameters") or {}).get("settings") or {}).get("device")
+
+
 def _code(name: str, steps: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
     """Where pods look for the flows: what was the folder of whoever deployed is none of a pod's."""
     for step in steps:
@@ -178,5 +204,5 @@ def _code(name: str, steps: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
                 yield _ABOUT.error(
                     f"runs of '{name}' look for their code in {folder}, which is not in the image",
                     f"{APP_DIR} was set where it was deployed, and was filled in",
-                    f"deploy again without it: env -u {APP_DIR} {DEPLOY}",
+                    f"take it away (unset {APP_DIR}), then {DEPLOY}",
                 )

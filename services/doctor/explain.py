@@ -15,6 +15,7 @@ from services.doctor.finding import Category, Finding
 from services.doctor.troubles import latest_explained
 from services.doctor.workers import start_worker
 from tasks.release import TrainingOutcome
+from tasks.remedies import DEPLOY
 from tasks.reporting import Outcome
 
 #: How long a run may wait for its pod or worker before that is a warning.
@@ -164,7 +165,7 @@ def _not_taken(facts: RunFacts) -> Finding:
     if pool is None:
         return _ABOUT.error(
             "nobody will start this run: it has no work pool, or the pool is gone",
-            resolution="run `pollen setup`, then `prefect deploy --all`, and start it anew",
+            resolution=f"run `pollen setup`, then {DEPLOY}; then start it anew",
         )
     if pool.paused:
         return _ABOUT.error(

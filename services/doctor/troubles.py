@@ -14,6 +14,7 @@ from prefect_kubernetes.diagnostics import DiagnosisCategory  # type: ignore[imp
 from services.doctor.checking import About
 from services.doctor.facts import RunFacts, Trouble
 from services.doctor.finding import Category, Finding
+from tasks.remedies import DEPLOY
 
 #: How the worker begins the state of a run for which it could make no Job.
 NOT_SUBMITTED: Final = "Failed to submit flow run to infrastructure:"
@@ -34,7 +35,7 @@ EXPLAINED: Final[dict[str, tuple[str, str]]] = {
         "Kubernetes can't pull the image (ImagePullBackOff)",
         "check the image's name and tag ({image}) and that it is still in the registry (ttl.sh keeps images for a day "
         "at most); for a private registry, that the pull secret exists in the namespace and is named in the pool's "
-        "variable image_pull_secrets. After pushing another tag: POLLEN_IMAGE=... prefect deploy --all",
+        f"variable image_pull_secrets. After pushing another tag, {DEPLOY}",
     ),
     DiagnosisCategory.UNSCHEDULABLE_INSUFFICIENT_RESOURCES.value: (
         "no node has enough free GPUs, memory, CPU or disk (unschedulable)",
@@ -81,7 +82,7 @@ EXPLAINED: Final[dict[str, tuple[str, str]]] = {
     ),
     "InvalidImageName": (
         "the image's name is not valid",
-        "correct POLLEN_IMAGE ({image}) and run prefect deploy --all",
+        f"correct it ({{image}}): {DEPLOY}",
     ),
     "ErrImageNeverPull": (
         "the image is not on the node, and image_pull_policy forbids to pull it",

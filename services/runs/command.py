@@ -18,6 +18,7 @@ from services.runs.orders import RunOrder
 from services.runs.watching import watch
 from services.setup.server import connected
 from tasks.faults import PollenError
+from tasks.remedies import DEPLOY
 
 
 def run_deployed(
@@ -83,8 +84,7 @@ def _deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse:
         return client.read_deployment_by_name(name)
     except ObjectNotFound as error:
         raise PollenError(
-            f"there is no deployment '{name}' on the Prefect server: run `pollen setup`, then `prefect deploy --all` "
-            "in the checkout (with POLLEN_IMAGE set for a cluster)"
+            f"there is no deployment '{name}' on the Prefect server: run `pollen setup`, then {DEPLOY}"
         ) from error
 
 
@@ -97,9 +97,7 @@ def _pools(
         try:
             names.append(client.read_deployment_by_name(name).work_pool_name)
         except ObjectNotFound:
-            _hint_line(
-                f"there is no deployment '{name}', which the run needs: `prefect deploy --all`"
-            )
+            _hint_line(f"there is no deployment '{name}', which the run needs: {DEPLOY}")
     return [name for name in dict.fromkeys(names) if name]
 
 

@@ -18,9 +18,9 @@ from services.running import guarded
 from services.setup.automations import plan_automations
 from services.setup.blocks import plan_blocks
 from services.setup.deployments import (
-    DEPLOY,
     Declared,
     declared_deployments,
+    deploy_command,
     plan_deployments,
 )
 from services.setup.limits import plan_limits
@@ -194,11 +194,9 @@ def _say_next(plan: Plan, site: Site) -> None:
     if not plan.missing:
         _say("Next: `pollen doctor` looks whether runs will find all they need.")
         return
-    in_pods = any(pool.type == "kubernetes" for pool in site.pools.values())
-    image = "POLLEN_IMAGE=<image with its tag> " if in_pods else ""
     _say(
         f"Not on the server yet, of the deployments in prefect.yaml: {', '.join(plan.missing)}.\n"
-        f"Next, in {deployments_folder().parent}: {image}{DEPLOY}\n"
+        f"Next, in {deployments_folder().parent}: {deploy_command(site)}\n"
         "Then give this command again: it makes what refers to deployments, such as the automation that starts runs "
         "for uploads."
     )

@@ -17,15 +17,14 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.flows import load_flow_arguments_from_entrypoint
 
 from services.setup.plan import Change, Step, keep
-from services.site import deployments_folder
+from services.setup.pools import pools_without_gpus
+from services.site import Site, deployments_folder
 from tasks.faults import PollenError
 
 KIND = "deployment"
 #: Every deployment of ours has it, and no other one should: those that left ``prefect.yaml`` are deleted.
 TAG: Final = "pollen"
 _PAGE = 200
-#: What carries out the declarations of ``prefect.yaml``.
-DEPLOY = "prefect --no-prompt deploy --all"
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,20 @@ def declared_deployments(path: Path | None = None) -> tuple[Declared, ...]:
         # Else all of them would be taken for abandoned.
         raise PollenError(f"{path} declares no deployment")
     return found
+
+
+def deploy_command(site: Site) -> str:
+    """What a person gives to carry out ``prefect.yaml`` for a site.
+
+    Raises:
+        PollenError: The site file's pools can't be used.
+    """
+    in_pods = any(pool.type == "kubernetes" for pool in site.pools.values())
+    given = [
+        *(["POLLEN_IMAGE=<image with its tag>"] if in_pods else []),
+        *(["POLLEN_DEVICE=cpu"] if pools_without_gpus(site) else []),
+    ]
+    return " ".join([*given, "prefect --no-prompt deploy --all"])
 
 
 def plan_deployments(

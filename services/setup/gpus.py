@@ -3,6 +3,7 @@
 from typing import Any
 
 VARIABLE = "gpu_resource"
+COUNT = "gpu_count"
 
 
 def with_gpu_resource(template: dict[str, Any], name: str) -> dict[str, Any]:
@@ -26,3 +27,9 @@ def with_gpu_resource(template: dict[str, Any], name: str) -> dict[str, Any]:
     variable["default"] = name
     variable["enum"] = [name]
     return template
+
+
+def has_no_gpus(template: dict[str, Any]) -> bool:
+    """Whether runs of a job template could have GPUs and are to have none."""
+    variable = template["variables"].get("properties", {}).get(COUNT)
+    return variable is not None and variable.get("default") == 0

@@ -17,7 +17,7 @@ from prefect.workers.process import ProcessWorker
 
 from services.namespace import current_namespace
 from services.setup.gpus import VARIABLE as GPU_RESOURCE
-from services.setup.gpus import with_gpu_resource
+from services.setup.gpus import has_no_gpus, with_gpu_resource
 from services.setup.plan import Change, Step, keep
 from services.site import Site, SitePool, deployments_folder
 from tasks.faults import PollenError
@@ -75,6 +75,20 @@ def pool_template(
         _check(where, value, template["variables"], variable)
         properties[variable]["default"] = value
     return template
+
+
+def pools_without_gpus(site: Site) -> list[str]:
+    """Names of the pools on a cluster that are made for GPUs and are to have none (``gpu_count: 0``).
+
+    Raises:
+        PollenError: See :func:`plan_pools`.
+    """
+    templates = {
+        name: pool_template(name, pool)
+        for name, pool in site.pools.items()
+        if pool.type == "kubernetes"
+    }
+    return [name for name, template in templates.items() if has_no_gpus(template)]
 
 
 def _read_template(name: str, pool: SitePool, folder: Path | None) -> dict[str, Any]:

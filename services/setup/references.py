@@ -7,7 +7,7 @@ from uuid import UUID
 
 from prefect.exceptions import ObjectNotFound
 
-from services.setup.deployments import DEPLOY
+from tasks.remedies import DEPLOY
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -65,7 +65,7 @@ def _deployment(client: "SyncPrefectClient", name: str) -> UUID:
         return client.read_deployment_by_name(name).id
     except ObjectNotFound:
         raise NotThereError(
-            f"waits for the deployment {name}: {DEPLOY}, then `pollen setup` again"
+            f"waits for the deployment {name}: {DEPLOY}; then `pollen setup` again"
         ) from None
 
 

@@ -22,10 +22,10 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule
 from prefect.exceptions import ObjectNotFound
 
-from services.setup.deployments import DEPLOY
 from services.setup.plan import Change, Step, keep
 from services.site import Site
 from tasks.entries import joined
+from tasks.remedies import DEPLOY
 
 KIND = "schedule"
 NIGHTLY: Final = "detect/nightly"
@@ -78,7 +78,7 @@ def _sweeps(client: SyncPrefectClient, site: Site) -> Iterator[Step]:
         wanted = {prefix: _parameters(site, prefix) for prefix in prefixes}
         yield from _ours(client, SWEEP, deployment, wanted, DeploymentSchedule(schedule=every))
     elif minutes:
-        waits = f"waits for the deployment {SWEEP}: {DEPLOY}, then `pollen setup` again"
+        waits = f"waits for the deployment {SWEEP}: {DEPLOY}; then `pollen setup` again"
         yield keep(KIND, SWEEP, waits, attention=True)
 
 

@@ -27,6 +27,7 @@ from services.setup.automation_files import declared_automations
 from services.site import Site
 from tasks import shards
 from tasks.faults import PollenError
+from tasks.remedies import DEPLOY
 from tasks.reporting import Summary
 from tasks.shards import FAILED_FOR_NOW, Order
 from tasks.stage import Pool
@@ -382,7 +383,7 @@ def test_shards_that_are_not_deployed_name_the_remedy(
     monkeypatch.setattr(shards, "DEPLOYMENT", "detect-shard/elsewhere")
     state = detect_deployed(monkeypatch, prefix=place.prefix)
     assert state.is_failed()
-    assert "run `prefect deploy --all`" in str(state.message)
+    assert DEPLOY in str(state.message)
 
 
 def test_a_production_model_is_never_replaced_by_another(

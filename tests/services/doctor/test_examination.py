@@ -210,6 +210,29 @@ def test_what_is_changed_by_hand_is_found(ready: Path, doctor: Doctor) -> None:
     assert gpu.type == "kubernetes"
 
 
+def test_a_pool_without_gpus_wants_all_that_counts_or_trains_on_the_cpu(ready: Path) -> None:
+    """Deployed again without POLLEN_DEVICE, which takes the device from the settings."""
+
+    def told(without: str) -> set[str]:
+        ready.write_text(ready.read_text().replace("gpu: {variables: {", without))
+        found = deployments.look_at_deployments(read_site(ready))
+        wrong = [each.summary for each in found if each.level == "error"]
+        assert all("pool 'gpu' has no GPUs" in each for each in wrong), wrong
+        return {each.split("'")[1] for each in wrong}
+
+    assert told("gpu: {variables: {") == set()
+    wanted = {"detect/on-demand", "detect/nightly", "detect/on-upload", "detect/sweep"}
+    assert told("gpu: {variables: {gpu_count: 0, ") == wanted | {"train/on-demand"}
+    with get_client(sync_client=True) as client:
+        nightly = client.read_deployment_by_name("detect/nightly")
+        right = {"settings": {**nightly.parameters.get("settings", {}), "device": "cpu"}}
+        client.update_deployment(nightly.id, DeploymentUpdate(parameters=right))
+        try:
+            assert "detect/nightly" not in told("gpu: {variables: {")
+        finally:
+            client.update_deployment(nightly.id, DeploymentUpdate(parameters=nightly.parameters))
+
+
 def test_a_folder_that_was_filled_in_by_whoever_deployed_is_told() -> None:
     def said(folder: str) -> list[str]:
         step = {"prefect.deployments.steps.set_working_directory": {"directory": folder}}

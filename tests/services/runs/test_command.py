@@ -32,6 +32,7 @@ from services.embedded import EmbeddedPrefect
 from services.runs import watching
 from services.runs.command import run_deployed, watch_again
 from services.runs.orders import detection, training
+from tasks.remedies import DEPLOY
 from tests.support.proxy import proxy
 from tests.support.runs import POLLEN, REPOSITORY
 
@@ -380,7 +381,7 @@ def test_a_dataset_of_an_impossible_name(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("detect/no-such", "`prefect deploy --all`"),
+        ("detect/no-such", DEPLOY),
         ("no-such", "expected that of the flow too"),
     ],
 )

@@ -30,6 +30,7 @@ from services.site import (
     deployments_folder,
 )
 from tasks.faults import PollenError
+from tasks.remedies import DEPLOY
 
 DETECT, CHECK = "detect/on-upload", "dataset-check/on-upload"
 PICTURES, EXPORTS = "pollen: on upload of pictures", "pollen: on upload of exports"
@@ -187,7 +188,7 @@ def test_what_starts_a_deployment_waits_for_it_and_follows_it(client: SyncPrefec
 
     (waits,) = (step.change for step in steps if step.change.name == PICTURES)
     assert (waits.action, waits.attention) == ("keep", True)
-    assert waits.detail.startswith(f"waits for the deployment {DETECT}: prefect --no-prompt deploy")
+    assert waits.detail.startswith(f"waits for the deployment {DETECT}: {DEPLOY}")
     assert PICTURES not in on_server(client)
     assert EXPORTS in on_server(client)
 

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-from services.setup.deployments import Declared, declared_deployments, plan_deployments
+from services.setup.deployments import (
+    Declared,
+    declared_deployments,
+    deploy_command,
+    plan_deployments,
+)
+from services.site import Site
 from tasks.faults import PollenError
 
 CHECKOUT = Path(__file__).parents[3]
@@ -21,6 +27,33 @@ def application(folder: Path, text: str) -> Path:
     path = folder / "prefect.yaml"
     path.write_text(text)
     return path
+
+
+@pytest.mark.parametrize(
+    ("pools", "given"),
+    [
+        ({"gpu": {}, "cpu": {}}, "POLLEN_IMAGE=<image with its tag> "),
+        (
+            {"gpu": {"variables": {"gpu_count": 0}}, "cpu": {}},
+            "POLLEN_IMAGE=<image with its tag> POLLEN_DEVICE=cpu ",
+        ),
+        ({"gpu": {"type": "process"}, "cpu": {"type": "process"}}, ""),
+    ],
+)
+def test_the_command_names_what_would_be_taken_away(
+    pools: dict[str, dict[str, object]], given: str
+) -> None:
+    site = Site.model_validate({"pools": pools})
+    assert deploy_command(site) == f"{given}prefect --no-prompt deploy --all"
+
+
+def test_no_message_tells_of_a_bare_deploy() -> None:
+    """It would take the image and the device from all deployments: messages say what tasks.remedies says."""
+    files = [
+        each for top in ("services", "flows", "tasks") for each in (CHECKOUT / top).rglob("*.py")
+    ]
+    bare = [each.name for each in files if "deploy --all" in each.read_text("utf-8")]
+    assert bare == ["deployments.py"]  # `deploy_command`, with what has to be given
 
 
 def test_the_shipped_ones_are_those_that_everything_here_relies_on() -> None:
