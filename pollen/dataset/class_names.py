@@ -13,7 +13,7 @@ import yaml
 
 from pollen.dataset.findings import Finding
 from pollen.dataset.trees import Tree, TreeError
-from pollen.labels import LABEL_NAMES, class_number, parse_label_class
+from pollen.labels import LABEL_NAMES, UNSURE, class_number, parse_label_class
 
 #: A file of class names holds a few names; a larger one is something else.
 _MOST_BYTES: Final = 1 << 16
@@ -38,15 +38,27 @@ _BROKEN: Final = (
 
 
 def names_files(names: Iterable[str]) -> list[str]:
-    """The files with class names, of the most reliable kind there is; the least deep first."""
+    """The files with class names, the most reliable kind first, of a kind the least deep."""
     ranks = {name: rank for rank, name in enumerate(_READERS)}
     found = [
         (ranks[path.name.lower()], len(path.parts), name)
         for name in names
         if (path := PurePosixPath(name)).name.lower() in ranks
     ]
-    best = min(found)[0] if found else None
-    return [name for rank, _, name in sorted(found) if rank == best]
+    return [name for _, _, name in sorted(found)]
+
+
+def classes_of(names: Mapping[int, str]) -> dict[int, str]:
+    """Class names by number in this project's spelling; unknown ones as they are."""
+    return {number: _one_spelling(name) for number, name in names.items()}
+
+
+def _one_spelling(name: str) -> str:
+    try:
+        found = parse_label_class(name)
+    except ValueError:
+        return name
+    return UNSURE if found is None else found.label
 
 
 def read_names(tree: Tree, source: str) -> tuple[str, dict[int, str]]:

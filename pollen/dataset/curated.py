@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from pollen.dataset.class_names import classes_of
 from pollen.dataset.exports import Export, ExportImage, Rejected, read_export
 from pollen.dataset.findings import Finding, in_order
 from pollen.dataset.manifest import Manifest, ManifestImage, Split, image_key, label_key
@@ -43,7 +44,7 @@ def read_curated(tree: Tree, settings: DatasetSettings, latest: Manifest | None 
     export = read_export(tree, settings, known=known, default_names=_NAMES)
     if not export.names:  # only where a file of names, or the whole folder, can't be read
         raise CuratedError(f"the dataset {tree.name} can't be read: {export.findings[0]}")
-    if dict(export.names) != {number: _NAMES.get(number) for number in export.names}:
+    if classes_of(export.names) != {number: _NAMES.get(number) for number in export.names}:
         given = ", ".join(f"{number} {name}" for number, name in sorted(export.names.items()))
         raise CuratedError(
             f"the dataset {tree.name} numbers its classes {given or '(none)'}, expected 0 viable, 1 non_viable "

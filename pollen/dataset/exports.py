@@ -7,13 +7,14 @@ from hashlib import sha256
 from typing import Final
 
 from pollen.dataset.findings import Finding, Severity, has_error, in_order
-from pollen.dataset.layouts import Pair, find_layout
+from pollen.dataset.layouts import Layout, Pair, find_layout
 from pollen.dataset.manifest import GrainCounts, Source, Split
 from pollen.dataset.pictures import PictureFacts, examine
 from pollen.dataset.settings import DatasetSettings, MissingLabels, Unsure
+from pollen.dataset.sizes import Sizes
 from pollen.dataset.trees import Tree, TreeError
 from pollen.frames import FrameError
-from pollen.labels import Labels, read_labels, write_labels
+from pollen.labels import LABEL_NAMES, Labels, read_labels, write_labels
 
 #: Findings of one kind that are kept of one export's pictures and labels.
 MOST_KEPT: Final = 2000
@@ -62,7 +63,7 @@ class Export:
         form: The labelling tool's form, in words.
         images: The pictures without fault, by entry.
         rejected: The others.
-        names: Class names by number, as the export gives them.
+        names: Class names by number, as the export gives them; empty where nobody can tell.
         findings: Everything that was noticed, the gravest first.
         first_name: What the same bytes were called when they were merged first; empty: as now.
     """
@@ -116,7 +117,7 @@ def read_export(
     images, rejected = [], []
     try:
         layout = find_layout(tree, default_names)
-        reading = _Reading(tree, settings, layout.names, known or {})
+        reading = _Reading(tree, settings, layout, known or {}, Sizes(tree.name))
         for pair in layout.pairs if layout.names else ():
             taken = reading.take(pair)
             if isinstance(taken, ExportImage):
@@ -125,8 +126,11 @@ def read_export(
                 rejected.append(taken)
     except OSError as error:
         raise TreeError(_lost(tree, error)) from error
-    findings = in_order([*tree.findings, *layout.findings, *reading.findings, *reading.untold()])
-    return Export(tree, layout.form, tuple(images), tuple(rejected), layout.names, findings)
+    disputed = tuple(reading.disputed())
+    found = (*reading.findings, *reading.untold(), *reading.sizes.findings())
+    findings = in_order([*tree.findings, *layout.findings, *disputed, *found])
+    names = {} if disputed else layout.names
+    return Export(tree, layout.form, tuple(images), tuple(rejected), names, findings)
 
 
 def _lost(tree: Tree, error: OSError) -> str:
@@ -180,11 +184,19 @@ class _Reading:
 
     tree: Tree
     settings: DatasetSettings
-    names: Mapping[int, str]
+    layout: Layout
     known: Mapping[str, PictureFacts]
+    sizes: Sizes
     findings: list[Finding] = field(default_factory=list)
     _found: Counter[Severity] = field(default_factory=Counter)
     _label_bytes: int = 0
+    _used: set[str] = field(default_factory=set)
+
+    def disputed(self) -> Iterable[Finding]:
+        """Errors of classes that labels use and that files of class names number in two ways."""
+        for name, findings in self.layout.disputed.items():
+            if name in self._used:
+                yield from findings
 
     def untold(self) -> Iterable[Finding]:
         """How many findings there are beyond those kept."""
@@ -214,6 +226,8 @@ class _Reading:
         except (TreeError, FrameError) as error:
             self._tell(Finding.error(file, str(error)))
             return Rejected(pair.image, digest, str(error))
+        label_file = f"{self.tree.name}/{pair.label}"
+        self.sizes.add(label_file, labels, facts.width_px, facts.height_px)
         if fault:
             return Rejected(pair.image, digest, fault)
         return ExportImage(
@@ -244,7 +258,8 @@ class _Reading:
                 reason = f"expected text in UTF-8 ({error}): export again"
             self._tell(Finding.error(file, reason))
             return Labels(), f"its label can't be read: {reason}", ""
-        labels = read_labels(text, self.names, file)
+        labels = read_labels(text, self.layout.names, file)
+        self._used |= {LABEL_NAMES[grain.number] for grain in labels.grains}
         self._tell(*labels.findings)
         faulty = [found for found in labels.findings if has_error([found])]
         fault = self._unsure(labels, file)

@@ -7,14 +7,15 @@ Label Studio YOLO (``classes.txt`` or ``notes.json``). A curated dataset has the
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final
 
 from pollen.dataset.class_names import (
     NAMES_FILES,
     about_names,
+    classes_of,
     names_files,
     read_names,
 )
@@ -24,8 +25,8 @@ from pollen.dataset.manifest import Split
 from pollen.dataset.trees import Tree, TreeError
 from pollen.frames import is_image
 
-#: Files of class names that are read: an export has one, a zip of several exports a few.
-_MOST_NAMES_FILES: Final = 20
+#: Files of class names that are read: an export has one or two, a zip of several exports a few.
+_MOST_NAMES_FILES: Final = 40
 #: Pictures that can't be read; named here so that they are reported, not passed over.
 _OTHER_PICTURES: Final = frozenset(
     {".bmp", ".webp", ".gif", ".jfif", ".heic", ".heif", ".avif", ".jp2", ".dng"}
@@ -67,12 +68,15 @@ class Layout:
         names: Class names by number; empty where the export names none.
         pairs: Pictures with their labels, by name.
         findings: What does not fit together.
+        disputed: Errors by class, in this project's spelling, that hold where a label uses the class:
+            its number stands for another one in another file of class names.
     """
 
     form: str
     names: Mapping[int, str]
     pairs: tuple[Pair, ...]
     findings: tuple[Finding, ...]
+    disputed: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
 
 
 def find_layout(tree: Tree, default_names: Mapping[int, str] | None = None) -> Layout:
@@ -83,7 +87,6 @@ def find_layout(tree: Tree, default_names: Mapping[int, str] | None = None) -> L
         default_names: Class names where the export has no file that gives them.
     """
     findings: list[Finding] = []
-    form, names = "unknown", dict(default_names or {})
     sources = names_files(tree.names)
     if not sources and default_names is None:
         findings.append(Finding.error(tree.name, _NO_NAMES))
@@ -93,20 +96,62 @@ def find_layout(tree: Tree, default_names: Mapping[int, str] | None = None) -> L
         )
         findings.append(Finding.error(tree.name, message))
         sources = sources[:1]
-    for source in reversed(sources):  # the first one counts
-        file = f"{tree.name}/{source}"
-        try:
-            others, (form, names) = names, read_names(tree, source)
-        except TreeError as error:
-            findings.append(Finding.error(file, str(error)))
-            names = {}  # never the usual order in place of one that can't be read
-            continue
-        if source is not sources[-1] and others and names != others:
-            findings.append(Finding.error(file, f"{_TWO_EXPORTS} {tree.name}/{sources[-1]}"))
-        findings += about_names(names, file)
+    read = _read_all(tree, sources, findings)
+    form, names = "unknown", {} if sources else dict(default_names or {})
+    if sources and sources[0] in read:  # never others in place of one that can't be read
+        form, names = read[sources[0]]
     root = PurePosixPath(sources[0]).parent.as_posix() if sources else "."
     pairs, faults = _pair(tree, "" if root == "." else f"{root}/")
-    return Layout(form, names, pairs, (*findings, *faults))
+    return Layout(form, names, pairs, (*findings, *faults), _disputed(tree.name, read))
+
+
+def _read_all(
+    tree: Tree, sources: Sequence[str], findings: list[Finding]
+) -> dict[str, tuple[str, dict[int, str]]]:
+    """Form and class names by file, and what a person should know of them."""
+    read: dict[str, tuple[str, dict[int, str]]] = {}
+    for source in sources:
+        file = f"{tree.name}/{source}"
+        try:
+            form, names = read_names(tree, source)
+        except TreeError as error:
+            findings.append(_unread(file, str(error), source, sources[0]))
+            continue
+        if classes_of(names) not in [classes_of(others) for _, others in read.values()]:
+            findings += about_names(names, file)
+        read[source] = form, names
+    return read
+
+
+def _unread(file: str, fault: str, source: str, first: str) -> Finding:
+    """A file of class names that can't be read: an error, unless one of another kind lies beside it."""
+    one, other = PurePosixPath(source), PurePosixPath(first)
+    if one.parent == other.parent and one.name.lower() != other.name.lower():
+        return Finding.note(file, f"{fault}. The class names are taken from {other.name}")
+    return Finding.error(file, fault)
+
+
+def _disputed(
+    tree_name: str, read: Mapping[str, tuple[str, dict[int, str]]]
+) -> dict[str, tuple[Finding, ...]]:
+    """Classes whose number stands for another class in another file, as the first file names them.
+
+    Only where labels use such a number can they be misread.
+    """
+    (first, (_, names)), *others = read.items() if read else [("", ("", {}))]
+    classes = classes_of(names)
+    disputed: dict[str, tuple[Finding, ...]] = {}
+    for other, (_, other_names) in others:
+        for number, found in classes_of(other_names).items():
+            if classes.get(number, found) == found:
+                continue
+            message = (
+                f"{_TWO_EXPORTS} {tree_name}/{other}: class {number} is '{names[number]}' here, "
+                f"'{other_names[number]}' there"
+            )
+            finding = Finding.error(f"{tree_name}/{first}", message)
+            disputed[classes[number]] = (*disputed.get(classes[number], ()), finding)
+    return disputed
 
 
 _NO_NAMES: Final = (
@@ -126,18 +171,24 @@ def _pair(tree: Tree, root: str) -> tuple[tuple[Pair, ...], list[Finding]]:
     images = [name for name in tree.names if _is_picture(name)]
     present = set(tree.names)
     labels = {image: _label_of(image, present) for image in images}
-    labels |= _by_upload_prefix(
+    by_prefix = _by_upload_prefix(
         [image for image, label in labels.items() if label is None],
         present - set(filter(None, labels.values())),
     )
+    labels |= by_prefix
     used = Counter(filter(None, labels.values()))
-    shared = {
+    faulty = {
         image: f"shares its label {label} with another picture: give every picture a name of its own "
         "(not only another suffix)"
         for image, label in labels.items()
         if label and used[label] > 1
+    } | {
+        image: f"has no label of its name, and {label} was uploaded at another time, perhaps with another "
+        "picture of that name: if the two belong together, give them one name, else delete the label"
+        for image, label in by_prefix.items()
+        if label and _has_upload_prefix(image) and _has_upload_prefix(label)
     }
-    findings = [Finding.error(f"{tree.name}/{image}", fault) for image, fault in shared.items()]
+    findings = [Finding.error(f"{tree.name}/{image}", fault) for image, fault in faulty.items()]
     findings += [
         Finding.warning(
             f"{tree.name}/{name}",
@@ -149,7 +200,7 @@ def _pair(tree: Tree, root: str) -> tuple[tuple[Pair, ...], list[Finding]]:
     if not images:
         findings.append(Finding.error(tree.name, _NO_PICTURES))
     pairs = [
-        Pair(image, label, _split_of(image, root), shared.get(image, ""))
+        Pair(image, label, _split_of(image, root), faulty.get(image, ""))
         for image, label in labels.items()
     ]
     return tuple(pairs), findings
@@ -206,6 +257,11 @@ def _by_upload_prefix(images: list[str], spare: set[str]) -> dict[str, str | Non
         matches = by_name.get(_mirrored(plain) or plain.as_posix(), [])
         found[image] = matches[0] if len(matches) == 1 else None
     return found
+
+
+def _has_upload_prefix(name: str) -> bool:
+    file = PurePosixPath(name).name
+    return without_upload_prefix(file) != file
 
 
 def _split_of(image: str, root: str) -> Split | None:

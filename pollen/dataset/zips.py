@@ -267,7 +267,12 @@ def _name(info: zipfile.ZipInfo) -> str:
 
 
 def _folded(info: zipfile.ZipInfo) -> str:
-    return unicodedata.normalize("NFC", info.orig_filename).casefold().removesuffix("/")
+    """The name as entries are found by it, without what some file systems do not tell apart."""
+    try:
+        name = _name(info)
+    except UnicodeDecodeError:  # a fault of its own
+        name = info.orig_filename
+    return unicodedata.normalize("NFC", name).casefold().removesuffix("/")
 
 
 def _printable(name: str) -> str:

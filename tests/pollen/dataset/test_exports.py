@@ -80,7 +80,7 @@ def forms() -> dict[str, dict[str, bytes]]:
         },
         "Label Studio YOLO": {
             "classes.txt": b"non_viable\nviable\n",
-            "notes.json": b"{}",
+            "notes.json": b'{"categories": [{"id": 0, "name": "Non-viable"}, {"id": 1, "name": "viable"}]}',
             "images/a1b2c3d4-p.png": data,
             "labels/a1b2c3d4-p.txt": text,
         },
@@ -242,6 +242,20 @@ def test_label_studio_names_that_differ_in_the_prefix_are_paired() -> None:
     assert [one.entry for one in export.rejected] == ["images/20240101-q.png"]
 
 
+def test_a_label_with_another_upload_prefix_may_be_another_pictures() -> None:
+    files = {
+        "classes.txt": b"viable\nnon_viable\n",
+        "images/bbbbbbbb-field1.png": picture(1),
+        "labels/aaaaaaaa-field1.txt": VIABLE.encode(),
+    }
+    export = read(files)
+    assert export.images == ()
+    message = errors(export)["a.zip/images/bbbbbbbb-field1.png"]
+    assert "labels/aaaaaaaa-field1.txt was uploaded at another time" in message
+    both = read(files | {"images/cccccccc-field1.png": picture(2)})
+    assert len(errors(both)) == 2
+
+
 def test_an_empty_label_means_no_grain_and_a_missing_one_is_asked_about() -> None:
     files = roboflow({"a.png": picture(1), "b.png": picture(2)}, {"a.png": ""})
     export = read(files)
@@ -364,6 +378,45 @@ def test_two_exports_in_one_zip_with_different_names() -> None:
     both = read(one | {f"two/{name}": data for name, data in same.items()})
     assert both.is_usable
     assert len(both.images) == 2
+
+
+SWAPPED_NAMES = {
+    "cvat/obj.names": b"non_viable\nviable\n",
+    "label studio/classes.txt": b"non_viable\nviable\n",
+    "label studio/notes.json": json.dumps(
+        {"categories": [{"id": 0, "name": "non_viable"}, {"id": 1, "name": "viable"}]}
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("other", SWAPPED_NAMES)
+def test_exports_of_two_tools_in_one_zip_with_different_names(other: str) -> None:
+    one = {f"one/{name}": data for name, data in roboflow({"a.png": picture(1)}).items()}
+    (place,) = {other.partition("/")[0]}
+    files = one | {f"{place}/b.png": picture(2), f"{place}/b.txt": VIABLE.encode()}
+    export = read(files | {other: SWAPPED_NAMES[other]})
+    assert set(errors(export)) == {"a.zip/one/data.yaml"}
+    message = errors(export)["a.zip/one/data.yaml"]
+    assert message.endswith(f"a.zip/{other}: class 0 is 'viable' here, 'non_viable' there")
+    assert export.names == {}
+    same = files | {other: b"Viable\nNon-viable\ndebris\n"}
+    if not other.endswith(".json"):
+        assert read(same).is_usable
+        assert len(read(same).images) == 2
+
+
+def test_names_that_differ_only_where_no_label_is_are_no_matter() -> None:
+    files = roboflow({"a.png": picture(1)}, names="names: [viable, non_viable, unsure]")
+    assert read(files | {"classes.txt": b"viable\ndebris\ndust\n"}).is_usable
+    assert not read(files | {"classes.txt": b"debris\nnon_viable\n"}).is_usable
+
+
+def test_a_second_file_of_names_that_cannot_be_read_is_an_error_elsewhere() -> None:
+    files = roboflow({"a.png": picture(1)})
+    beside = read(files | {"notes.json": b"remember to label"})
+    assert beside.is_usable
+    assert "names are taken from data.yaml" in only(beside).message
+    assert set(errors(read(files | {"other/notes.json": b"{}"}))) == {"a.zip/other/notes.json"}
 
 
 def test_labels_in_another_encoding() -> None:

@@ -387,6 +387,12 @@ def test_a_dataset_with_another_class_order_is_refused() -> None:
         Dataset(files).curated()
     files["data.yaml"] = b"names: [viable, non_viable]"
     assert len(Dataset(files).curated().images) == 1
+    files["classes.txt"] = b"non_viable\nviable\n"
+    with pytest.raises(CuratedError, match=r"classes\.txt: class 0 is 'viable' here"):
+        Dataset(files).curated()
+    files["classes.txt"] = b"Viable\nNon-viable\n"
+    files["data.yaml"] = b"names: {0: Viable, 1: Non-viable}"
+    assert len(Dataset(files).curated().images) == 1
 
 
 @pytest.mark.parametrize("first", range(7))

@@ -119,6 +119,12 @@ def test_utf8_names_without_the_flag_are_read_as_such(tmp_path: Path) -> None:
     assert export.images[0].entry == "train/images/\u00e9.png"
 
 
+def test_names_that_differ_only_in_how_the_zip_writes_them(tmp_path: Path) -> None:
+    files = roboflow({"qq.png": picture(1), "\u00e9.png": picture(2)})
+    data = zipped(files).replace(b"qq.png", "\u00e9.png".encode())
+    assert "same name as another entry" in refused(opened(tmp_path, data))
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
