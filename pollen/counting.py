@@ -53,6 +53,11 @@ class CountedFrame:
         chosen = self.counted if counted else ~self.counted
         return int(np.count_nonzero(chosen & (self.grains.classes == grain_class)))
 
+    def left_out(self, grain_class: GrainClass, reason: Exclusion) -> int:
+        """Number of grains of a class that are left out for a reason; of two the edge is told."""
+        chosen = np.array([found is reason for found in self.exclusions], np.bool_)
+        return int(np.count_nonzero(chosen & (self.grains.classes == grain_class)))
+
 
 def touched_sides(boxes: FloatArray, width_px: int, height_px: int) -> NDArray[np.bool_]:
     """Which sides of the frame each box touches.

@@ -7,17 +7,10 @@ import polars as pl
 
 from pollen import __version__
 from pollen.classes import GrainClass
-from pollen.counting import CountedFrame
+from pollen.counting import CountedFrame, Exclusion
 from pollen.detector import Profile
-from pollen.model_card import ModelCard
 from pollen.planning import Item
-from pollen.tables import GRAIN_RECORD, Status
-
-#: A median grain that differs from the model's by more than this factor is flagged.
-SCALE_FACTOR = 1.5
-#: Fewer grains than this say little about the scale.
-SCALE_GRAINS = 10
-SCALE_FLAG = "scale differs from the model's"
+from pollen.tables import GRAIN_RECORD, Status, excluded_column
 
 Row = dict[str, object]
 
@@ -78,8 +71,9 @@ def counted_row(
     pixel_size_um: float | None,
     flags: tuple[str, ...],
     committed_ms: int,
+    size_to_model: float | None = None,
 ) -> Row:
-    """The record of a counted frame."""
+    """The record of a counted frame; ``size_to_model`` as :func:`pollen.scale.size_to_model` says it."""
     grains = counted.grains
     row = origin.row(filename, committed_ms)
     row |= {
@@ -94,6 +88,10 @@ def counted_row(
     for grain_class in GrainClass:
         row[grain_class.label] = counted.count(grain_class)
         row[f"excluded_{grain_class.label}"] = counted.count(grain_class, counted=False)
+        for reason in (Exclusion.EDGE, Exclusion.OVERLAP):
+            row[excluded_column(reason, grain_class)] = counted.left_out(grain_class, reason)
+    if size_to_model is not None:
+        row["size_to_model"] = round(size_to_model, 3)
     if len(grains):
         row["mean_confidence"] = round(float(grains.confidence.mean()), 4)
     if counted.measured.any():
@@ -101,26 +99,6 @@ def counted_row(
             float(np.median(grains.diameters_px[counted.measured])), 2
         )
     return row
-
-
-def scale_flags(counted: CountedFrame, card: ModelCard, ratio: float) -> tuple[str, ...]:
-    """A flag where the grains are of another size than those the model was trained on.
-
-    The median grain is compared with the medians of the training pictures, which may come from
-    several magnifications; where the card does not state their range, with the median of all.
-    Grains cut or covered count here too: in a dense picture hardly any other is left, and what they
-    lack is little beside the factor that is asked for.
-
-    Args:
-        counted: The frame.
-        card: The model's card.
-        ratio: Training-picture pixels per frame pixel, as the frame was resampled.
-    """
-    if card.grain_diameter_px is None or len(counted.grains) < SCALE_GRAINS:
-        return ()
-    low, high = card.grain_diameter_range_px or (card.grain_diameter_px,) * 2
-    median = float(np.median(counted.grains.diameters_px)) * ratio
-    return () if low / SCALE_FACTOR <= median <= high * SCALE_FACTOR else (SCALE_FLAG,)
 
 
 def grain_rows(

@@ -12,11 +12,22 @@ import polars as pl
 from jinja2 import Environment
 
 from pollen import layout
+from pollen.classes import GrainClass
+from pollen.counting import Exclusion
 from pollen.pages import environment
-from pollen.samples import FLAG_SEPARATOR, overall_viability
+from pollen.samples import (
+    ANOTHER,
+    FLAG_SEPARATOR,
+    ONE_PLANT,
+    SAME_PICTURE,
+    Overall,
+    flag_kind,
+    overall_viability,
+)
+from pollen.scale import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize
 from pollen.settings import DetectSettings, EdgeRule, OverlapRule
-from pollen.stats import ASSUMED_CORRELATION, ASSUMED_WEIGHT, Interval
-from pollen.tables import Status
+from pollen.stats import ASSUMED_CORRELATION, ASSUMED_WEIGHT
+from pollen.tables import Status, excluded_column
 
 #: Longer tables are cut, with a note where the whole one is: the page must stay usable.
 MOST_IMAGES = 500
@@ -44,11 +55,19 @@ _OVERLAP_RULES = {
 }
 #: What a flag means and what to do; flags that are not here explain themselves.
 _FLAGS = {
-    "scale differs from the model's": """The grains in these pictures are more than 1.5 times larger
+    SAME_PICTURE + ANOTHER: """These files hold the very same bytes, and each is counted. If one
+        picture was uploaded twice, delete one of them; the column flags says which belong
+        together.""",
+    SCALE_FLAG: """The grains in these pictures are more than 1.5 times larger
         or smaller than those the model learned from, so grains may be missed or mistaken. Look at
         the annotated pictures. If the microscope's magnification differs, say how large a grain is
         in these pictures (setting grain_diameter_px) and run them again.""",
 }
+#: What to say where the grains of all pictures together are of another size than the model's.
+_SCALE_OF_ALL = """The middle grain of all pictures together is {size:.2g} times the size that the
+    model knows: grains may be missed or mistaken, and no number here can be relied on before
+    somebody has looked at the annotated pictures. Say how large a grain is in these pictures
+    (setting grain_diameter_px) and run them again."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +118,30 @@ class ReportData:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Grains that were found, but are left out of the counts for one reason."""
+
+    reason: str
+    viable: int
+    non_viable: int
+
+
+@dataclass(frozen=True)
 class Headline:
-    """The numbers a person wants first; deleted inputs are in none of them but ``deleted``."""
+    """The numbers a person wants first; deleted inputs are in none of them but ``deleted``.
+
+    Attributes:
+        images: Pictures that were counted.
+        empty: Those of them without any grain.
+        failed: Pictures that could not be counted.
+        deleted: Pictures that are no longer there.
+        viable: Grains in the counts.
+        non_viable: Grains in the counts.
+        detected: All grains that were found.
+        left_out: Those that are not in the counts, by reason.
+        viability: ``None`` where no grain was counted.
+        size_warning: What to do where the grains of all are not of the model's size; else empty.
+    """
 
     images: int
     empty: int
@@ -109,7 +150,9 @@ class Headline:
     viable: int
     non_viable: int
     detected: int
-    viability: Interval | None
+    left_out: tuple[LeftOut, ...]
+    viability: Overall | None
+    size_warning: str
 
     @property
     def counted(self) -> int:
@@ -120,6 +163,11 @@ class Headline:
     def excluded(self) -> int:
         """Grains found, but left out by the edge or overlap rule."""
         return self.detected - self.counted
+
+    @property
+    def untold(self) -> int:
+        """Those of them whose reason an earlier version of this program did not record."""
+        return self.excluded - sum(each.viable + each.non_viable for each in self.left_out)
 
 
 @dataclass(frozen=True)
@@ -141,7 +189,8 @@ def render_report(data: ReportData) -> str:
         .get_template("report.html.j2")
         .render(
             data=data,
-            headline=headline(data.counts),
+            headline=headline(data.counts, data.settings.sample_pattern),
+            no_interval=ONE_PLANT,
             failed=failed.head(MOST_FAILED).to_dicts(),
             failed_total=failed.height,
             flags=flags_of(present),
@@ -165,28 +214,57 @@ def render_report(data: ReportData) -> str:
     )
 
 
-def headline(counts: pl.DataFrame) -> Headline:
+def headline(counts: pl.DataFrame, pattern: str) -> Headline:
     """The first numbers of a report.
 
     Args:
         counts: The rows of ``pollen_counts.csv``.
+        pattern: Tells the plants, see :func:`pollen.samples.sample_of`.
     """
     present = counts.filter(pl.col("input_present"))
     counted = present.filter(pl.col("status") != str(Status.FAILED))
-    viable, non_viable, detected = (
-        int(counted[name].cast(pl.Int64).sum())
-        for name in ("viable", "non_viable", "total_detected")
-    )
     return Headline(
         images=counted.height,
         empty=counted.filter(pl.col("status") == str(Status.EMPTY)).height,
         failed=present.height - counted.height,
         deleted=counts.height - present.height,
-        viable=viable,
-        non_viable=non_viable,
-        detected=detected,
-        viability=overall_viability(counts),
+        viable=_sum(counted, "viable"),
+        non_viable=_sum(counted, "non_viable"),
+        detected=_sum(counted, "total_detected"),
+        left_out=_left_out(counted),
+        viability=overall_viability(counts, pattern),
+        size_warning=size_warning(counted),
     )
+
+
+def size_warning(counted: pl.DataFrame) -> str:
+    """What to do where the grains of all pictures are of another size than the model's; else empty.
+
+    Args:
+        counted: Rows of ``pollen_counts.csv`` of pictures that are there.
+    """
+    pooled = PooledSize.of(counted)
+    return (
+        _one_line(_SCALE_OF_ALL.format(size=pooled.size))
+        if pooled.is_off(SCALE_GRAINS_OF_ALL)
+        else ""
+    )
+
+
+def _left_out(counted: pl.DataFrame) -> tuple[LeftOut, ...]:
+    """Grains by the reason why they are not in the counts, where there are any."""
+    found = (
+        LeftOut(
+            str(reason),
+            *(_sum(counted, excluded_column(reason, each)) for each in GrainClass),
+        )
+        for reason in (Exclusion.EDGE, Exclusion.OVERLAP)
+    )
+    return tuple(each for each in found if each.viable or each.non_viable)
+
+
+def _sum(rows: pl.DataFrame, column: str) -> int:
+    return int(rows[column].cast(pl.Int64).sum())
 
 
 def annotated_link(filename: str) -> str:
@@ -197,7 +275,7 @@ def annotated_link(filename: str) -> str:
 def flags_of(present: pl.DataFrame) -> list[Flag]:
     """The flags of the pictures, most frequent first."""
     pairs = sorted(
-        (flag, filename)
+        (flag_kind(flag), filename)
         for filename, cell in present.select("filename", pl.col("flags").fill_null("")).iter_rows()
         for flag in cell.split(FLAG_SEPARATOR)
         if flag

@@ -12,7 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from pollen.layout import annotated_key
-from pollen.stats import viability_interval
+from pollen.samples import FLAG_SEPARATOR, SAME_PICTURE
+from pollen.stats import stored, viability_interval
 from pollen.tables import COUNT_COLUMNS, IMAGE_RECORD, MEASUREMENT_COLUMNS, Status
 
 #: What a row says whose picture is there but has no record.
@@ -121,7 +122,7 @@ def count_rows(inputs: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
         pl.lit(NOT_COUNTED).alias("reason"),
         pl.lit(value=True).alias("input_present"),
     )
-    rows = pl.concat([chosen, missing], how="diagonal")
+    rows = pl.concat([_with_copies_flagged(chosen), missing], how="diagonal")
     counted = pl.col("status") != str(Status.FAILED)
     rows = rows.with_columns(
         (pl.col("viable") + pl.col("non_viable")).alias("total_counted"),
@@ -135,13 +136,44 @@ def count_rows(inputs: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
     return _with_viability(rows).select(COUNT_COLUMNS).sort("filename")
 
 
+def _with_copies_flagged(chosen: pl.DataFrame) -> pl.DataFrame:
+    """Flag pictures that are there under several names: all are counted, and a person must know.
+
+    The first of them names the second, all others name the first.
+    """
+    counted = pl.col("input_present") & (pl.col("status") != str(Status.FAILED))
+    copies = (
+        chosen.filter(counted, pl.col("image_sha256").is_not_null())
+        .group_by("image_sha256")
+        .agg(pl.col("key").unique().sort().alias("keys"))
+        .filter(pl.col("keys").list.len() > 1)
+    )
+    if copies.is_empty():
+        return chosen
+    first, second = pl.col("keys").list.get(0), pl.col("keys").list.get(1)
+    other = pl.when(first == pl.col("key")).then(second).otherwise(first)
+    # A name must not end the flag that it stands in.
+    flag = pl.lit(SAME_PICTURE) + other.str.replace_all(FLAG_SEPARATOR, ";", literal=True)
+    own = pl.when(pl.col("flags") != "").then(pl.col("flags"))
+    return (
+        chosen.join(copies, on="image_sha256", how="left", maintain_order="left")
+        .with_columns(
+            pl.when(counted & pl.col("keys").is_not_null())
+            .then(pl.concat_str(own, flag, separator=FLAG_SEPARATOR, ignore_nulls=True))
+            .otherwise("flags")
+            .alias("flags")
+        )
+        .drop("keys")
+    )
+
+
 def _with_viability(rows: pl.DataFrame) -> pl.DataFrame:
     """Add viability and the bounds of its 95 % interval, per frame; empty without counted grains."""
     values: list[tuple[float | None, ...]] = []
     for viable, non_viable in rows.select("viable", "non_viable").iter_rows():
         interval = _interval(viable or 0, non_viable or 0)
         bounds = (interval.estimate, interval.low, interval.high) if interval else (None,) * 3
-        values.append(tuple(None if value is None else round(value, 4) for value in bounds))
+        values.append(tuple(None if value is None else stored(value) for value in bounds))
     schema = {name: pl.Float64() for name in ("viability", "viability_low", "viability_high")}
     return rows.hstack(pl.DataFrame(values, schema=schema, orient="row"))
 
@@ -177,13 +209,14 @@ def write_measurements(grain_files: list[Path], chosen: pl.DataFrame, target: Pa
     Returns:
         Number of rows.
     """
-    writers = chosen.select("key", "version", "batch", "filename").lazy()
+    writer = ["key", "version", "batch", "filename"]
+    writers = chosen.select(*writer, "input_present").lazy()
     if not grain_files:
         target.write_text(",".join(MEASUREMENT_COLUMNS) + "\n", encoding="utf-8", newline="\n")
         return 0
     rows = (
         pl.scan_parquet(grain_files)
-        .join(writers, on=["key", "version", "batch", "filename"], how="semi")
+        .join(writers, on=writer, how="inner")
         .unique(["filename", "particle_id"], keep="any")
         .sort("filename", "particle_id")
         .select(MEASUREMENT_COLUMNS)

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 import polars as pl
 
-from pollen.stats import Interval, clustered_viability
+from pollen.scale import POOLED_FLAG, PooledSize
+from pollen.stats import Interval, clustered_viability, stored
 from pollen.tables import Status
 
 #: Label of the pictures that lie in no folder and whose names say nothing.
@@ -16,7 +17,14 @@ NO_FOLDER = "(no folder)"
 #: What separates several flags in one cell.
 FLAG_SEPARATOR = "; "
 ONE_PICTURE = "only one picture with grains"
+#: Its pages or scenes are several pictures, but of one slide or even of one field.
+ONE_FILE = "all pictures with grains are of one file"
 NO_GRAIN = "no grain counted"
+#: Why there is no interval for all pictures together.
+ONE_PLANT = "no interval for all together: the pictures are of one plant or folder"
+#: How a flag starts that names another picture, and what it is called where flags are numbered.
+SAME_PICTURE = "same picture as "
+ANOTHER = "another"
 
 SAMPLE_COLUMNS = pl.Schema(
     {
@@ -37,6 +45,8 @@ SAMPLE_COLUMNS = pl.Schema(
 )
 
 _PARTS = ("plant", "ploidy", "replicate")
+#: What stands behind a file's name in the name of one of its frames; no file's name ends like this.
+_FRAME = re.compile(r"#[a-z]+=\d+(&[a-z]+=\d+)*$")
 
 
 @dataclass(frozen=True, order=True)
@@ -77,10 +87,35 @@ def sample_of(filename: str, pattern: str) -> Sample:
     return Sample(label or (f"{folder}/" if folder else NO_FOLDER), plant, ploidy, replicate)
 
 
+@dataclass(frozen=True)
+class Overall:
+    """Viability of all pictures together.
+
+    Attributes:
+        estimate: Stained viable over counted grains.
+        interval: ``None`` where all grains are of one plant: it tells nothing of other plants.
+    """
+
+    estimate: float
+    interval: Interval | None
+
+
+def file_of(filename: str) -> str:
+    """The file that a frame is in: without ``#page=2``, ``#scene=1&z=3`` and the like."""
+    return _FRAME.sub("", filename)
+
+
+def flag_kind(flag: str) -> str:
+    """What a flag is numbered as; the same for all that name some other picture."""
+    return SAME_PICTURE + ANOTHER if flag.startswith(SAME_PICTURE) else flag
+
+
 def summarise_samples(counts: pl.DataFrame, pattern: str) -> pl.DataFrame:
     """Viability per sample, with intervals that take the picture as the unit.
 
-    Deleted inputs are left out; failed pictures are only numbered. Fractions have 4 decimals.
+    Pages, scenes, focus planes and time points of one file are one unit: they show one slide, or
+    even the same grains. Deleted inputs are left out; failed pictures are only numbered. Fractions
+    have 4 decimals, or more where these would say all or none.
 
     Args:
         counts: The rows of ``pollen_counts.csv``.
@@ -102,28 +137,52 @@ def summarise_samples(counts: pl.DataFrame, pattern: str) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SAMPLE_COLUMNS, orient="row")
 
 
-def overall_viability(counts: pl.DataFrame) -> Interval | None:
-    """Viability of all pictures together that are present and counted, the picture as the unit.
+def overall_viability(counts: pl.DataFrame, pattern: str) -> Overall | None:
+    """Viability of all pictures together that are present and counted, the plant as the unit.
+
+    Grains of one plant are more alike than grains of several, so that pictures are no independent
+    units here: taken as such, the interval held the truth in 38 to 67 % of simulated studies where
+    95 % was asked (6 to 30 plants of 7 to 20 pictures, correlation within plants 0.05 to 0.1);
+    with the plant as the unit in 93 to 99 %. Where names tell no plant, the sample stands for it.
 
     Args:
         counts: The rows of ``pollen_counts.csv``.
+        pattern: See :func:`sample_of`.
 
     Returns:
         ``None`` where no grain was counted.
+
+    Raises:
+        ValueError: The pattern is not usable.
     """
+    _compiled(pattern)
     counted = counts.filter(pl.col("input_present") & (pl.col("status") != str(Status.FAILED)))
-    viable, non_viable = (
-        counted[name].cast(pl.Int64).fill_null(0).to_numpy() for name in ("viable", "non_viable")
+    samples = (sample_of(filename, pattern) for filename in counted["filename"])
+    units = _summed(counted, [sample.plant or sample.label for sample in samples])
+    viable, non_viable = units["viable"].to_numpy(), units["non_viable"].to_numpy()
+    interval = clustered_viability(viable, non_viable)
+    if interval is None:
+        return None
+    return Overall(interval.estimate, interval if units.height > 1 else None)
+
+
+def _summed(counted: pl.DataFrame, units: list[str]) -> pl.DataFrame:
+    """Grains of either class summed by unit; without the units that have none, sorted."""
+    grains = (pl.col(name).cast(pl.Int64).fill_null(0).sum() for name in ("viable", "non_viable"))
+    return (
+        counted.with_columns(pl.Series("unit", units, pl.String()))
+        .group_by("unit")
+        .agg(*grains)
+        .filter(pl.col("viable") + pl.col("non_viable") > 0)
+        .sort("unit")
     )
-    return clustered_viability(viable, non_viable)
 
 
 def _summary(sample: Sample, pictures: pl.DataFrame) -> dict[str, object]:
     """One row of the sample table."""
     counted = pictures.filter(pl.col("status") != str(Status.FAILED))
-    viable = counted["viable"].cast(pl.Int64).fill_null(0)
-    non_viable = counted["non_viable"].cast(pl.Int64).fill_null(0)
-    interval = clustered_viability(viable.to_numpy(), non_viable.to_numpy())
+    files = _summed(counted, [file_of(filename) for filename in counted["filename"]])
+    interval = clustered_viability(files["viable"].to_numpy(), files["non_viable"].to_numpy())
     row: dict[str, object] = {
         "sample": sample.label,
         "plant": sample.plant,
@@ -131,26 +190,33 @@ def _summary(sample: Sample, pictures: pl.DataFrame) -> dict[str, object]:
         "replicate": sample.replicate,
         "images": counted.height,
         "failed_images": pictures.height - counted.height,
-        "viable": int(viable.sum()),
-        "non_viable": int(non_viable.sum()),
+        "viable": int(files["viable"].sum()),
+        "non_viable": int(files["non_viable"].sum()),
         "interval_method": "",
-        "flags": FLAG_SEPARATOR.join(_flags(counted, int((viable + non_viable > 0).sum()))),
+        "flags": FLAG_SEPARATOR.join(_flags(counted, files.height)),
     }
     if interval:
         row |= {
-            "viability": round(interval.estimate, 4),
-            "viability_low": round(interval.low, 4),
-            "viability_high": round(interval.high, 4),
+            "viability": stored(interval.estimate),
+            "viability_low": stored(interval.low),
+            "viability_high": stored(interval.high),
             "interval_method": str(interval.method),
         }
     return row
 
 
-def _flags(counted: pl.DataFrame, with_grains: int) -> list[str]:
+def _flags(counted: pl.DataFrame, files_with_grains: int) -> list[str]:
     """What a reader must know: of the sample, then of its pictures, with their number."""
-    own = [NO_GRAIN] if with_grains == 0 else [ONE_PICTURE] if with_grains == 1 else []
+    own = []
+    if files_with_grains == 0:
+        own.append(NO_GRAIN)
+    elif files_with_grains == 1:
+        with_grains = counted.filter(pl.col("viable") + pl.col("non_viable") > 0).height
+        own.append(ONE_PICTURE if with_grains == 1 else ONE_FILE)
+    if PooledSize.of(counted).is_off():
+        own.append(POOLED_FLAG)
     of_pictures = Counter(
-        flag
+        flag_kind(flag)
         for cell in counted["flags"].fill_null("")
         for flag in cell.split(FLAG_SEPARATOR)
         if flag

@@ -144,13 +144,26 @@ def clustered_viability(
     return Interval(fraction, low, high, IntervalMethod.CLUSTERED)
 
 
-def percent(fraction: float) -> str:
-    """A fraction for people: ``91.2 %``; ``100 %`` and ``0 %`` only where it is all or none."""
+def percent(fraction: float, gap: str = "\N{NO-BREAK SPACE}") -> str:
+    """A fraction for people: ``91.2 %``; ``100 %`` and ``0 %`` only where it is all or none.
+
+    Args:
+        fraction: In 0..1.
+        gap: What stands before the sign.
+    """
     if fraction in (0, 1):
-        return f"{100 * fraction:.0f}\N{NO-BREAK SPACE}%"
-    texts = (f"{100 * fraction:.{decimals}f}" for decimals in range(1, 6))
+        return f"{100 * fraction:.0f}{gap}%"
+    texts = (f"{100 * fraction:.{decimals}f}" for decimals in range(1, 13))
     text = next((text for text in texts if 0 < float(text) < 100), f"{100 * fraction:.1g}")
-    return f"{text}\N{NO-BREAK SPACE}%"
+    return f"{text}{gap}%"
+
+
+def stored(fraction: float) -> float:
+    """A fraction as tables hold it: 4 decimals; 0 and 1 only where it is none or all."""
+    near = round(fraction, 4)
+    if fraction in (0, 1) or near not in (0, 1):
+        return near
+    return min(max(round(fraction, 6), 1e-6), 1 - 1e-6)
 
 
 def ratio_variance(events: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:

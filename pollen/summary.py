@@ -11,7 +11,8 @@ import polars as pl
 
 from pollen import layout
 from pollen.pages import code, data_url, markdown
-from pollen.report import ReportData, Thumbnail, flags_of, headline
+from pollen.report import ReportData, Thumbnail, flags_of, headline, size_warning
+from pollen.samples import ONE_PLANT
 from pollen.stats import percent
 from pollen.tables import Status
 
@@ -70,11 +71,14 @@ def markdown_summary(
 
 def _headline_lines(data: ReportData) -> list[str]:
     """Images, grains, viability."""
-    first = headline(data.counts)
+    first = headline(data.counts, data.settings.sample_pattern)
     result = "no grain counted"
     if first.viability:
-        bounds = _interval_words(first.viability.low, first.viability.high)
-        result = f"**{percent(first.viability.estimate)}** stained viable (95 % interval {bounds})"
+        interval = first.viability.interval
+        bounds = ONE_PLANT
+        if interval:
+            bounds = f"95 % interval {_interval_words(interval.low, interval.high)}"
+        result = f"**{percent(first.viability.estimate)}** stained viable ({bounds})"
     return [
         f"**{first.images:,}** images counted ({first.empty:,} without grains), "
         f"**{first.failed:,}** failed; **{first.counted:,}** grains counted of {first.detected:,} "
@@ -113,8 +117,10 @@ def failed_rows(failed: pl.DataFrame) -> list[dict[str, str]]:
 
 def _flag_lines(counts: pl.DataFrame) -> list[str]:
     """The flags with the number of images that have them."""
-    flags = flags_of(counts.filter(pl.col("input_present")))
-    lines = [
+    present = counts.filter(pl.col("input_present"))
+    flags, warning = flags_of(present), size_warning(present)
+    lines = [f"* **{markdown(warning)}**"] if warning else []
+    lines += [
         f"* {len(flag.filenames):,} flagged: {markdown(_short(flag.text, REASON_LETTERS))}. {flag.meaning}".rstrip()
         for flag in flags[:MOST_ROWS]
     ]

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 import polars as pl
 
+from pollen.classes import GrainClass
+
 
 class Status(StrEnum):
     """What became of a frame. ``empty`` (no grain found) is a result, ``failed`` is not."""
@@ -17,6 +19,7 @@ class Status(StrEnum):
 
 
 #: One row per frame. ``key`` and ``version`` name the input object, ``filename`` the frame in it.
+#: What records of an earlier version do not have is null.
 IMAGE_RECORD = pl.Schema(
     {
         "key": pl.String(),
@@ -30,6 +33,10 @@ IMAGE_RECORD = pl.Schema(
         "total_detected": pl.Int64(),
         "excluded_viable": pl.Int64(),
         "excluded_non_viable": pl.Int64(),
+        "excluded_edge_viable": pl.Int64(),
+        "excluded_edge_non_viable": pl.Int64(),
+        "excluded_overlap_viable": pl.Int64(),
+        "excluded_overlap_non_viable": pl.Int64(),
         "edge_rule": pl.String(),
         "overlap_rule": pl.String(),
         "model_version": pl.String(),
@@ -42,6 +49,7 @@ IMAGE_RECORD = pl.Schema(
         "height_px": pl.Int64(),
         "pixel_size_um": pl.Float64(),
         "median_diameter_px": pl.Float64(),
+        "size_to_model": pl.Float64(),
         "mean_confidence": pl.Float64(),
         "flags": pl.String(),
         "batch": pl.String(),
@@ -93,6 +101,11 @@ COUNT_COLUMNS = (
     "median_diameter_px",
     "pixel_size_um",
     "flags",
+    "excluded_edge_viable",
+    "excluded_edge_non_viable",
+    "excluded_overlap_viable",
+    "excluded_overlap_non_viable",
+    "size_to_model",
 )
 
 #: ``particle_measurements.csv``; the first eight columns are what users' R scripts read.
@@ -109,4 +122,10 @@ MEASUREMENT_COLUMNS = (
     "diameter_um",
     "x_px",
     "y_px",
+    "input_present",
 )
+
+
+def excluded_column(reason: str, grain_class: GrainClass) -> str:
+    """The column that numbers the grains of a class that are left out for a reason."""
+    return f"excluded_{reason}_{grain_class.label}"

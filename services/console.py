@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from pollen.stats import percent
 from tasks.reporting import Summary
 
 #: Tables and results go to standard output, everything else to standard error.
@@ -132,8 +133,10 @@ def show_summary(summary: Summary) -> None:
             str(row["viable"]),
             str(row["non_viable"]),
             str(row["total_counted"]),
-            f"{row['viability']:.1%}" if known else "-",
-            f"{row['viability_low']:.1%} to {row['viability_high']:.1%}" if known else "-",
+            percent(row["viability"]) if known else "-",
+            f"{percent(row['viability_low'])} to {percent(row['viability_high'])}"
+            if known
+            else "-",
         )
     if rows.height:
         OUT.print(table)

@@ -13,7 +13,8 @@ from pollen.detector import Detector
 from pollen.grains import Grains
 from pollen.layout import annotated_key
 from pollen.legend import Caption
-from pollen.measurement import Origin, Row, counted_row, failed_row, grain_rows, scale_flags
+from pollen.measurement import Origin, Row, counted_row, failed_row, grain_rows
+from pollen.scale import scale_flags, size_to_model
 from pollen.settings import EdgeRule, OverlapRule
 from pollen.tables import GRAIN_RECORD
 from pollen.tiling import TileGrid
@@ -132,6 +133,7 @@ class Finisher:
             pixel_size_um=pixel_size_um,
             flags=(*frame.frame.notes, *scale_flags(counted, card, ratio)),
             committed_ms=self._committed_ms,
+            size_to_model=size_to_model(counted, card, ratio),
         )
         self._progress.counted(frame.frame.name, failed=False)
         return FrameResult(image, grain_rows(origin, frame.frame.name, counted, pixel_size_um))

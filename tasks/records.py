@@ -50,7 +50,9 @@ def read_image_records(store: Store, folder: str) -> pl.DataFrame:
     """
 
     def read(files: list[tuple[str, Path]]) -> pl.DataFrame:
-        return pl.concat([empty_records(), *(_read(path, key) for key, path in files)])
+        # Records of an earlier version lack the newer columns.
+        parts = (_read(path, key) for key, path in files)
+        return pl.concat([empty_records(), *parts], how="diagonal")
 
     return with_records(store, folder + IMAGES, read)
 
@@ -149,7 +151,7 @@ def _merge(store: Store, folder: str, entries: list[Entry]) -> int:
             parts = [_read(path, entry.key) for path, entry in zip(paths, entries, strict=True)]
         except NotFoundError:  # another run merges them
             return 0
-    data = _parquet(pl.concat(parts))
+    data = _parquet(pl.concat(parts, how="diagonal"))
     merged = f"{folder}merged-{hashlib.sha256(data).hexdigest()[:16]}.parquet"
     store.write(merged, data)
     # Files without rows make a merged file the same again: it must not go with its parts.

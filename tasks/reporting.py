@@ -20,7 +20,6 @@ from pollen.layout import (
     TABLES_PENDING,
     WRITTEN,
 )
-from pollen.measurement import SCALE_FLAG
 from pollen.pages import markdown
 from pollen.report import ReportData, render_report
 from pollen.results import (
@@ -29,8 +28,10 @@ from pollen.results import (
     csv_text,
     speaking_records,
 )
-from pollen.samples import summarise_samples
+from pollen.samples import SAME_PICTURE, summarise_samples
+from pollen.scale import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize
 from pollen.settings import DetectSettings
+from pollen.stats import percent
 from pollen.summary import Picked, failed_rows, markdown_summary
 from pollen.tables import Status
 from tasks.album import Album
@@ -108,6 +109,16 @@ class Summary:
         return self.present.filter(pl.col("flags").str.contains(SCALE_FLAG, literal=True)).height
 
     @property
+    def all_off_scale(self) -> bool:
+        """Whether the grains of all pictures together are of another size than the model's."""
+        return PooledSize.of(self.present).is_off(SCALE_GRAINS_OF_ALL)
+
+    @property
+    def copies(self) -> int:
+        """Frames of pictures that are there under several names."""
+        return self.present.filter(pl.col("flags").str.contains(SAME_PICTURE, literal=True)).height
+
+    @property
     def outcome(self) -> Outcome:
         """How the run ended."""
         if self.present.is_empty():
@@ -132,13 +143,22 @@ class Summary:
             parts.append(f"{gone} counted earlier are no longer there")
         if self.off_scale:
             parts.append(f"{self.off_scale} with grains of another size than the model knows")
+        if self.all_off_scale:
+            parts.append(
+                "the grains of all together are of another size than the model knows: look at the annotated "
+                "pictures, and state grain_diameter_px"
+            )
+        if self.copies:
+            parts.append(f"{self.copies} are the same picture as another one")
         return "; ".join(parts)
 
     @property
     def sentence(self) -> str:
         """The three numbers a person wants: images, grains, viability."""
         viability = (
-            f"{self.viability:.1%} viable" if self.viability is not None else "viability unknown"
+            f"{percent(self.viability, gap='')} viable"
+            if self.viability is not None
+            else "viability unknown"
         )
         images = "1 image" if self.present.height == 1 else f"{self.present.height} images"
         return f"{images}, {self.grains} grains, {viability}"

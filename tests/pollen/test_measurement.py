@@ -8,13 +8,10 @@ from pollen import __version__
 from pollen.counting import CountedFrame, count_frame
 from pollen.detector import Profile
 from pollen.measurement import (
-    SCALE_FLAG,
-    SCALE_GRAINS,
     Origin,
     counted_row,
     failed_row,
     grain_rows,
-    scale_flags,
 )
 from pollen.model_card import ModelCard
 from pollen.planning import Item
@@ -46,9 +43,22 @@ def test_a_counted_frame() -> None:
     assert (made["status"], made["viable"], made["non_viable"]) == ("ok", 1, 1)
     assert (made["total_detected"], made["excluded_viable"]) == (3, 1)
     assert made["median_diameter_px"] == 40.0
+    assert made["size_to_model"] is None
     assert made["code_version"] == __version__
     assert made["settings_fingerprint"] == PROFILE.fingerprint
     assert made["transient"] is False
+
+
+def test_grains_left_out_are_told_by_reason_and_class() -> None:
+    grains = discs(
+        [(100, 100), (110, 100), (395, 100), (395, 105), (300, 200)], 40, classes=[0, 1, 0, 1, 1]
+    )
+    made = row(count_frame(grains, SIZE, EdgeRule.FRAME, OverlapRule.EXCLUDE, 0.1))
+    assert (made["viable"], made["non_viable"], made["total_detected"]) == (0, 1, 5)
+    assert (made["excluded_viable"], made["excluded_non_viable"]) == (2, 2)
+    # The two at the side overlap too: a grain has one reason.
+    assert (made["excluded_edge_viable"], made["excluded_edge_non_viable"]) == (1, 1)
+    assert (made["excluded_overlap_viable"], made["excluded_overlap_non_viable"]) == (1, 1)
 
 
 def test_a_frame_without_grains_is_a_result() -> None:
@@ -113,36 +123,3 @@ def test_overlapping_grains_are_counted_but_have_no_sizes() -> None:
     assert rows["is_excluded"].to_list() == [False, False, False]
     for column in ("area_px", "diameter_px", "area_um2", "diameter_um"):
         assert [value is None for value in rows[column]] == [True, True, False]
-
-
-@pytest.mark.parametrize(
-    ("diameter", "ratio", "flagged"),
-    [(50, 1, False), (74, 1, False), (76, 1, True), (32, 1, True), (34, 1, False), (25, 2, False)],
-)
-def test_grains_of_another_size_are_flagged(diameter: float, ratio: float, flagged: bool) -> None:
-    centres = [(80.0 * (n % 5) + 40, 80.0 * (n // 5) + 40) for n in range(SCALE_GRAINS)]
-    assert scale_flags(counted(centres, diameter), CARD, ratio) == (
-        (SCALE_FLAG,) if flagged else ()
-    )
-
-
-@pytest.mark.parametrize(
-    ("diameter", "ratio", "flagged"),
-    [(26, 1, True), (28, 1, False), (75, 1, False), (90, 1, False), (90, 2, True)],
-)
-def test_a_model_of_several_magnifications_knows_all_their_sizes(
-    diameter: float, ratio: float, flagged: bool
-) -> None:
-    card = CARD.model_copy(update={"grain_diameter_range_px": (40.0, 100.0)})
-    centres = [(100.0 * (n % 4) + 50, 100.0 * (n // 4) + 50) for n in range(SCALE_GRAINS + 2)]
-    assert bool(scale_flags(counted(centres, diameter), card, ratio)) is flagged
-
-
-def test_few_grains_say_nothing_of_the_scale() -> None:
-    assert scale_flags(counted([(100, 100)], 200), CARD, 1) == ()
-
-
-def test_a_model_that_does_not_know_its_grains_flags_nothing() -> None:
-    centres = [(80.0 * (n % 5) + 40, 80.0 * (n // 5) + 40) for n in range(SCALE_GRAINS)]
-    card = CARD.model_copy(update={"grain_diameter_px": None})
-    assert scale_flags(counted(centres, 10), card, 1) == ()

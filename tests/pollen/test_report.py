@@ -18,9 +18,11 @@ from pollen.report import (
 from pollen.samples import overall_viability, summarise_samples
 from pollen.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.stats import viability_interval
-from pollen.tables import COUNT_COLUMNS
+from pollen.summary import markdown_summary
+from pollen.tables import COUNT_COLUMNS, IMAGE_RECORD
 from tests.support.pages import Page
 
+PATTERN = DetectSettings().sample_pattern
 HOSTILE = "<script>alert('x')</script>|`\"&lt;\u202egnp.tif#scene=2"
 
 
@@ -58,13 +60,9 @@ def failed(filename: str, reason: str) -> dict[str, object]:
 
 def data_of(rows: list[dict[str, object]], settings: DetectSettings | None = None) -> ReportData:
     settings = settings or DetectSettings()
-    integers = {"viable", "non_viable", "total_counted", "total_detected"}
-    floats = {"viability", "viability_low", "viability_high", "median_diameter_px", "pixel_size_um"}
-    schema = {
-        name: pl.Int64 if name in integers else pl.Float64 if name in floats else pl.String
-        for name in COUNT_COLUMNS
-    }
-    counts = pl.DataFrame(rows, schema=schema | {"input_present": pl.Boolean}, orient="row")
+    schema = {name: IMAGE_RECORD.get(name, pl.Float64()) for name in COUNT_COLUMNS}
+    schema["total_counted"] = pl.Int64()
+    counts = pl.DataFrame(rows, schema=schema | {"input_present": pl.Boolean()}, orient="row")
     return ReportData(
         counts=counts,
         samples=summarise_samples(counts, settings.sample_pattern),
@@ -88,14 +86,40 @@ ROWS = [
 
 def test_headline_leaves_out_failed_and_deleted() -> None:
     data = data_of(ROWS)
-    first = headline(data.counts)
+    first = headline(data.counts, PATTERN)
     assert (first.images, first.empty, first.failed, first.deleted) == (4, 1, 1, 1)
     assert (first.viable, first.non_viable, first.counted, first.excluded) == (1300, 30, 1330, 6)
-    assert first.viability == overall_viability(data.counts)
+    assert first.viability == overall_viability(data.counts, PATTERN)
     text = Page(render_report(data)).text
     assert "97.7\N{NO-BREAK SPACE}%" in text
     assert "1,330" in text
     assert "stained viable does not mean fertile" in text.replace("\n", " ")
+
+
+def test_grains_left_out_are_told_by_reason_and_class() -> None:
+    text = Page(render_report(data_of(ROWS))).text
+    assert "6 more found, but left out by the rules below" in text
+    assert "edge" not in text.split("left out by the rules below")[1].split("Pictures counted")[0]
+    told = ROWS[0] | {"excluded_edge_viable": 1, "excluded_overlap_non_viable": 1}
+    text = Page(render_report(data_of([told, *ROWS[1:]]))).text
+    assert (
+        "rules below: edge 1 viable, 0 non-viable; overlap 0 viable, 1 non-viable; "
+        "4 not told apart by the version that counted them" in text
+    )
+
+
+def test_one_plant_has_no_interval_for_all_together() -> None:
+    data = data_of(ROWS[:2])
+    for text in (Page(render_report(data)).text, markdown_summary(data)):
+        assert "no interval for all together" in text
+
+
+def test_grains_of_another_size_are_told_of_all_together() -> None:
+    rows = [ok(f"{n}.png", 1, 0) | {"size_to_model": 0.25} for n in range(3)]
+    for text in (Page(render_report(data_of(rows))).text, markdown_summary(data_of(rows))):
+        assert "is 0.25 times the size" in text.replace("\\", "")
+    known = [row | {"size_to_model": 1.0} for row in rows]
+    assert "times the size" not in Page(render_report(data_of(known))).text
 
 
 def test_page_stands_alone_and_is_well_formed() -> None:

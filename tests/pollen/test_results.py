@@ -208,6 +208,37 @@ def test_a_row_without_grains_has_no_viability() -> None:
     assert (row["total_counted"], row["viability"]) == (0, None)
 
 
+def test_the_same_picture_under_two_names_is_flagged_in_both() -> None:
+    present = inputs(*((name, "1") for name in ("a; b", "b", "c", "d", "page")))
+    history = records(
+        record("a; b", image_sha256="x"),
+        record("b", image_sha256="x", flags="blurred"),
+        record("c", image_sha256="x"),
+        failed("d", image_sha256="x", transient=False),
+        record("gone", image_sha256="x"),
+        record("page", filename="page#page=1", image_sha256="y", flags=""),
+        record("page", filename="page#page=2", image_sha256="y", flags=""),
+    )
+    rows = count_rows(present, speaking_records(present, history))
+    assert dict(rows.select("filename", "flags").iter_rows()) == {
+        "a; b": "same picture as b",
+        "b": "blurred; same picture as a;b",
+        "c": "same picture as a;b",
+        "d": "",
+        "gone": "",
+        "page#page=1": "",
+        "page#page=2": "",
+    }
+    assert rows["viable"].to_list() == [3, 3, 3, None, 3, 3, 3]
+
+
+def test_one_grain_of_many_is_not_rounded_away() -> None:
+    present = inputs(("a", "1"))
+    many = record("a", viable=99_999, non_viable=1)
+    (row,) = count_rows(present, speaking_records(present, records(many))).to_dicts()
+    assert (row["viability"], row["viability_high"] < 1) == (0.99999, True)
+
+
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
 def test_names_survive_the_table(name: str) -> None:
     present = inputs((name, "1"))
@@ -238,6 +269,14 @@ def test_grains_of_the_chosen_writers_only(tmp_path: Path) -> None:
     lines = target.read_text().splitlines()
     assert lines[0] == ",".join(MEASUREMENT_COLUMNS)
     assert [line.split(",")[:2] for line in lines[1:]] == [["a", "1"], ["a", "2"]]
+    assert all(line.endswith(",true") for line in lines[1:])
+    deleted = speaking_records(inputs(), records(record("a", batch="x")))
+    write_measurements(sorted(tmp_path.glob("*.parquet")), deleted, target)
+    assert [line.split(",")[-1] for line in target.read_text().splitlines()] == [
+        "input_present",
+        "false",
+        "false",
+    ]
 
 
 def test_no_grain_records_give_a_table_of_its_head(tmp_path: Path) -> None:

@@ -4,15 +4,21 @@ import pytest
 from pollen.samples import (
     NO_FOLDER,
     NO_GRAIN,
+    ONE_FILE,
     ONE_PICTURE,
     SAMPLE_COLUMNS,
     Sample,
+    file_of,
     overall_viability,
     sample_of,
     summarise_samples,
 )
+from pollen.scale import POOLED_FLAG
 from pollen.settings import DetectSettings
 from pollen.stats import clustered_viability
+
+#: File name, viable, non-viable, status, whether it is there, flags.
+Row = tuple[str, int | None, int | None, str, bool, str]
 
 PATTERN = DetectSettings().sample_pattern
 
@@ -61,7 +67,7 @@ def test_unusable_patterns_say_what_was_expected(pattern: str, message: str) -> 
         summarise_samples(counts([]), pattern)
 
 
-def counts(rows: list[tuple[str, int | None, int | None, str, bool, str]]) -> pl.DataFrame:
+def counts(rows: list[Row]) -> pl.DataFrame:
     schema = {
         "filename": pl.String,
         "viable": pl.Int64,
@@ -70,7 +76,11 @@ def counts(rows: list[tuple[str, int | None, int | None, str, bool, str]]) -> pl
         "input_present": pl.Boolean,
         "flags": pl.String,
     }
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    table = pl.DataFrame(rows, schema=schema, orient="row")
+    return table.with_columns(
+        (pl.col("viable") + pl.col("non_viable")).alias("total_detected"),
+        pl.lit(None, pl.Float64).alias("size_to_model"),
+    )
 
 
 def test_samples_sum_what_is_present_and_counted() -> None:
@@ -119,7 +129,7 @@ def test_samples_sum_what_is_present_and_counted() -> None:
 
 
 def test_order_of_the_input_does_not_matter() -> None:
-    rows: list[tuple[str, int | None, int | None, str, bool, str]] = [
+    rows: list[Row] = [
         (f"{plant}-1-A_S2x_B_{number}.png", 50 + number, number, "ok", True, "")
         for plant in (2, 10, 1)
         for number in range(5)
@@ -135,14 +145,84 @@ def test_no_pictures_make_an_empty_table() -> None:
     assert table.schema == SAMPLE_COLUMNS
 
 
-def test_overall_viability_takes_pictures_that_are_present_and_counted() -> None:
+def test_overall_viability_takes_plants_that_are_present_and_counted() -> None:
     table = counts(
         [
-            ("a.png", 90, 10, "ok", True, ""),
-            ("b.png", 70, 30, "ok", True, ""),
-            ("c.png", 0, 100, "ok", False, ""),
-            ("d.png", None, None, "failed", True, ""),
+            ("1-1-A_2x_B_1.png", 90, 10, "ok", True, ""),
+            ("1-1-A_2x_C_1.png", 70, 30, "ok", True, ""),
+            ("2-1-A_2x_B_1.png", 50, 50, "ok", True, ""),
+            ("day 2/x.png", 9, 1, "ok", True, ""),
+            ("3-1-A_2x_B_1.png", 0, 0, "empty", True, ""),
+            ("4-1-A_2x_B_1.png", 0, 100, "ok", False, ""),
+            ("5-1-A_2x_B_1.png", None, None, "failed", True, ""),
         ]
     )
-    assert overall_viability(table) == clustered_viability([90, 70], [10, 30])
-    assert overall_viability(table.head(0)) is None
+    overall = overall_viability(table, PATTERN)
+    assert overall is not None
+    assert overall.interval == clustered_viability([160, 50, 9], [40, 50, 1])
+    # A pattern that tells no plant: the samples it tells are the units.
+    by_replicate = overall_viability(table, r"_2x_(?P<replicate>[A-Z])")
+    assert by_replicate is not None
+    assert by_replicate.interval == clustered_viability([140, 70, 9], [60, 30, 1])
+    assert overall_viability(table.head(0), PATTERN) is None
+
+
+@pytest.mark.parametrize("other", ["1-1-A_2x_C_1.png", "2-1-A_2x_C_1.png"])
+def test_one_plant_has_no_interval_that_speaks_of_others(other: str) -> None:
+    dust = 0 if other.startswith("2") else 5
+    rows: list[Row] = [
+        ("1-1-A_2x_B_1.png", 90, 10, "ok", True, ""),
+        (other, dust, 0, "ok", True, ""),
+    ]
+    overall = overall_viability(counts(rows), PATTERN)
+    assert overall is not None
+    assert overall.interval is None
+    assert overall.estimate == (90 + dust) / (100 + dust)
+
+
+@pytest.mark.parametrize(
+    ("filename", "file"),
+    [
+        ("a/b.tif#page=12", "a/b.tif"),
+        ("b.czi#scene=2&t=1&z=30", "b.czi"),
+        ("b.czi#z=3", "b.czi"),
+        ("a#page=2.tif", "a#page=2.tif"),
+        ("a#b/c.png", "a#b/c.png"),
+    ],
+)
+def test_frames_of_a_file_are_of_one_file(filename: str, file: str) -> None:
+    assert file_of(filename) == file
+
+
+def test_planes_of_one_file_do_not_narrow_the_interval() -> None:
+    """The same field, focused ten times, tells no more than once."""
+    planes: list[Row] = [
+        (f"1-1-A_2x_B_1.czi#z={plane}", 9, 1, "ok", True, "") for plane in range(1, 11)
+    ]
+    other: Row = ("1-1-A_2x_B_2.png", 85, 15, "ok", True, "")
+    (alone,) = summarise_samples(counts(planes), PATTERN).to_dicts()
+    (both,) = summarise_samples(counts([*planes, other]), PATTERN).to_dicts()
+    interval = clustered_viability([90, 85], [10, 15])
+    assert interval is not None
+    assert (both["viability_low"], both["images"]) == (round(interval.low, 4), 11)
+    assert (alone["flags"], alone["images"]) == (ONE_FILE, 10)
+
+
+def test_grains_of_another_size_are_flagged_however_few_a_picture_has() -> None:
+    rows: list[Row] = [(f"1-1-A_2x_B_{number}.png", 1, 0, "ok", True, "") for number in range(12)]
+    table = counts(rows).with_columns(size_to_model=pl.lit(3.9))
+    assert summarise_samples(table, PATTERN)["flags"].to_list() == [POOLED_FLAG]
+
+
+def test_flags_that_name_other_pictures_are_numbered_as_one() -> None:
+    rows: list[Row] = [
+        (f"a/{name}.png", 5, 1, "ok", True, f"same picture as a/{other}.png")
+        for name, other in (("1", "2"), ("2", "1"), ("3", "1"))
+    ]
+    flags = summarise_samples(counts(rows), PATTERN)["flags"].to_list()
+    assert flags == ["same picture as another (3 of 3)"]
+
+
+def test_no_fraction_is_rounded_to_all_or_none() -> None:
+    (row,) = summarise_samples(counts([("a/1.png", 99_999, 1, "ok", True, "")]), PATTERN).to_dicts()
+    assert row["viability"] == 0.99999

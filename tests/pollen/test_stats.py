@@ -14,6 +14,7 @@ from pollen.stats import (
     clustered_viability,
     percent,
     ratio_variance,
+    stored,
     viability_interval,
     wilson,
 )
@@ -217,7 +218,26 @@ def test_pooling_the_grains_would_not_cover() -> None:
         (0.1, "10.0 %"),
         (0.01, "1.0 %"),
         (0.99995, "99.995 %"),
+        (1 - 1e-9, "99.9999999 %"),
     ],
 )
 def test_percent_never_rounds_to_all_or_none(fraction: float, text: str) -> None:
     assert percent(fraction) == text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+@pytest.mark.parametrize(
+    ("fraction", "value"),
+    [
+        (0.91234567, 0.9123),
+        (0.0, 0.0),
+        (1.0, 1.0),
+        (0.99998, 0.99998),
+        (0.000012345, 0.000012),
+        (1e-9, 1e-6),
+        (1 - 1e-9, 1 - 1e-6),
+    ],
+)
+def test_stored_fractions_are_all_or_none_only_where_it_is_so(
+    fraction: float, value: float
+) -> None:
+    assert stored(fraction) == value

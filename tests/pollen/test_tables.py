@@ -1,10 +1,12 @@
 from pollen.classes import GrainClass
+from pollen.counting import Exclusion
 from pollen.tables import (
     COUNT_COLUMNS,
     GRAIN_RECORD,
     IMAGE_RECORD,
     MEASUREMENT_COLUMNS,
     Status,
+    excluded_column,
 )
 
 
@@ -52,10 +54,12 @@ def test_tables_hold_no_clock_time_and_no_batch() -> None:
 def test_tables_are_derived_from_records() -> None:
     made = {"total_counted", "input_present", "viability", "viability_low", "viability_high"}
     assert set(COUNT_COLUMNS) - set(IMAGE_RECORD) == made
-    assert set(MEASUREMENT_COLUMNS) <= set(GRAIN_RECORD)
+    assert set(MEASUREMENT_COLUMNS) - set(GRAIN_RECORD) == {"input_present"}
     assert len(set(COUNT_COLUMNS)) == len(COUNT_COLUMNS)
     for grain_class in GrainClass:
         assert {grain_class.label, f"excluded_{grain_class.label}"} <= set(IMAGE_RECORD)
+        for reason in (Exclusion.EDGE, Exclusion.OVERLAP):
+            assert excluded_column(reason, grain_class) in COUNT_COLUMNS
 
 
 def test_status_words() -> None:

@@ -64,6 +64,16 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
     return store
 
 
+def test_records_of_an_earlier_version_are_read_and_merged(store: FolderStore) -> None:
+    old = image("old.png", "b").drop("size_to_model", "excluded_edge_viable")
+    old.write_parquet(store.root / FOLDER / IMAGES / "b.parquet")
+    before = read_image_records(store, FOLDER)
+    assert before.schema == IMAGE_RECORD
+    assert before.filter(key="old.png")["size_to_model"].to_list() == [None]
+    assert compact(store, FOLDER)
+    assert read_image_records(store, FOLDER).equals(before)
+
+
 def made_tables(store: FolderStore, scratch: Path) -> tuple[bytes, bytes]:
     """Counts and grains as the tables would say them."""
     inputs = pl.DataFrame(

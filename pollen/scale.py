@@ -1,0 +1,99 @@
+"""The size of grains against those a model knows: of a picture, and of many together."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from pollen.counting import CountedFrame
+from pollen.model_card import ModelCard
+
+#: A median grain that differs from the model's by more than this factor is flagged.
+SCALE_FACTOR = 1.5
+#: Fewer grains than this say little about the scale of a picture or a sample ...
+SCALE_GRAINS = 10
+#: ... but of all pictures together some few must do: where the scale is wrong, few are found.
+SCALE_GRAINS_OF_ALL = 3
+SCALE_FLAG = "scale differs from the model's"
+#: The same of the grains of several pictures, none of which may have enough of them.
+POOLED_FLAG = f"{SCALE_FLAG}, all its grains together"
+
+
+def size_to_model(counted: CountedFrame, card: ModelCard, ratio: float) -> float | None:
+    """How much larger (above 1) or smaller the median grain is than those the model was trained on.
+
+    The median grain is compared with the medians of the training pictures, which may come from
+    several magnifications; where the card does not state their range, with the median of all.
+    Grains cut or covered count here too: in a dense picture hardly any other is left, and what they
+    lack is little beside the factor that is asked for.
+
+    Args:
+        counted: The frame.
+        card: The model's card.
+        ratio: Training-picture pixels per frame pixel, as the frame was resampled.
+
+    Returns:
+        1 within the sizes that the model knows; ``None`` where the card does not state them, and
+        where there is no grain.
+    """
+    if card.grain_diameter_px is None or len(counted.grains) == 0:
+        return None
+    low, high = card.grain_diameter_range_px or (card.grain_diameter_px,) * 2
+    median = float(np.median(counted.grains.diameters_px)) * ratio
+    return max(median / high, min(median / low, 1.0))
+
+
+def scale_flags(counted: CountedFrame, card: ModelCard, ratio: float) -> tuple[str, ...]:
+    """A flag where the grains of a frame are of another size than those the model was trained on.
+
+    Args:
+        counted: The frame.
+        card: The model's card.
+        ratio: As for :func:`size_to_model`.
+    """
+    size = size_to_model(counted, card, ratio)
+    off = len(counted.grains) >= SCALE_GRAINS and size is not None and _is_off(size)
+    return (SCALE_FLAG,) if off else ()
+
+
+@dataclass(frozen=True)
+class PooledSize:
+    """The size of the grains of several pictures, against those the model knows.
+
+    Attributes:
+        size: As :func:`size_to_model` says it of one picture; ``None`` where that is not known.
+        grains: How many grains it was taken from.
+    """
+
+    size: float | None
+    grains: int
+
+    @classmethod
+    def of(cls, counts: pl.DataFrame) -> "PooledSize":
+        """Pool the grains of counted pictures.
+
+        Only the medians of the pictures are known: the median of these, each as often as the
+        picture has grains, stands for the one of all grains.
+
+        Args:
+            counts: Rows of ``pollen_counts.csv``.
+        """
+        known = counts.filter(
+            pl.col("size_to_model").is_not_null() & (pl.col("total_detected") > 0)
+        ).sort("size_to_model")
+        if known.is_empty():
+            return cls(None, 0)
+        sizes = known["size_to_model"].to_numpy()
+        upto = np.cumsum(known["total_detected"].to_numpy())
+        grains = int(upto[-1])
+        # The mean of the two in the middle; they are one where the number is odd.
+        middle = np.searchsorted(upto, [(grains + 1) // 2, grains // 2 + 1])
+        return cls(float(sizes[middle].mean()), grains)
+
+    def is_off(self, least_grains: int = SCALE_GRAINS) -> bool:
+        """Whether they differ by more than :data:`SCALE_FACTOR`, as far as that many grains can tell."""
+        return self.size is not None and self.grains >= least_grains and _is_off(self.size)
+
+
+def _is_off(size: float) -> bool:
+    return not 1 / SCALE_FACTOR <= size <= SCALE_FACTOR
