@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +12,7 @@ from services.doctor.checking import CHECK_SECONDS, About, collect, in_thread
 from services.doctor.cluster import look_at_access, look_at_cluster
 from services.doctor.configuration import look_at_environment
 from services.doctor.deployments import look_at_deployments
-from services.doctor.finding import Category, Finding, Level
+from services.doctor.finding import SKIPPED, Category, Finding, Level
 from services.doctor.kube import Access, find_access
 from services.doctor.model import look_at_model
 from services.doctor.prefect_api import PLANNERS, look_at_server, look_at_setup
@@ -70,7 +70,13 @@ class _Examination:
     async def _prefect(self) -> None:
         """The server, and then what is on it."""
         if get_current_settings().api.url is None:
-            self._skip([Category.PREFECT, *_ON_SERVER], "PREFECT_API_URL is not set")
+            self._skip(
+                [Category.PREFECT, *_ON_SERVER],
+                "PREFECT_API_URL is not set",
+                "set it to the address of the server, which the site file sets up"
+                if self._declared
+                else "",
+            )
             await self._storage_without_block("no Prefect server is named")
             return
         if not await self._check(Category.PREFECT, "the Prefect server", in_thread(look_at_server)):
@@ -103,8 +109,8 @@ class _Examination:
             return
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if storage.endpoint_url and endpoint != storage.endpoint_url:
-            told = f"{why}; to look at it without: set AWS_ENDPOINT_URL={storage.endpoint_url}"
-            self._skip([Category.STORAGE, Category.MODEL], told)
+            remedy = f"to look at it without, set AWS_ENDPOINT_URL={storage.endpoint_url}"
+            self._skip([Category.STORAGE, Category.MODEL], why, remedy)
             return
         await self._storage(
             tuple(
@@ -133,8 +139,10 @@ class _Examination:
         """The cluster, where there is a way to it."""
         categories = [Category.CLUSTER, Category.RIGHTS, Category.RESOURCES]
         site = self._site
-        if site is not None and all(pool.type != "kubernetes" for pool in site.pools.values()):
-            self._skip(categories, "runs are processes: no pool of the site file is on a cluster")
+        if site is not None and not _on_cluster(site):
+            for category in categories:
+                why = "nothing to look at: runs are processes, no pool of the site file is on a cluster"
+                self._add(About(category).info(why))
             return
         try:
             access = find_access(self._site.kubernetes.namespace if self._site else None)
@@ -143,7 +151,11 @@ class _Examination:
             self._skip(categories[1:], "the cluster can't be reached")
             return
         if access is None:
-            self._skip(categories, "there is no kubeconfig here")
+            remedy = (
+                "the site file has pools on a cluster: name its kubeconfig (export KUBECONFIG=...), or say type: "
+                "process for runs that are processes"
+            )
+            self._skip(categories, "there is no kubeconfig here", remedy if site else "")
             return
         await self._check(
             Category.CLUSTER, "the kubeconfig", in_thread(lambda: look_at_access(access))
@@ -178,10 +190,24 @@ class _Examination:
             self._add(finding)
         return not any(finding.level is Level.ERROR for finding in found)
 
-    def _skip(self, categories: Iterable[Category], why: str) -> None:
-        """Say what was not looked at."""
-        for category in categories:
-            self._add(About(category).info(f"not looked at: {why}"))
+    def _skip(self, categories: Sequence[Category], why: str, remedy: str = "") -> None:
+        """Say what was not looked at; with a remedy, that is a warning: the site file declares it."""
+        said = f"{SKIPPED}{why}"
+        first, *others = categories
+        about = About(first)
+        self._add(about.warning(said, resolution=remedy) if remedy else about.info(said))
+        for category in others:
+            self._add(About(category).info(said))
+
+    @property
+    def _declared(self) -> bool:
+        """Whether the site file says of anything that is to be on a server."""
+        site = self._site
+        return site is not None and (site.storage.bucket is not None or _on_cluster(site))
 
     def _add(self, finding: Finding) -> None:
         self._found[finding.category].append(finding)
+
+
+def _on_cluster(site: Site) -> bool:
+    return any(pool.type == "kubernetes" for pool in site.pools.values())

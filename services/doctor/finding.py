@@ -51,6 +51,10 @@ class Category(StrEnum):
     RUN = "run"
 
 
+#: How findings begin that stand for a whole category which was left out.
+SKIPPED: Final = "not looked at: "
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was looked at.
@@ -76,6 +80,12 @@ def exit_code(findings: Iterable[Finding]) -> int:
     if Level.ERROR in levels:
         return 2
     return 1 if Level.WARNING in levels else 0
+
+
+def skipped(findings: Iterable[Finding]) -> list[Category]:
+    """The categories that were left out."""
+    left = (each.category for each in findings if each.summary.startswith(SKIPPED))
+    return list(dict.fromkeys(left))
 
 
 def redacted(text: str) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.console import OUT
-from services.doctor.finding import Finding, Level, exit_code, redacted
+from services.doctor.finding import Finding, Level, exit_code, redacted, skipped
 
 _COLOURS: Final = {
     Level.ERROR: "bold red",
@@ -45,15 +45,21 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> int:
 
 
 def conclusion(findings: Sequence[Finding]) -> str:
-    """How many of what were found, in one line."""
+    """How many of what were found, and what was left out, in one line."""
     counts = Counter(finding.level for finding in findings)
     numbers = ", ".join(
         f"{counts[level]} {_PLURALS[level] if counts[level] != 1 else level.value}"
         for level in (Level.ERROR, Level.WARNING, Level.INFO, Level.OK)
         if counts[level]
     )
-    word = {0: "Nothing is wrong", 1: "Something wants a look", 2: "Something will not work"}
-    return f"{word[exit_code(findings)]} ({numbers})."
+    left_out = ", ".join(skipped(findings))
+    words = {
+        0: "Nothing is wrong in what was looked at" if left_out else "Nothing is wrong",
+        1: "Something wants a look",
+        2: "Something will not work",
+    }
+    said = f"{words[exit_code(findings)]} ({numbers})."
+    return f"{said} Not looked at: {left_out}." if left_out else said
 
 
 def _as_dict(finding: Finding) -> dict[str, str]:

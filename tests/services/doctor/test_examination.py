@@ -352,10 +352,53 @@ def test_runs_that_are_processes_need_no_cluster(
     fake.asked.clear()
     with temporary_settings({PREFECT_API_URL: None}):
         _, findings = doctor(config=path)
-    why = "not looked at: runs are processes: no pool of the site file is on a cluster"
+    why = "nothing to look at: runs are processes, no pool of the site file is on a cluster"
     for category in ("cluster", "rights", "resources"):
         assert [each["summary"] for each in findings if each["category"] == category] == [why]
     assert fake.asked == []
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "wants_a_look", "said"),
+    [
+        (
+            "pools: {gpu: {type: process}, cpu: {type: process}}",
+            0,
+            set(),
+            "Nothing is wrong in what was looked at (",
+        ),
+        ("pools: {gpu: {}, cpu: {}}", 1, {"prefect", "cluster"}, "Something wants a look ("),
+        (
+            "storage: {bucket: lab, endpoint_url: 'https://s3.example.org'}\n"
+            "pools: {gpu: {type: process}, cpu: {type: process}}",
+            1,
+            {"prefect", "storage"},
+            "Something wants a look (",
+        ),
+    ],
+)
+def test_what_was_not_looked_at_is_not_called_well(
+    doctor: Doctor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    code: int,
+    wants_a_look: set[str],
+    said: str,
+) -> None:
+    """In a terminal in which neither server, storage nor cluster is named."""
+    path = tmp_path / "site.yaml"
+    path.write_text(text)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("KUBECONFIG", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with temporary_settings({PREFECT_API_URL: None}):
+        found, findings = doctor(config=path)
+        told = showing.conclusion(examination.examine(path))
+    assert found == code
+    assert {category for category, _ in those(findings, "warning")} == wants_a_look
+    assert told.startswith(said)
+    assert ". Not looked at: storage, prefect, blocks, " in told
 
 
 def test_large_weights_on_a_slow_way_are_no_error(
