@@ -108,8 +108,9 @@ class Recovery(_Section):
 
     requeues: int = Field(default=3, ge=0, le=20)
     """How often a crashed run is started again, in all."""
-    # Longer than a run goes without a sign of life: one that only seemed dead shows itself meanwhile.
-    restart_minutes: int = Field(default=4, ge=1)
+    # Longer than the three minutes that a run goes without a sign of life: one that only seemed dead shows
+    # itself meanwhile, and is not started a second time beside itself.
+    restart_minutes: int = Field(default=4, ge=4)
     """How long after the crash."""
     # Less than the hour for which a run keeps its place while it waits (`grace_period_seconds` in prefect.yaml).
     pending_minutes: int = Field(default=30, ge=1, le=55)

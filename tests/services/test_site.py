@@ -175,6 +175,7 @@ def test_what_neither_says_stays_unsaid(tmp_path: Path) -> None:
         ("storage: {buckte: images}", "'storage.buckte' is no setting"),
         ("recovery: {requeues: -1}", "recovery.requeues: "),
         ("recovery: {zombie_minutes: 2}", "recovery.zombie_minutes: "),
+        ("recovery: {restart_minutes: 3}", "recovery.restart_minutes: "),
         ("storage: {bucket: s3://images/a}", "storage.bucket: expected the bare name"),
         ("storage: {endpoint_url: s3.example.org}", "storage.endpoint_url: expected an address"),
         ("storage: {block: My Block}", "storage.block: "),
