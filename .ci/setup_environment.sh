@@ -79,6 +79,8 @@ install_lock() {
 if ! is_suitable .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     python=$(find_python)
     echo "Making .venv with $("$python" --version)"
+    "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 14))' ||
+        echo "CZI files can't be read with it: ZEISS's library wants Python 3.11 to 3.13 (make venv PYTHON=python3.13)"
     make_venv "$python"
 fi
 [ -x .venv/bin/uv ] || install_uv

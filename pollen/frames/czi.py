@@ -61,8 +61,15 @@ def open_czi(path: Path, name: str) -> FrameFile:
 
     Raises:
         FrameError: damaged, or not in colour.
+        OSError: the maker's library is not here, which is no property of the picture.
     """
-    from pylibCZIrw.czi import CacheOptions, CziReader
+    try:
+        from pylibCZIrw.czi import CacheOptions, CziReader
+    except ImportError as error:
+        raise OSError(
+            f"CZI files can't be read in this environment ({error}): ZEISS's library for them is not there for Python "
+            "3.14 yet. Make the environment with Python 3.11 to 3.13, then run again"
+        ) from error
 
     with refused_as("the CZI cannot be opened (damaged or truncated)"):
         reader = CziReader(str(path), cache_options=CacheOptions(max_memory_usage=CACHE_BYTES))

@@ -1,5 +1,6 @@
 """CZI written by the maker's library and read back."""
 
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pollen.frames import Rgb, open_frames
 from pollen.frames.colour import DARK_16_BIT_NOTE
 from pollen.frames.czi_metadata import read_metadata
 from pollen.frames.stacks import FOCUS_NOTE
+from tasks.faults import trouble
 
 Refusal = Callable[[Path], str]
 Tile = tuple[NDArray[np.uint8] | NDArray[np.uint16], tuple[int, int], int, dict[str, int]]
@@ -32,6 +34,17 @@ def write_czi(
             )
         writer.write_metadata(scale_x=scale_um * 1e-6, scale_y=scale_um * 1e-6)
     return path
+
+
+def test_without_the_makers_library_the_environment_is_named(
+    tmp_path: Path, picture: Rgb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with Python 3.14. No FrameError: the picture is to be tried again where the library is."""
+    path = write_czi(tmp_path / "a.czi", [(picture, (0, 0), 0, {})])
+    monkeypatch.setitem(sys.modules, "pylibCZIrw.czi", None)
+    with pytest.raises(OSError, match=r"CZI files can't be read .*Python 3\.11 to 3\.13") as caught:
+        open_frames(path, "a.czi")
+    assert trouble(caught.value) == (str(caught.value), True)
 
 
 @pytest.mark.parametrize(
