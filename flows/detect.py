@@ -17,6 +17,7 @@ from pollen.layout import INPUTS, records_folder
 from pollen.model_card import ModelCard
 from pollen.planning import Batch, titled
 from pollen.settings import DetectSettings
+from pollen.tiling import ScaleError
 from tasks.detection import BatchResult, detect_batch, load_model
 from tasks.devices import check_device
 from tasks.faults import PollenError, StorageError, heals
@@ -138,7 +139,7 @@ def count_part(root: Location, key: str, shard: int) -> str:
 def _profile(card: ModelCard, settings: DetectSettings, gpu: bool | None = None) -> Profile:
     try:
         return Profile.resolve(card, settings, gpu=gpu)
-    except DeviceError as error:
+    except (DeviceError, ScaleError) as error:
         raise PollenError(str(error)) from error
 
 

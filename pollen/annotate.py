@@ -26,7 +26,10 @@ from pollen.legend import (
 )
 from pollen.settings import EdgeRule
 
-__all__ = ["Caption", "annotate", "encode_jpeg", "thumbnail", "thumbnail_within"]
+__all__ = ["UNDRAWN_FLAG", "Caption", "annotate", "encode_jpeg", "thumbnail", "thumbnail_within"]
+
+#: Flag of a counted picture whose drawing the output could not hold: its name has ``.jpg`` added.
+UNDRAWN_FLAG = "no annotated picture: its name is too long or can't be used"
 
 #: Longest side a JPEG file can hold, pixels.
 JPEG_LONGEST_PX = 65_535

@@ -21,6 +21,10 @@ ELLIPSE_POINTS = 32
 LEAST_SIDE_PX = 2.0
 
 
+class OutputError(ModelError):
+    """What the model gave for one tile can't be used; other pictures are no worse for it."""
+
+
 @dataclass(frozen=True)
 class Decoder:
     """Turns raw output into grains.
@@ -71,12 +75,12 @@ class Decoder:
             Grains in model-input pixels, the most confident first.
 
         Raises:
-            ModelError: Numbers overflowed; grains would be missing without a word.
+            OutputError: Numbers overflowed; grains would be missing without a word.
         """
         if not (np.isfinite(raw).all() and (prototypes is None or np.isfinite(prototypes).all())):
-            raise ModelError(
-                "the model's output holds numbers that are not finite, so that grains would be missed: "
-                "run it with precision: fp32; if that does not help, the weights are damaged"
+            raise OutputError(
+                "the model's output for this picture holds numbers that are not finite, so that grains would be "
+                "missed: run it with precision: fp32; if that does not help, the weights are damaged"
             )
         number = len(self.classes)
         scores = raw[4 : 4 + number]

@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from pollen.backends import Backend, OpenVinoBackend, TorchBackend
 from pollen.classes import class_order
-from pollen.decoding import Decoder
+from pollen.decoding import Decoder, OutputError
 from pollen.grains import FloatArray, Grains
 from pollen.model_card import ModelCard, ModelError
 from pollen.settings import DetectSettings
-from pollen.tiling import Pixels, Tile, TileGrid, join_tiles
+from pollen.tiling import Pixels, ScaleError, Tile, TileGrid, join_tiles
 
-#: Raised by hand whenever a change of the code changes counts or measurements.
-COUNTING_VERSION = 2
+#: Raised by hand whenever a change of the code changes counts, measurements or flags.
+COUNTING_VERSION = 3
+#: A frame whose longer side holds fewer grains of the stated diameter was not meant by it.
+LEAST_DIAMETERS = 2
 
 
 class DeviceError(RuntimeError):
@@ -71,7 +73,14 @@ class Profile:
 
         Raises:
             DeviceError: The device, backend and precision asked for do not go together.
+            ScaleError: A grain diameter is stated, and the model does not say its own.
         """
+        if settings.grain_diameter_px is not None and card.grain_diameter_px is None:
+            raise ScaleError(
+                f"grain_diameter_px is set, but model '{card.version}' does not say how large the grains of its "
+                "training pictures were, so that pictures can't be brought to its scale: leave the setting empty, "
+                "write grain_diameter_px into the model's card, or choose another model"
+            )
         if gpu is None:
             gpu = settings.device != "cpu" and cuda_present()
         device = settings.device if settings.device != "auto" else "cuda" if gpu else "cpu"
@@ -200,16 +209,36 @@ class Detector:
 
         Args:
             tiles: ``(tile_px, tile_px, 3)`` uint8 RGB each.
+
+        Raises:
+            ModelError: The model is not of our kind.
+            OutputError: What it gave for one of the tiles can't be used.
+        """
+        grains = []
+        for found in self.detect_each(tiles):
+            if isinstance(found, OutputError):
+                raise found
+            grains.append(found)
+        return grains
+
+    def detect_each(self, tiles: Sequence[Pixels]) -> list[Grains | OutputError]:
+        """As :meth:`detect`, but what can't be used of one tile is given in its place.
+
+        Raises:
+            ModelError: The model is not of our kind.
         """
         if not tiles:
             return []
-        found: list[Grains | None] = [None] * len(tiles)
+        found: list[Grains | OutputError | None] = [None] * len(tiles)
 
         def consume(number: int, raw: FloatArray, prototypes: FloatArray | None) -> None:
             if not self._checked:
                 self._decoder.check(raw.shape, prototypes is not None)
                 self._checked = True
-            found[number] = self._decoder.decode(raw, prototypes)
+            try:
+                found[number] = self._decoder.decode(raw, prototypes)
+            except OutputError as error:
+                found[number] = error
 
         with self._lock:
             self._backend.run(tiles, consume)
@@ -218,15 +247,28 @@ class Detector:
             raise ModelError(f"the model gave no result for {len(missing)} of {len(tiles)} tiles")
         return [grains for grains in found if grains is not None]
 
-    def grid(self, pixel_size_um: float | None) -> TileGrid:
+    def grid(self, pixel_size_um: float | None, size_px: tuple[int, int] | None = None) -> TileGrid:
         """How to cut a frame with this pixel size, by what the profile and the card know of scale.
 
         The frame is resampled only by a known ratio: a stated grain diameter, or its own pixel size
         where the card knows the one of the training pictures. Otherwise it is taken as it is.
+
+        Args:
+            pixel_size_um: Of the frame, where it is known.
+            size_px: Width and height of the frame; None: not asked whether they suit the grains.
+
+        Raises:
+            ScaleError: The frame is so small that the stated grain diameter can't be meant.
         """
         ratio = 1.0
-        if self.profile.grain_diameter_px and self.card.grain_diameter_px:
-            ratio = self.card.grain_diameter_px / self.profile.grain_diameter_px
+        stated = self.profile.grain_diameter_px
+        if stated and size_px and max(size_px) < LEAST_DIAMETERS * stated:
+            raise ScaleError(
+                f"the picture has {size_px[0]} x {size_px[1]} px, less than {LEAST_DIAMETERS} grains of the stated "
+                f"{stated:g} px beside each other: correct grain_diameter_px, or count this picture on its own"
+            )
+        if stated and self.card.grain_diameter_px:
+            ratio = self.card.grain_diameter_px / stated
         elif pixel_size_um and self.card.pixel_size_um:
             ratio = pixel_size_um / self.card.pixel_size_um
         return TileGrid(
@@ -291,7 +333,8 @@ def detect_frames(
 
     Yields:
         Each frame in order with its grains in frame pixels, or with the error that reading it
-        raised: an unreadable frame costs the others nothing.
+        raised, or the one of a tile whose output can't be used: such a frame costs the others
+        nothing.
     """
     line = _Line[F](detector)
     for frame in frames:
@@ -329,12 +372,17 @@ class _Line(Generic[F]):
             self._tiles.append((entry, tile))
             if len(self._tiles) >= self._detector.batch:
                 self.flush()
+                if entry.error is not None:
+                    return
 
     def flush(self) -> None:
         """Run the model on the tiles that wait."""
-        found = self._detector.detect([tile for _, tile in self._tiles])
+        found = self._detector.detect_each([tile for _, tile in self._tiles])
         for (entry, _), grains in zip(self._tiles, found, strict=True):
-            entry.found.append(grains)
+            if isinstance(grains, OutputError):
+                entry.error = grains
+            else:
+                entry.found.append(grains)
         self._tiles = []
 
     def finished(self) -> Iterator[tuple[F, Grains | Exception]]:

@@ -94,23 +94,32 @@ class TileGrid:
 
         A window cut off by the frame is padded to the right and below, never scaled up to fill.
         """
-        height, width = window.shape[:2]
-        if width < self.window_px or height < self.window_px:
-            window = cv2.copyMakeBorder(
-                window,
-                0,
-                self.window_px - height,
-                0,
-                self.window_px - width,
-                cv2.BORDER_CONSTANT,
-                value=(PADDING_GREY,) * 3,
-            ).astype(np.uint8, copy=False)
         if self.window_px == self.tile_px:
-            return window
-        method = cv2.INTER_AREA if self.window_px > self.tile_px else cv2.INTER_LINEAR
-        return cv2.resize(window, (self.tile_px, self.tile_px), interpolation=method).astype(
-            np.uint8, copy=False
-        )
+            return _padded(window, (self.tile_px, self.tile_px))
+        if self.window_px < self.tile_px:
+            whole = _padded(window, (self.window_px, self.window_px))
+            return _resized(whole, (self.tile_px, self.tile_px), cv2.INTER_LINEAR)
+        # What is shrunk is padded to a whole model pixel only, and fully when it is small: grains
+        # said to be large make windows of gigabytes, of which a small frame fills a corner.
+        height, width = (-(-side * self.tile_px // self.window_px) for side in window.shape[:2])
+        stored = (round(height / self.exact_scale), round(width / self.exact_scale))
+        shrunk = _resized(_padded(window, stored), (height, width), cv2.INTER_AREA)
+        return _padded(shrunk, (self.tile_px, self.tile_px))
+
+
+def _padded(pixels: Pixels, size_px: tuple[int, int]) -> Pixels:
+    """Pixels with grey to the right and below, up to a height and width."""
+    below, right = (wanted - side for wanted, side in zip(size_px, pixels.shape[:2], strict=True))
+    if below <= 0 and right <= 0:
+        return pixels
+    return cv2.copyMakeBorder(
+        pixels, 0, max(below, 0), 0, max(right, 0), cv2.BORDER_CONSTANT, value=(PADDING_GREY,) * 3
+    ).astype(np.uint8, copy=False)
+
+
+def _resized(pixels: Pixels, size_px: tuple[int, int], method: int) -> Pixels:
+    """Pixels resampled to a height and width."""
+    return cv2.resize(pixels, size_px[::-1], interpolation=method).astype(np.uint8, copy=False)
 
 
 def spans(length_px: int, window_px: int, overlap_px: float) -> list[Span]:

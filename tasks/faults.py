@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from botocore import exceptions as boto
 from s3transfer.exceptions import RetriesExceededError
 
+from pollen.decoding import OutputError
 from pollen.frames import FrameError
 from pollen.tiling import ScaleError
 
@@ -156,10 +157,11 @@ def _from_answer(error: boto.ClientError, place: str) -> StorageError:
 def trouble(error: Exception) -> tuple[str, bool]:
     """What a row says of an error with one picture, and whether the next run is to try again.
 
-    A picture that can't be read stays failed until it changes. Anything else may pass, be it that
+    A picture that can't be read, or that the model can't cope with, stays failed until picture, model or settings
+    change. Anything else may pass, be it that
     the machine is changed or that this program is mended.
     """
-    if isinstance(error, FrameError | ScaleError | UnusableNameError):
+    if isinstance(error, FrameError | OutputError | ScaleError | UnusableNameError):
         return str(error), False
     if isinstance(error, PollenError | OSError):
         return str(error), True

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pollen.annotate import annotate, encode_jpeg
+from pollen.annotate import UNDRAWN_FLAG, annotate, encode_jpeg
 from pollen.canvas import fitted_scale, whole_picture
 from pollen.counting import CountedFrame, count_frame
 from pollen.detector import Detector
@@ -63,7 +63,8 @@ class Finisher:
 
     def grid(self, frame: OpenFrame) -> TileGrid:
         """How to cut a frame."""
-        return self._detector.grid(self._pixel_size_um(frame))
+        size_px = frame.width_px, frame.height_px
+        return self._detector.grid(self._pixel_size_um(frame), size_px)
 
     def unreadable(self, opened: Input) -> FrameResult:
         """The row of an input that could not even be opened."""
@@ -79,13 +80,13 @@ class Finisher:
         try:
             if isinstance(found, Exception):
                 return self._troubled(frame, found)
+            frame.frame.check_colour()
             counted = self._apply_rules(frame, found)
-            if self._work.settings.annotate:
-                self._draw(frame, counted)
-            return self._record(frame, counted)
-        except Exception as error:
-            if isinstance(error, PollenError) and not isinstance(error, UnusableNameError):
-                raise
+            flags = self._draw(frame, counted) if self._work.settings.annotate else ()
+            return self._record(frame, counted, flags)
+        except PollenError:
+            raise
+        except Exception as error:  # noqa: BLE001  (one picture never stops the others)
             return self._troubled(frame, error)
         finally:
             self._reader.frame_done(frame)
@@ -104,8 +105,8 @@ class Finisher:
             profile.overlap_fraction,
         )
 
-    def _draw(self, frame: OpenFrame, counted: CountedFrame) -> None:
-        """Write the annotated picture."""
+    def _draw(self, frame: OpenFrame, counted: CountedFrame) -> tuple[str, ...]:
+        """Write the annotated picture; gives a flag where no file can have its name."""
         profile = self._work.profile
         most = self._work.settings.annotated_max_megapixels
         scale = fitted_scale(frame.width_px, frame.height_px, most)
@@ -118,9 +119,16 @@ class Finisher:
         with _drawing:
             picture = annotate(whole_picture(frame, scale), counted, caption, scale=scale)
             encoded = encode_jpeg(picture)
-        self._write(annotated_key(frame.frame.name), encoded, "image/jpeg")
+        try:
+            self._write(annotated_key(frame.frame.name), encoded, "image/jpeg")
+        except UnusableNameError as error:
+            logger().warning("%s is counted, but not drawn: %s", frame.frame.name, error)
+            return (UNDRAWN_FLAG,)
+        return ()
 
-    def _record(self, frame: OpenFrame, counted: CountedFrame) -> FrameResult:
+    def _record(
+        self, frame: OpenFrame, counted: CountedFrame, flags: tuple[str, ...]
+    ) -> FrameResult:
         origin = self._origin(frame.owner)
         pixel_size_um = self._pixel_size_um(frame)
         card = self._work.model.card
@@ -131,7 +139,7 @@ class Finisher:
             counted,
             size_px=(frame.width_px, frame.height_px),
             pixel_size_um=pixel_size_um,
-            flags=(*frame.frame.notes, *scale_flags(counted, card, ratio)),
+            flags=(*frame.frame.notes, *scale_flags(counted, card, ratio), *flags),
             committed_ms=self._committed_ms,
             size_to_model=size_to_model(counted, card, ratio),
         )

@@ -1,14 +1,15 @@
 """Deciding what is to be counted: one listing of the inputs, one pass over the records."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import polars as pl
 
+from pollen.annotate import UNDRAWN_FLAG
 from pollen.frames import is_image
-from pollen.layout import ANNOTATED, RESULTS, WRITTEN
+from pollen.layout import ANNOTATED, RESULTS, WRITTEN, annotated_key
 from pollen.planning import Batch, cut_for, is_hidden
 from pollen.results import INPUTS, undrawn_inputs, waiting_inputs
 from pollen.settings import DetectSettings
@@ -16,7 +17,7 @@ from tasks.entries import joined
 from tasks.faults import PollenError
 from tasks.records import compact, read_image_records
 from tasks.stage import logger, stage
-from tasks.storage import Location, open_store
+from tasks.storage import Location, Store, open_store
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def plan(
     known = read_image_records(store, records)
     waiting = waiting_inputs(inputs, known)
     if settings.annotate:
-        drawn = (entry.key for entry in store.list(ANNOTATED))
-        undrawn = undrawn_inputs(inputs, known, drawn).join(waiting, on="key", how="anti")
+        undrawn = undrawn_inputs(inputs, known, _drawn(store, known))
+        undrawn = undrawn.join(waiting, on="key", how="anti")
         if undrawn.height:
             logger().info("%d pictures are counted again, to be drawn", undrawn.height)
         waiting = pl.concat([waiting, undrawn])
@@ -89,6 +90,13 @@ def plan(
         "%d pictures, %d to count in %d batches", inputs.height, waiting.height, len(batches)
     )
     return Plan(inputs, batches, waiting.height)
+
+
+def _drawn(store: Store, known: pl.DataFrame) -> Iterator[str]:
+    """Keys of the annotated pictures that are there, and of those that never can be."""
+    yield from (entry.key for entry in store.list(ANNOTATED))
+    undrawable = known.filter(pl.col("flags").str.contains(UNDRAWN_FLAG, literal=True))
+    yield from map(annotated_key, undrawable["filename"])
 
 
 @stage("compact records")

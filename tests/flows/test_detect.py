@@ -3,16 +3,22 @@
 import os
 import re
 import shutil
+from itertools import count as iterations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from flows.detect import count_pictures
+from pollen.annotate import UNDRAWN_FLAG
+from pollen.decoding import Decoder
+from pollen.grains import FloatArray, Grains
 from pollen.layout import annotated_key
 from pollen.planning import Item
 from tasks.faults import PollenError, StorageError
 from tasks.reading import Input, Reader
 from tasks.reporting import Outcome
-from tests.support.pictures import pages, picture, put
+from tests.support.pictures import grey_in_colour, pages, picture, put
 from tests.support.runs import (
     COUNTS,
     GRAINS,
@@ -21,7 +27,9 @@ from tests.support.runs import (
     count,
     files,
     grain_ids,
+    located,
     rows,
+    settings,
     tables,
     tiles_counted,
 )
@@ -94,6 +102,26 @@ def test_one_replaced_picture_costs_one_picture_and_has_one_row(source: Path, ou
         number for name, number in grain_ids((output / GRAINS).read_bytes()) if name == "a.png"
     ]
     assert len(numbers) == int(after["a.png"]["total_detected"]) == len(set(numbers))
+
+
+def test_a_deleted_picture_keeps_its_row_when_settings_change(source: Path, output: Path) -> None:
+    count(source, output)
+    before, grains_before = rows(output)["a.png"], grains_of(output, "a.png")
+    count(source, output, overlap_fraction=0.2)
+    (source / "a.png").unlink()
+    count(source, output, edge_rule="exclude")
+    kept = rows(output)["a.png"]
+    # Of the earlier settings the latest speak.
+    fingerprint = kept.pop("settings_fingerprint")
+    assert fingerprint != before.pop("settings_fingerprint")
+    assert kept == before | {"input_present": "false"}
+    grains = grains_of(output, "a.png")
+    assert [grain | {"input_present": "true"} for grain in grains] == grains_before
+    assert {grain["input_present"] for grain in grains} == {"false"}
+    assert {row["edge_rule"] for row in rows(output).values()} == {"all", "exclude"}
+    with tiles_counted() as tiles:
+        count(source, output, edge_rule="exclude")
+    assert tiles() == 0
 
 
 @pytest.mark.parametrize(
@@ -261,6 +289,7 @@ BROKEN = {
     "text.png": (b"Dear colleague,\n", "holds text"),
     "noise.tif": (bytes(range(1, 200)), "starts like no known picture"),
     "page.jpeg": (b"<!DOCTYPE html><html></html>", "a web page"),
+    "grey.png": (grey_in_colour(), "the picture is grey although saved in colour .* export it"),
     "zip.czi": (b"PK\x03\x04" + bytes(50), "a ZIP archive"),
 }
 
@@ -451,13 +480,45 @@ def test_results_inside_the_source_are_not_read_as_input(source: Path, place: st
     assert files(output) == before
 
 
-def test_a_name_too_long_for_its_annotated_picture_fails_alone(source: Path, output: Path) -> None:
+def test_a_name_too_long_for_its_annotated_picture_is_counted_without_it(
+    source: Path, output: Path
+) -> None:
     name = "ž" * 125 + ".png"  # 254 bytes; with .jpg behind it is more than a file name may have
-    put(source, name)
+    put(source, name, first_seed=9)
+    assert count(source, output).failed.is_empty()
+    found = rows(output)
+    assert found[name]["status"] == "ok"
+    assert found[name]["flags"] == UNDRAWN_FLAG
+    assert found["a.png"]["flags"] == ""
+    with tiles_counted() as tiles:
+        count(source, output)
+    assert tiles() == 0
+
+
+def test_output_that_can_not_be_used_fails_one_picture_for_good(
+    source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, decode = iterations(), Decoder.decode
+
+    def overflows_once(self: Decoder, raw: FloatArray, prototypes: FloatArray | None) -> Grains:
+        return decode(self, raw * np.float32(np.nan if next(calls) == 0 else 1), prototypes)
+
+    monkeypatch.setattr(Decoder, "decode", overflows_once)
     summary = count(source, output)
-    assert summary.failed["filename"].to_list() == [name]
-    assert "name" in rows(output)[name]["reason"]
-    assert rows(output)["a.png"]["status"] == "ok"
+    assert "not finite" in "".join(summary.failed["reason"])
+    assert sorted(row["status"] for row in rows(output).values()) == ["failed", "ok", "ok"]
+    assert count(source, output).counted_now == 0
+
+
+def test_a_grain_diameter_is_refused_where_the_model_does_not_say_its_own(
+    source: Path, output: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "best.pt"
+    weights.write_bytes(b"never loaded")
+    stated = settings(grain_diameter_px=50)
+    with pytest.raises(PollenError, match="leave the setting empty"):
+        count_pictures(located(source), located(output), str(weights), stated)
+    assert not output.exists()
 
 
 def test_another_sample_pattern_changes_the_table_of_samples(source: Path, output: Path) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pollen.backends import TorchBackend
 from pollen.classes import GrainClass
-from pollen.decoding import LEAST_SIDE_PX, Decoder
+from pollen.decoding import LEAST_SIDE_PX, Decoder, OutputError
 from pollen.detector import Detector
 from pollen.grains import FloatArray, Grains, one_box_per_grain, overlaps
 from pollen.model_card import ModelError
@@ -216,7 +216,7 @@ def test_numbers_that_overflowed_are_an_error_and_never_a_shorter_count(
 ) -> None:
     raw = head_output([(10, 10, 50, 50)], [(0.9, 0)])
     raw[row, 7] = value
-    with pytest.raises(ModelError, match="not finite"):
+    with pytest.raises(OutputError, match="not finite"):
         DECODER.decode(raw, None)
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from pollen import detector as module
+from pollen.decoding import Decoder, OutputError
 from pollen.detector import Detector, DeviceError, Profile, detect_frames
-from pollen.grains import Grains, overlaps
+from pollen.grains import FloatArray, Grains, overlaps
 from pollen.model_card import ModelCard, ModelError
 from pollen.settings import DetectSettings
-from pollen.tiling import TileGrid
+from pollen.tiling import ScaleError, TileGrid
 from tests.pollen.conftest import Prepared
 from tests.pollen.grain_making import equal
 from tests.pollen.model_making import TILE_PX, rendered, write_model
@@ -134,6 +136,13 @@ def test_what_does_not_go_together_is_refused(
         Profile.resolve(CARD, DetectSettings.model_validate(values))
 
 
+def test_a_grain_diameter_needs_the_models_own() -> None:
+    card = CARD.model_copy(update={"grain_diameter_px": None})
+    settings = DetectSettings(device="cpu", grain_diameter_px=100)
+    with pytest.raises(ScaleError, match="model 'v1' does not say how large the grains"):
+        Profile.resolve(card, settings)
+
+
 def test_openvino_is_not_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "cuda_present", lambda: True)
     with pytest.raises(DeviceError, match="set device: cpu or backend: torch"):
@@ -195,6 +204,29 @@ def test_a_frame_that_breaks_costs_the_others_nothing(
     assert isinstance(results[2][1], Grains)
 
 
+def test_a_tile_whose_output_can_not_be_used_costs_one_frame(
+    on_openvino: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [Shown(pixels) for pixels in rendered(3, 300)]
+    alone = [
+        found for _, found in detect_frames(frames, on_openvino, lambda _: grid_of(on_openvino))
+    ]
+    decode, calls = Decoder.decode, count(1)
+
+    def spoilt(self: Decoder, raw: FloatArray, prototypes: FloatArray | None) -> Grains:
+        overflowed = np.where(next(calls) == 2, np.nan, raw).astype(np.float32)
+        return decode(self, overflowed, prototypes)
+
+    monkeypatch.setattr(Decoder, "decode", spoilt)
+    results = list(detect_frames(frames, on_openvino, lambda _: grid_of(on_openvino)))
+    assert [frame for frame, _ in results] == frames
+    assert [type(found) for _, found in results].count(OutputError) == 1
+    for (_, found), expected in zip(results, alone, strict=True):
+        if isinstance(found, Grains):
+            assert isinstance(expected, Grains)
+            assert equal(found, expected)
+
+
 def test_frames_are_taken_only_as_the_model_needs_them(on_openvino: Detector) -> None:
     taken = 0
 
@@ -235,7 +267,6 @@ def test_no_tiles_need_no_model(on_openvino: Detector) -> None:
         ({}, {}, 0.2, 0.5),
         ({"pixel_size_um": None}, {}, 0.2, 1.0),
         ({}, {"grain_diameter_px": 100}, 0.2, 0.5),
-        ({"grain_diameter_px": None}, {"grain_diameter_px": 100}, None, 1.0),
     ],
 )
 def test_frames_are_resampled_by_known_ratios_only(
@@ -256,6 +287,17 @@ def test_frames_are_resampled_by_known_ratios_only(
     assert grid.largest_grain_px * grid.scale == pytest.approx(
         told.max_grain_px * told.working_scale
     )
+
+
+def test_a_frame_too_small_for_the_stated_grains_is_refused(
+    on_openvino: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert on_openvino.grid(None, (20, 10)).scale == on_openvino.grid(None).scale
+    stated = replace(on_openvino.profile, grain_diameter_px=300.0)
+    monkeypatch.setattr(on_openvino, "profile", stated)
+    assert on_openvino.grid(None, (600, 20)).scale == on_openvino.grid(None).scale
+    with pytest.raises(ScaleError, match=r"599 x 480 px, less than 2 grains of the stated 300 px"):
+        on_openvino.grid(None, (599, 480))
 
 
 @pytest.mark.parametrize("backend", ["openvino", "torch"])

@@ -265,6 +265,19 @@ def test_small_frames_are_padded_and_never_scaled(width: int, height: int) -> No
     assert (shown[:, width:] == PADDING_GREY).all()
 
 
+@pytest.mark.parametrize("size", [(300, 200), (700, 5000)])
+def test_a_small_frame_costs_little_however_large_its_grains_are_said_to_be(
+    size: tuple[int, int],
+) -> None:
+    grid = TileGrid(256, 0.001, LARGEST)  # a whole window would be 256,000 px wide
+    shown = grid.model_input(np.zeros((*size, 3), np.uint8))
+    assert shown.shape == (256, 256, 3)
+    height, width = (-(-side // 1000) for side in size)
+    assert (shown[:height, :width] < PADDING_GREY).all()
+    assert (shown[height:] == PADDING_GREY).all()
+    assert (shown[:, width:] == PADDING_GREY).all()
+
+
 @pytest.mark.parametrize("scale", [0.5, 0.37, 0.81, 2.0])
 def test_resampled_grains_are_found_where_they_are(scale: float) -> None:
     """A disc drawn in the frame, measured in the model's input and placed back: under 1 px off."""

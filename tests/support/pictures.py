@@ -1,11 +1,13 @@
 """Small rendered micrographs and the folders and buckets that hold them."""
 
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import tifffile
+from PIL import Image
 
 from pollen.synth import FrameSpec, render
 from pollen.synth.samples import write_frame
@@ -23,6 +25,15 @@ def picture(seed: int = 0, suffix: str = ".png", n_grains: int = 4) -> bytes:
         )
         write_frame(path, render(spec, seed))
         return path.read_bytes()
+
+
+@cache
+def grey_in_colour() -> bytes:
+    """A PNG file of a picture that lost its colours, saved in colour."""
+    pixels = np.asarray(Image.open(BytesIO(picture())).convert("L").convert("RGB"))
+    target = BytesIO()
+    Image.fromarray(pixels).save(target, "PNG")
+    return target.getvalue()
 
 
 @cache

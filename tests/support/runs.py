@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from flows.detect import count_pictures
+from pollen.decoding import OutputError
 from pollen.detector import Detector
 from pollen.grains import Grains
 from pollen.settings import DetectSettings
@@ -131,13 +132,13 @@ def grain_ids(table: bytes) -> list[tuple[str, str]]:
 def tiles_counted() -> Iterator[Callable[[], int]]:
     """Count the tiles that go through the model inside the block (a small picture is one tile)."""
     seen = 0
-    detect = Detector.detect
+    detect = Detector.detect_each
 
-    def counted(self: Detector, tiles: list[Pixels]) -> list[Grains]:
+    def counted(self: Detector, tiles: list[Pixels]) -> list[Grains | OutputError]:
         nonlocal seen
         seen += len(tiles)
         return detect(self, tiles)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Detector, "detect", counted)
+        patch.setattr(Detector, "detect_each", counted)
         yield lambda: seen

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pollen.detector import Profile
+from pollen.detector import COUNTING_VERSION, Profile
 from pollen.layout import PLANS, plan_key
 from pollen.model_card import ModelCard
 from pollen.planning import Batch, Item
@@ -117,7 +117,7 @@ def test_a_shard_never_counts_with_another_model() -> None:
     ("change", "message"),
     [
         ({"device": "cuda", "precision": "fp16"}, "device cuda for cpu, precision fp16 for fp32"),
-        ({"counting_version": 99}, "counting_version 99 for 2"),
+        ({"counting_version": 99}, f"counting_version 99 for {COUNTING_VERSION}"),
         ({"confidence": 0.4}, r"confidence 0\.4 for 0\.3"),
     ],
 )
