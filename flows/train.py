@@ -101,7 +101,7 @@ def make_model(request: TrainRequest) -> TrainingSummary:
         tidy_up(plan)
         if not plan.published:
             _train(request, dataset, plan, smudges, folder)
-        return conclude(plan)
+        return conclude(plan, dataset.refused)
 
 
 def _train(

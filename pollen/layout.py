@@ -16,6 +16,7 @@ REPORT = REPORTS + "detection_report.html"
 MODELS = "trained_models/"
 METRICS_NAME = "metrics.json"
 TRAINING_NAME = "training.json"
+CONCLUSION_NAME = "conclusion.json"
 PROMOTIONS = MODELS + "promotions/"
 CHECKPOINTS = MODELS + "checkpoints/"
 DATASETS = "datasets/"
@@ -81,6 +82,11 @@ def metrics_key(model_version: str) -> str:
 def training_key(model_version: str) -> str:
     """Where it is recorded how a published model was trained."""
     return f"{MODELS}{model_version}/{TRAINING_NAME}"
+
+
+def conclusion_key(model_version: str) -> str:
+    """Where it is recorded that the training of a published model came to its end, and how."""
+    return f"{MODELS}{model_version}/{CONCLUSION_NAME}"
 
 
 def promotion_key(number: int) -> str:

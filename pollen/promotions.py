@@ -59,6 +59,10 @@ class History:
         numbers = (n for n, made in self.promotions.items() if made and made.order == order)
         return max(numbers, default=None)
 
+    def was_promoted(self, version: str) -> bool:
+        """Whether a version was ever put into production, by whomever and in whatever way."""
+        return any(made and made.version == version for made in self.promotions.values())
+
     def before_current(self) -> int | None:
         """Number of the promotion to which a rollback goes.
 

@@ -15,7 +15,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Counts viable and non-viable pollen grains in micrographs of Alexander-stained pollen.",
-    epilog="Exit codes: 0 done, 1 done but some pictures failed (they are listed), 2 could not run.",
+    epilog="Exit codes: 0 done, 1 done but some pictures failed or some exports were refused (they are listed), "
+    "2 could not run.",
 )
 
 app.add_typer(models.app, name="models")

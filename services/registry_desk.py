@@ -134,6 +134,8 @@ def _print_model(shown: Shown) -> None:
         if shown.figures.gate is not None:
             for reason in shown.figures.gate.reasons:
                 table.add_row("gate", Text(reason))
+    if shown.lost:
+        table.add_row("not promoted", Text(shown.lost))
     for name, value in _facts(shown.card):
         table.add_row(name, value)
     for number, made in shown.promotions.items():

@@ -11,7 +11,7 @@ from pollen.dataset.settings import DatasetSettings
 from pollen.gate import GateSettings
 from pollen.layout import dataset_folder
 from pollen.training.settings import TrainSettings
-from services.command_line import DONE
+from services.command_line import DONE, SOME_FAILED
 from services.console import OUT, ProgressView, set_up_logging
 from services.options import parse_options
 from services.running import guarded, run_story
@@ -77,7 +77,7 @@ def run_training(
             )
         for line in (summary.message, f"Model and evaluation: {summary.place}"):
             OUT.print(line, highlight=False, markup=False, soft_wrap=True)
-        return DONE
+        return SOME_FAILED if summary.refused else DONE
 
     return guarded(
         train,

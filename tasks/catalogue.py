@@ -21,6 +21,7 @@ from tasks.registry import (
 )
 from tasks.stage import stage
 from tasks.storage import Location, Store, open_store
+from tasks.verdicts import read_conclusion
 
 
 class _Overall(BaseModel):
@@ -81,6 +82,7 @@ class Shown:
         card: Its card.
         figures: How good it is, where that was published with it.
         promotions: Its promotions by number.
+        lost: Why its training did not promote it although the gate let it; empty for all others.
         in_production: Whether it is the one in production.
         address: The folder where all about it lies.
     """
@@ -88,6 +90,7 @@ class Shown:
     card: ModelCard
     figures: Figures | None
     promotions: Mapping[int, Promotion]
+    lost: str
     in_production: bool
     address: str
 
@@ -156,6 +159,7 @@ def show_model(root: Location, name: str) -> Shown:
                 f"no model is in production in {store.address}: promote one with `pollen models promote VERSION`"
             )
         version = history.current.version
+    ended = read_conclusion(store, version)
     return Shown(
         card=read_card(store, version),
         figures=read_figures(store, version),
@@ -164,6 +168,7 @@ def show_model(root: Location, name: str) -> Shown:
             for number, made in history.promotions.items()
             if made is not None and made.version == version
         },
+        lost=ended.lost if ended and not history.was_promoted(version) else "",
         in_production=history.current is not None and history.current.version == version,
         address=f"{store.address}/{MODELS}{version}",
     )

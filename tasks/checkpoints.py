@@ -59,9 +59,15 @@ class Checkpoints:
         self._written = float("-inf")
         self._pool = Pool(1, thread_name_prefix="checkpoint")
         self._under_way: Future[None] | None = None
+        self._broken: set[str] = set()
+        self._suspect: set[str] = set()  # files that are written anew even where they exist
 
     def newest(self) -> Checkpoint | None:
-        """The newest whole checkpoint, brought to this machine; ``None`` where there is none."""
+        """The newest whole checkpoint, brought to this machine; ``None`` where there is none.
+
+        Newer ones that are not whole are deleted behind the next one that is written: by their
+        number they would count as the newest, and be kept in its place.
+        """
         for key in reversed(self._records()):
             try:
                 record = CheckpointRecord.model_validate_json(self._store.read(key))
@@ -76,6 +82,8 @@ class Checkpoints:
                 logger().warning(
                     "checkpoint %s is not whole (%s): an earlier one is used", key, error
                 )
+                self._broken.add(key)
+                self._suspect |= self._hashes(key)
         return None
 
     def _records(self) -> list[str]:
@@ -136,24 +144,29 @@ class Checkpoints:
         self._pool.shutdown(cancel_futures=True)
 
     def _write(self, checkpoint: Checkpoint, copies: list[Path], folder: Path) -> None:
-        hashes = [sha256_of(path) for path in copies]
-        for path, sha256 in zip(copies, hashes, strict=True):
-            if not healing(self._store.exists)(self._key(sha256)):
-                healing(self._store.write_file)(self._key(sha256), path)
-        last, best, results = hashes
-        record = CheckpointRecord(
-            epoch=checkpoint.epoch, ended=checkpoint.ended, last=last, best=best, results=results
-        )
-        healing(self._store.write)(
-            f"{self._folder}epoch-{checkpoint.epoch:06d}.json",
-            record.model_dump_json().encode(),
-            "application/json",
-        )
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            self._store_whole(checkpoint, copies)
+        finally:  # an outage must not fill the disk, epoch by epoch
+            shutil.rmtree(folder, ignore_errors=True)
         try:
             self._drop_old()
         except StorageError as error:
             logger().warning("old checkpoints stay for now: %s", error)
+
+    def _store_whole(self, checkpoint: Checkpoint, copies: list[Path]) -> None:
+        """Write the files, then the record that makes them a checkpoint."""
+        hashes = [sha256_of(path) for path in copies]
+        for path, sha256 in zip(copies, hashes, strict=True):
+            if sha256 in self._suspect or not healing(self._store.exists)(self._key(sha256)):
+                healing(self._store.write_file)(self._key(sha256), path)
+                self._suspect.discard(sha256)
+        last, best, results = hashes
+        record = CheckpointRecord(
+            epoch=checkpoint.epoch, ended=checkpoint.ended, last=last, best=best, results=results
+        )
+        key = f"{self._folder}epoch-{checkpoint.epoch:06d}.json"
+        healing(self._store.write)(key, record.model_dump_json().encode(), "application/json")
+        self._broken.discard(key)
 
     def _drop_old(self) -> None:
         """Delete all but the newest checkpoints, and those of their files that no kept one names.
@@ -161,7 +174,8 @@ class Checkpoints:
         Other files may belong to a checkpoint that another run of the same training is writing.
         """
         records = self._records()
-        old, kept = records[:-KEPT], records[-KEPT:]
+        kept = [key for key in records if key not in self._broken][-KEPT:]
+        old = [key for key in records if key not in kept]
         if not old:
             return
         needed = {sha256 for key in kept for sha256 in self._hashes(key)}

@@ -87,6 +87,7 @@ class DatasetVersion:
         copies: Names of pictures that show the same, of which one is new.
         findings: What was noticed while reading and merging.
         merged: Staged zips whose pictures are in the manifest: to be archived.
+        refused: Names of staged zips that could not be used and stay where they are.
     """
 
     dataset: str
@@ -97,6 +98,7 @@ class DatasetVersion:
     copies: tuple[tuple[str, str], ...]
     findings: tuple[Finding, ...]
     merged: tuple[Entry, ...]
+    refused: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -148,6 +150,7 @@ def update_dataset(staging: Staging, settings: DatasetSettings) -> DatasetVersio
         copies=merged.copies,
         findings=findings,
         merged=tuple(zips[export.name] for export in exports),
+        refused=tuple(sorted(set(zips) - {export.name for export in exports})),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Final, Literal
 
 from pollen import __version__
 from pollen.dataset.manifest import Split
@@ -19,16 +19,19 @@ from pollen.frames import FrameError
 from pollen.gate import Decision, GateSettings, decide
 from pollen.layout import METRICS_NAME, TRAINING_NAME, model_folder
 from pollen.training.card import Making, card_text
-from pollen.training.lineage import LEARNT_FROM, Lineage, Overlap, notices
+from pollen.training.lineage import LEARNT_FROM, Lineage, Overlap, notices, unknown_plants
 from tasks.checkpoints import drop_checkpoints
 from tasks.faults import PollenError, StorageError
 from tasks.promotions import Order, promote
 from tasks.publishing import drop_claim
-from tasks.registry import read_history
 from tasks.release_artifact import show_model
 from tasks.stage import stage
 from tasks.storage import open_store
 from tasks.training import Trained, TrainingPlan
+from tasks.verdicts import Verdict, read_verdict, record_conclusion
+
+#: Refused zips that a message names.
+ZIPS_NAMED: Final = 5
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,10 @@ def judge(
         "base": Overlap.between(*base, plants),
         "production": Overlap.between(production.card.version, known, plants),
     }
-    said = notices(overlaps["base"], overlaps["production"], place)
+    said = (
+        *notices(overlaps["base"], overlaps["production"], place),
+        *unknown_plants([score.picture.origin.plant_known for score in new.scores], place),
+    )
     told = Decision(decision.promote, (*decision.reasons, *said))
     return Judgement(new, production, split, told, overlaps, said)
 
@@ -186,6 +192,7 @@ class TrainingSummary:
         reasons: What the gate says against it, and what flatters it.
         figures: What was measured, in one line.
         place: Where the model is.
+        refused: Names of staged zips that were not merged.
     """
 
     version: str
@@ -193,6 +200,7 @@ class TrainingSummary:
     reasons: tuple[str, ...]
     figures: str
     place: str
+    refused: tuple[str, ...] = ()
 
     @property
     def message(self) -> str:
@@ -202,109 +210,78 @@ class TrainingSummary:
             TrainingOutcome.NOT_PROMOTED: "was published but not promoted",
             TrainingOutcome.NOTHING_NEW: "was trained from this dataset with these settings before",
         }[self.outcome]
-        return "; ".join((f"model {self.version} {said}", self.figures, *self.reasons))
+        parts = (f"model {self.version} {said}", self.figures, *self.reasons, self._left_out)
+        return "; ".join(filter(None, parts))
+
+    @property
+    def _left_out(self) -> str:
+        """Which staged zips have no part in this; empty where all have."""
+        if not self.refused:
+            return ""
+        number = len(self.refused)
+        more = number - ZIPS_NAMED
+        return (
+            ("1 staged zip was" if number == 1 else f"{number} staged zips were")
+            + f" refused and not merged ({', '.join(self.refused[:ZIPS_NAMED])}"
+            + (f" and {more} more" if more > 0 else "")
+            + "): the log and the dataset report name what to correct"
+        )
 
 
-def conclude(plan: TrainingPlan) -> TrainingSummary:
+def conclude(plan: TrainingPlan, refused: tuple[str, ...] = ()) -> TrainingSummary:
     """Promote a published model if the gate let it and nobody did so yet; drop what training left.
 
     What was decided is read from the registry, so that a run that was stopped between publishing
     and promoting is concluded by the next one, and a model that a person rolled back is not
     promoted again.
 
+    Args:
+        plan: The training, whose model is published.
+        refused: Names of staged zips that were not merged, for the summary.
+
     Raises:
         PollenError: The store fails.
     """
-    verdict = read_verdict(plan)
+    verdict = read_verdict(plan.output, plan.version)
     outcome = TrainingOutcome.NOTHING_NEW if plan.published else TrainingOutcome.NOT_PROMOTED
+    lost = verdict.lost
+    if verdict.is_open:
+        lost = _promote(plan, verdict)
+        outcome = TrainingOutcome.NOT_PROMOTED if lost else TrainingOutcome.PROMOTED
     reasons = verdict.notices if verdict.promote else verdict.reasons
-    if verdict.promote and not verdict.ordered:
-        order = Order(
-            id=_order_id(plan),
-            by=f"training {plan.id}",
-            at=datetime.now(UTC),
-            note="; ".join(verdict.reasons),
-            compared_with=verdict.compared_with,
-        )
-        try:
-            promote(plan.output, plan.version, order)
-            outcome = TrainingOutcome.PROMOTED
-        except StorageError:
-            raise
-        except PollenError as error:  # another model was promoted meanwhile
-            reasons = (str(error),)
     store = open_store(plan.output)
+    record_conclusion(store, plan.version, lost)
     drop_checkpoints(store, plan.id)
     drop_claim(store, plan.version)
     summary = TrainingSummary(
         version=plan.version,
         outcome=outcome,
-        reasons=reasons,
+        reasons=(lost,) if lost else reasons,
         figures=verdict.figures,
         place=f"{store.address}/{model_folder(plan.version)}",
+        refused=refused,
     )
     show_model(store, plan.version, summary.message, verdict.reasons, verdict.told)
     return summary
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the registry says of a published model.
-
-    Attributes:
-        promote: The gate let it.
-        reasons: What the gate said.
-        notices: What of that only says how much the figures are worth.
-        figures: What was measured, in one line.
-        compared_with: Hash of the model it was compared with.
-        ordered: The promotion was ordered before.
-        told: All that was measured and decided.
-    """
-
-    promote: bool
-    reasons: tuple[str, ...]
-    notices: tuple[str, ...]
-    figures: str
-    compared_with: str | None
-    ordered: bool
-    told: Mapping[str, Any]
-
-
-@stage("read verdict on {plan.version}")
-def read_verdict(plan: TrainingPlan) -> Verdict:
-    """Read what was measured and decided when a model was published.
+def _promote(plan: TrainingPlan, verdict: Verdict) -> str:
+    """Put a model into production as the gate said; why that was not done, empty where it was.
 
     Raises:
-        PollenError: The store fails, or the figures were damaged.
+        PollenError: The store fails.
     """
-    store = open_store(plan.output)
-    key = model_folder(plan.version) + METRICS_NAME
+    order = Order(
+        id=f"training-{plan.version}",  # given twice, it is carried out once
+        by=f"training {plan.id}",
+        at=datetime.now(UTC),
+        note="; ".join(verdict.reasons),
+        compared_with=verdict.compared_with,
+    )
     try:
-        told = json.loads(store.read(key))
-        return Verdict(
-            promote=bool(told["gate"]["promote"]),
-            reasons=tuple(told["gate"]["reasons"]),
-            notices=tuple(told.get("notices", ())),
-            figures=_figures_line(told),
-            compared_with=told["production"]["model"]["sha256"],
-            ordered=read_history(store).ordered_as(_order_id(plan)) is not None,
-            told=told,
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise PollenError(
-            f"{store.address}/{key} can't be read ({error!r}): promote the model by hand, or train with fresh"
-        ) from error
-
-
-def _order_id(plan: TrainingPlan) -> str:
-    """One order for one training: given twice, it is carried out once."""
-    return f"training-{plan.version}"
-
-
-def _figures_line(told: Mapping[str, Any]) -> str:
-    """The figures a person wants first."""
-    overall = told["new"]["overall"]
-    count, viability = overall["count_error_percent"], overall["viability_error"]
-    counted = "unknown" if count is None else f"{count:.2f} %"
-    found = "unknown" if viability is None else f"{viability:+.2f} points"
-    return f"on {overall['grains']} grains of {told['split']}: count error {counted}, viability error {found}"
+        promote(plan.output, plan.version, order)
+    except StorageError:
+        raise
+    except PollenError as error:  # another model was promoted meanwhile
+        return str(error)
+    return ""

@@ -1,8 +1,9 @@
 """The stage that trains, and what comes right before and behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from pollen.bundled.network import ARCHITECTURE
 from pollen.bundled.pictures import picture_of
@@ -10,13 +11,14 @@ from pollen.bundled.stages import window
 from pollen.bundled.train import train_recipe
 from pollen.bundled.weights import start_weights, write_result
 from pollen.frames import FrameError
-from pollen.layout import card_key, checkpoints_folder
+from pollen.layout import checkpoints_folder
 from pollen.model_card import ModelError
 from pollen.tiling import ScaleError, TileGrid
 from pollen.training.base import Base, from_weights, untrained
 from pollen.training.folder import (
     GrainSizes,
     LabelledFile,
+    largest_label,
     outlines_of,
     write_description,
     write_split,
@@ -33,7 +35,16 @@ from tasks.lineage import lineage_of
 from tasks.progress import Progress
 from tasks.registry import BUNDLED, cache_folder, resolve_model
 from tasks.stage import logger, stage
-from tasks.storage import Location, open_store
+from tasks.storage import Location, Store, open_store
+from tasks.verdicts import (
+    DamagedVerdictError,
+    published_versions,
+    read_training_id,
+    read_verdict,
+)
+
+#: Pixel sizes that a warning names.
+SIZES_NAMED: Final = 5
 
 
 @dataclass(frozen=True)
@@ -159,7 +170,9 @@ def find_training(
 ) -> TrainingPlan:
     """Find out whether a training was done before; with ``fresh`` it is to be done once more.
 
-    A fresh one that was stopped goes on, too: it is the first that is not published.
+    A fresh one that was stopped goes on, too: it is the first that is not published. What was trained
+    before is known by the training's identity: a later version of the dataset that has the same
+    pictures and labels gives a model another name, but teaches it nothing else.
 
     Args:
         identity: Of the training.
@@ -173,16 +186,38 @@ def find_training(
         PollenError: The store fails.
     """
     store = open_store(output)
+    published = published_versions(store)
     plan = TrainingPlan(identity, dataset, base, settings, output)
     done: TrainingPlan | None = None
-    while store.exists(card_key(plan.version)):
-        done = replace(plan, published=True)
+    while (found := _published(plan, published, store)) is not None:
+        done = found
         plan = replace(plan, identity=plan.identity.again())
     if done is None:
         return plan
-    # Its checkpoints go when it is concluded: where some are left, a run was stopped before.
-    unconcluded = any(True for _ in store.list(checkpoints_folder(done.id)))
-    return plan if fresh and not unconcluded else done
+    return plan if fresh and _is_concluded(done, store) else done
+
+
+def _published(plan: TrainingPlan, published: Collection[str], store: Store) -> TrainingPlan | None:
+    """The plan of the model that this training made before, under the number its dataset had then."""
+    if plan.version in published:
+        return replace(plan, published=True)
+    ending = plan.version.removeprefix(plan.dataset)
+    for version in sorted(name for name in published if name.endswith(ending)):
+        if read_training_id(store, version) == plan.id:
+            return replace(plan, dataset=version.removesuffix(ending), published=True)
+    return None
+
+
+def _is_concluded(done: TrainingPlan, store: Store) -> bool:
+    """Whether nothing is left to do for a published model: no run was stopped behind its publishing."""
+    try:
+        verdict = read_verdict.function(done.output, done.version)
+    except DamagedVerdictError:
+        return True  # nobody can conclude it: to train once more is the remedy
+    if verdict.conclusion is not None:
+        return True
+    left = any(True for _ in store.list(checkpoints_folder(done.id)))
+    return not (verdict.is_open or left)
 
 
 @stage("lay out pictures")
@@ -214,8 +249,8 @@ def lay_out(
         raise PollenError(str(error)) from error
     except ScaleError as error:
         raise PollenError(
-            f"the largest labelled grain ({sizes.largest_px:.0f} px) does not fit the model's input of "
-            f"{tile_px} px at working scale {scale:g}: "
+            f"{largest_label(training)} does not fit the model's input of {tile_px} px at working scale {scale:g}: "
+            "check that label first; if it is right, "
             + ("choose recipe: ultralytics, and " if settings.recipe == "bundled" else "")
             + "raise image_px, or lower working_scale"
         ) from error
@@ -238,15 +273,26 @@ def _sizes(training: Sequence[LabelledFile], validation: Sequence[LabelledFile])
 
 
 def _pixel_size_um(training: Sequence[LabelledFile]) -> float | None:
-    """Width of a pixel where all pictures agree about it."""
-    known = {round(size, 4) for file in training if (size := file.pixel_size_um())}
-    if len(known) > 1:
+    """Width of a pixel where every picture with grains says it, and all agree.
+
+    One for some of them would be claimed of all that the model learnt from: frames that say their
+    own would be counted at a scale that the others never had.
+    """
+    labelled = [file for file in training if outlines_of(file.grains, file.size_px)[0]]
+    told = [round(size, 4) for file in labelled if (size := file.pixel_size_um())]
+    known = sorted(set(told))
+    if len(known) == 1 and len(told) == len(labelled):
+        return known[0]
+    if known:
         logger().warning(
-            "training pictures have pixels of %s micrometres: the model's card names none, and other frames are "
-            "taken at their own scale",
-            ", ".join(map(str, sorted(known))),
+            "%d of %d training pictures with grains say how large a pixel is (%s micrometres): expected all of them to "
+            "say it, and to agree. The model's card names no size, and other frames are taken at their own scale",
+            len(told),
+            len(labelled),
+            ", ".join(map(str, known[:SIZES_NAMED]))
+            + (", ..." if len(known) > SIZES_NAMED else ""),
         )
-    return known.pop() if len(known) == 1 else None
+    return None
 
 
 @stage("train {plan.id}")

@@ -12,7 +12,7 @@ from PIL import Image
 from pollen.classes import GrainClass
 from pollen.collage import Outline
 from pollen.frames import open_frames
-from pollen.labels import LABEL_NAMES, LabelledGrain, read_labels
+from pollen.labels import LABEL_NAMES, LabelledGrain, Labels, read_labels
 from pollen.tiling import TileGrid
 from pollen.training.pieces import Piece, Task, cover, cut, ellipse_in
 from pollen.training.run import TrainingError
@@ -46,11 +46,23 @@ class LabelledFile:
         Raises:
             TrainingError: The label is not as the manifest's makers wrote it.
         """
+        return self._labels().grains
+
+    @property
+    def lines(self) -> tuple[int, ...]:
+        """The line of each grain in the label, counted from 1.
+
+        Raises:
+            TrainingError: The label is not as the manifest's makers wrote it.
+        """
+        return self._labels().lines
+
+    def _labels(self) -> Labels:
         labels = read_labels(self.label, dict(enumerate(LABEL_NAMES)), self.name)
         faults = [found for found in labels.findings if found.severity == "error"]
         if faults:
             raise TrainingError(f"a label of the dataset can't be used: {faults[0]}")
-        return labels.grains
+        return labels
 
     def pixel_size_um(self) -> float | None:
         """Width of a pixel where the file says it.
@@ -134,6 +146,22 @@ def outlines_of(
             outline = ellipse_in(outline.box, number)
         (unsure if grain.grain_class is None else known).append(outline)
     return known, unsure
+
+
+def largest_label(files: Iterable[LabelledFile]) -> str:
+    """The largest labelled grain of some pictures that have any, and where a person finds its label.
+
+    Raises:
+        TrainingError: A label can't be used.
+    """
+    found = (
+        (float(np.ptp(grain.points * file.size_px, axis=0).max()), file.name, line)
+        for file in files
+        for grain, line in zip(file.grains, file.lines, strict=True)
+        if grain.grain_class is not None
+    )
+    side_px, name, line = max(found)
+    return f"the largest labelled grain ({side_px:.0f} px, in {name}, line {line} of its label)"
 
 
 def write_split(

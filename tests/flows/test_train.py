@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 
 from flows.detect import detect
 from flows.train import make_model, train
-from pollen.layout import MODELS, PROMOTIONS
+from pollen.layout import MODELS, PROMOTIONS, conclusion_key
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks.promotions import Order, rollback
 from tasks.release import TrainingOutcome, TrainingSummary
@@ -174,7 +174,7 @@ def test_a_run_stopped_between_publishing_and_promoting_is_concluded_by_the_next
     published = make_model(request)
     assert published.outcome is TrainingOutcome.PROMOTED
     store = open_store(root)
-    store.delete([max(promotions(root))])
+    store.delete([max(promotions(root)), conclusion_key(published.version)])
 
     concluded = make_model(request)
 

@@ -70,6 +70,11 @@ def test_an_order_finds_what_it_did() -> None:
     assert history.ordered_as("z") is None
 
 
+def test_whoever_promoted_it_it_was_promoted() -> None:
+    history = History({1: promotion("a"), 2: promotion("b", of=1), 3: None})
+    assert [history.was_promoted(version) for version in "abc"] == [True, True, False]
+
+
 def test_the_last_promotion_proper_of_a_version() -> None:
     history = History(
         {1: promotion("a"), 2: promotion("b"), 3: promotion("a"), 4: promotion("b", of=2)}

@@ -85,6 +85,13 @@ def test_what_the_gate_said_is_shown(root: Path, said: Said) -> None:
     assert "gate │ mAP50 is [low]" in said()
 
 
+def test_a_promotion_that_came_too_late_is_shown(root: Path, said: Said) -> None:
+    lost = "promotion 2 put model 'v2' [there] since"
+    (root / "trained_models" / "v1" / "conclusion.json").write_text(json.dumps({"lost": lost}))
+    assert tell_one("v1", str(root), None) == DONE
+    assert f"not promoted │ {lost}" in said()
+
+
 def test_unusable_versions_are_listed_with_the_reason(root: Path, said: Said) -> None:
     (root / "trained_models" / "v2" / "model.json").unlink()
     assert tell_list(str(root), None) == DONE

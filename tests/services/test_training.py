@@ -10,7 +10,7 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
 import tasks.devices
 import tasks.stage
-from services.command_line import COULD_NOT_RUN, DONE
+from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.training import Places, run_training
 from tests.support.labelled import export, labelled
@@ -100,9 +100,13 @@ def test_refused_then_known_then_once_more_into_production(
     before = files(output / "trained_models")
 
     # The gate is no part of what is learnt: a milder one does not judge a published model anew.
+    # A zip that could not be used is told at the end, too: something of the input was refused.
+    (staging / "broken.zip").write_bytes(b"no zip at all")
     code, told, error = run(dataset, output, "gate.min_grains=1", staging=staging)
-    assert code == DONE
+    assert code == SOME_FAILED
     assert f"model {version} was trained from this dataset with these settings before" in told
+    assert "1 staged zip was refused and not merged (broken.zip)" in told
+    (staging / "broken.zip").unlink()
     assert "training ..." not in error
     assert files(output / "trained_models") == before
 

@@ -140,6 +140,46 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert "epoch-000002" in caplog.text
 
 
+def test_behind_damaged_checkpoints_new_ones_are_kept(store: Store, tmp_path: Path) -> None:
+    written(store, tmp_path, 49, 50, best=49)
+    for entry in list(store.list(f"{FOLDER}files/")):
+        store.write(entry.key, b"damaged")
+    keeper = Checkpoints(store, ID, tmp_path / "w", 0)
+    assert keeper.newest() is None
+
+    for epoch in (1, 2, 3):
+        keeper.keep(state(tmp_path / "run", epoch, best=49))  # the best file is one of the damaged
+        keeper.wait()
+        found = newest(store, tmp_path / f"back{epoch}")
+        assert found is not None
+        assert found.epoch == epoch
+        assert found.best.read_text() == "best 49"
+
+    keeper.close()
+    keys = [entry.key for entry in store.list(FOLDER)]
+    assert sorted(key for key in keys if key.endswith(".json")) == [
+        f"{FOLDER}epoch-00000{epoch}.json" for epoch in (2, 3)
+    ]
+    assert sum("/files/" in key for key in keys) == 2 * KEPT + 1
+
+
+def test_an_epoch_whose_checkpoint_was_damaged_is_kept_when_it_comes_again(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    written(store, tmp_path, 1, 2)
+    store.write(f"{FOLDER}epoch-000002.json", b"{")
+    keeper = Checkpoints(store, ID, tmp_path / "w", 0)
+    assert keeper.newest() is not None
+
+    keeper.keep(state(tmp_path / "run", 2))
+    keeper.wait()
+    keeper.close()
+
+    found = newest(store, tmp_path / "back")
+    assert found is not None
+    assert found.epoch == 2
+    assert len([entry for entry in store.list(FOLDER) if entry.key.endswith(".json")]) == KEPT
+
+
 def test_a_record_of_which_nothing_can_be_read_is_passed_over(store: Store, tmp_path: Path) -> None:
     written(store, tmp_path, 1)
     store.write(f"{FOLDER}epoch-000002.json", b"{")
@@ -218,6 +258,7 @@ def test_an_outage_costs_a_checkpoint_and_not_the_training(
 
     keeper.close()
     assert "could not be written" in caplog.text
+    assert not list((tmp_path / "w").glob("epoch-*"))  # or an outage would fill the disk
     found = keeper.newest()
     assert found is not None
     assert found.epoch == 2

@@ -57,6 +57,7 @@ def test_a_hostile_zip_is_refused_and_the_others_are_merged(
     version = update_dataset(staging, SETTINGS)
     assert len(version.manifest.images) == 2
     assert [entry.key for entry in version.merged] == ["good.zip"]
+    assert version.refused == ("hostile.zip",)
     assert any(found.file.startswith(f"hostile.zip/a/{file}") for found in version.findings)
     assert len(version.findings) < 50
 

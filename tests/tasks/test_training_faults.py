@@ -15,7 +15,7 @@ import tasks.stage
 from pollen.bundled.fitting import Stage
 from pollen.bundled.scenes import SceneMix
 from pollen.dataset.settings import DatasetSettings
-from pollen.layout import METRICS_NAME, SMUDGES, model_folder
+from pollen.layout import SMUDGES, metrics_key
 from pollen.training.folder import GrainSizes, LabelledFile
 from pollen.training.identity import TrainingIdentity
 from pollen.training.settings import TrainSettings
@@ -28,9 +28,9 @@ from tasks.negatives import fetch_smudges
 from tasks.pictures import fetch_pictures
 from tasks.progress import Silent
 from tasks.registry import Model
-from tasks.release import read_verdict
 from tasks.storage import open_store
 from tasks.training import LaidOut, TrainingPlan, find_training, resolve_base, train_model
+from tasks.verdicts import read_verdict
 from tests.support.labelled import NAMES, SIDE_PX, export, labelled
 from tests.support.models import stand_in
 from tests.support.pictures import picture
@@ -63,7 +63,7 @@ class Bench:
         identity = TrainingIdentity.of(folder.parent.name, "base", "debris", self.settings)
         base = resolve_base("yolov8n.yaml", ROOT, self.settings)
         self.plan = TrainingPlan(identity, "pollen-001", base, self.settings, ROOT)
-        open_store(ROOT).write(model_folder(self.plan.version) + METRICS_NAME, METRICS)
+        open_store(ROOT).write(metrics_key(self.plan.version), METRICS)
 
     def find_training(self) -> object:
         plan = self.plan
@@ -96,11 +96,11 @@ CALLS: dict[str, tuple[Callable[[Bench], object], str]] = {
         "ListObjectsV2",
     ),
     "resolve_base": (lambda b: resolve_base("production", b.root, b.settings), "ListObjectsV2"),
-    "find_training": (lambda b: b.find_training(), "HeadObject"),
+    "find_training": (lambda b: b.find_training(), "ListObjectsV2"),
     "lineage_of": (lambda b: b.lineage_of(), "GetObject"),
     "train_model, looking for checkpoints": (lambda b: b.train_model(), "ListObjectsV2"),
     "train_model, keeping one": (lambda b: b.train_model(), "PutObject"),
-    "read_verdict": (lambda b: read_verdict(b.plan), "GetObject"),
+    "read_verdict": (lambda b: read_verdict(b.root, b.plan.version), "GetObject"),
 }
 
 
