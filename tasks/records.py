@@ -6,18 +6,19 @@ Below the folder of one model and one set of settings lie ``grains/<name>.parque
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import polars as pl
 
+from pollen.layout import RECORDS
 from pollen.results import empty_records, write_measurements
 from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
 from tasks.entries import Entry
 from tasks.faults import NotFoundError, StorageError
 from tasks.leftovers import scratch_folder
-from tasks.stage import Pool
+from tasks.stage import Pool, logger
 from tasks.storage import Store
 
 R = TypeVar("R")
@@ -54,36 +55,87 @@ def read_image_records(store: Store, folder: str) -> pl.DataFrame:
         parts = (_read(path, key) for key, path in files)
         return pl.concat([empty_records(), *parts], how="diagonal")
 
-    return with_records(store, folder + IMAGES, read)
+    return with_records(store, [folder + IMAGES], read)
 
 
-def write_grain_table(store: Store, folder: str, chosen: pl.DataFrame, target: Path) -> None:
-    """Write ``particle_measurements.csv`` from all grain records below a folder.
+def read_earlier_records(store: Store, folder: str, told: pl.Series) -> pl.DataFrame:
+    """The image records of other models and settings than ``folder``'s, the latest first.
+
+    Only what is asked for is kept of each file. A damaged one is passed over, with a warning:
+    what it tells of is not there any more, and can't be counted again.
 
     Args:
         store: Where the records are.
-        folder: Folder of one model and one set of settings.
+        folder: The records of the run's model and settings.
+        told: Keys of the inputs of which nothing is asked.
+
+    Returns:
+        Rows of :data:`IMAGE_RECORD` with the column ``folder``: where they lie.
+
+    Raises:
+        StorageError: A folder changes faster than it can be read (heals).
+    """
+    known = told.unique().rename("key").to_frame()
+    below = {
+        entry.key.removeprefix(RECORDS).split("/")[0] for entry in _record_files(store, RECORDS)
+    }
+    parts = [empty_records().with_columns(folder=pl.lit(""))]
+    for other in sorted({f"{RECORDS}{name}/" for name in below} - {folder}):
+
+        def read(files: list[tuple[str, Path]]) -> list[pl.DataFrame]:
+            found = (_read_if_sound(path, key) for key, path in files)
+            return [rows.join(known, on="key", how="anti") for rows in found]
+
+        rows = with_records(store, [other + IMAGES], read)
+        parts += (part.with_columns(folder=pl.lit(other)) for part in rows)
+    everything = pl.concat(parts, how="diagonal")
+    return everything.sort(
+        "committed_ms", "folder", "batch", "filename", descending=[True, False, False, False]
+    )
+
+
+def _read_if_sound(path: Path, key: str) -> pl.DataFrame:
+    try:
+        return _read(path, key)
+    except NotFoundError:
+        raise
+    except StorageError as error:
+        logger().warning("%s", error)
+        return empty_records()
+
+
+def write_grain_table(
+    store: Store, folders: Sequence[str], chosen: pl.DataFrame, target: Path
+) -> None:
+    """Write ``particle_measurements.csv`` from all grain records below some folders.
+
+    Args:
+        store: Where the records are.
+        folders: Those of the models and settings that ``chosen`` was counted with.
         chosen: The image records that count.
         target: Where to write.
 
     Raises:
         StorageError: The folder changes faster than it can be read (heals), or a file is damaged.
     """
+    places = [folder + GRAINS for folder in folders]
 
     def write(files: list[tuple[str, Path]]) -> None:
         write_measurements([path for _, path in files], chosen, target)
 
     try:
-        with_records(store, folder + GRAINS, write)
+        with_records(store, places, write)
     except pl.exceptions.PolarsError as error:
         raise StorageError(
-            f"a record file in {store.address}/{folder}{GRAINS} is damaged ({error}): delete {folder}, and the "
-            "next run counts its pictures again"
+            f"a record file in {store.address}/{' or '.join(places)} is damaged ({error}): delete "
+            f"{' or '.join(folders)} (the one that holds it), and the next run counts its pictures again"
         ) from error
 
 
-def with_records(store: Store, folder: str, use: Callable[[list[tuple[str, Path]]], R]) -> R:
-    """Bring all record files below a folder to this machine and use them: key and path, in key order.
+def with_records(
+    store: Store, folders: Sequence[str], use: Callable[[list[tuple[str, Path]]], R]
+) -> R:
+    """Bring all record files below folders to this machine and use them: key and path, in key order.
 
     Another run may merge files meanwhile; then the folder is listed anew and ``use`` called again.
 
@@ -91,7 +143,8 @@ def with_records(store: Store, folder: str, use: Callable[[list[tuple[str, Path]
         StorageError: The folder changes faster than it can be read (heals).
     """
     for _ in range(LISTING_TRIES):
-        entries = sorted(_record_files(store, folder), key=lambda entry: entry.key)
+        listed = (entry for folder in folders for entry in _record_files(store, folder))
+        entries = sorted(listed, key=lambda entry: entry.key)
         with scratch_folder("records") as scratch:
             try:
                 with Pool(READ_THREADS) as pool:
@@ -103,7 +156,7 @@ def with_records(store: Store, folder: str, use: Callable[[list[tuple[str, Path]
             except (NotFoundError, FileNotFoundError):
                 continue
     raise StorageError(
-        f"the records in {store.address}/{folder} change faster than they can be read: "
+        f"the records in {store.address}/{' or '.join(folders)} change faster than they can be read: "
         "are several runs under way?",
         heals=True,
     )

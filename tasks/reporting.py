@@ -39,7 +39,7 @@ from tasks.faults import NotFoundError, StorageError
 from tasks.leftovers import remove_dead, scratch_folder, scratch_folders, unfinished_files
 from tasks.planning import list_inputs
 from tasks.progress import best_effort
-from tasks.records import read_image_records, write_grain_table
+from tasks.records import read_earlier_records, read_image_records, write_grain_table
 from tasks.stage import logger, stage
 from tasks.storage import Location, Store, open_store
 from tasks.work import Work
@@ -195,7 +195,7 @@ def summarise(work: Work, planned: pl.DataFrame, counted_now: int) -> Summary:
         before = _files(store, work.records)
         records = read_image_records(store, work.records)
         inputs = list_inputs(work.source, work.output)
-        chosen = speaking_records(inputs, records)
+        chosen = _chosen(store, work.records, inputs, records)
         known = pl.concat([planned.select("key"), records.select("key")]).unique()
         rows = count_rows(inputs.join(known, on="key", how="semi"), chosen)
         summary = Summary(rows, counted_now, store.address, failed_before)
@@ -205,12 +205,24 @@ def summarise(work: Work, planned: pl.DataFrame, counted_now: int) -> Summary:
             return summary
         data = _report_data(store, summary, chosen, work.profile, work.settings)
         album = Album(store, chosen)
-        _write_tables(store, work.records, album, chosen, data)
+        _write_tables(store, album, chosen, data)
         if _files(store, work.records) == before:
             break
     with best_effort("the result"):
         _publish_artifacts(store, album, data, summary)
     return summary
+
+
+def _chosen(store: Store, folder: str, inputs: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
+    """The records that tables are made of; ``folder`` says where each lies.
+
+    A deleted input that was never counted with this model and these settings keeps the row that it
+    had before: nobody can count it again.
+    """
+    chosen = speaking_records(inputs, records).with_columns(folder=pl.lit(folder))
+    told = pl.concat([inputs["key"], chosen["key"]])
+    earlier = read_earlier_records(store, folder, told)
+    return pl.concat([chosen, speaking_records(inputs, earlier)], how="diagonal")
 
 
 def _failed_before(store: Store) -> frozenset[str]:
@@ -251,9 +263,7 @@ def _report_data(
     )
 
 
-def _write_tables(
-    store: Store, records: str, album: Album, chosen: pl.DataFrame, data: ReportData
-) -> None:
+def _write_tables(store: Store, album: Album, chosen: pl.DataFrame, data: ReportData) -> None:
     """Write grains, samples, report and counts, unless all of them are up to date.
 
     A marker stands as long as they may be of different states, so that a run that is killed in
@@ -273,7 +283,7 @@ def _write_tables(
     if postponed:
         logger().warning("%s: %s", GRAINS_TABLE, data.grains_as_of)
     else:
-        _write_grains(store, records, chosen)
+        _write_grains(store, chosen)
     store.write(SAMPLES_TABLE, samples, "text/csv")
     page = render_report(replace(data, thumbnails=album.for_report()))
     store.write(REPORT, page.encode(), "text/html; charset=utf-8")
@@ -300,10 +310,10 @@ def _content(store: Store, key: str) -> bytes | None:
         return None
 
 
-def _write_grains(store: Store, records: str, chosen: pl.DataFrame) -> None:
+def _write_grains(store: Store, chosen: pl.DataFrame) -> None:
     with scratch_folder("table") as scratch:
         table = Path(scratch) / "table.csv"
-        write_grain_table(store, records, chosen, table)
+        write_grain_table(store, sorted(chosen["folder"].unique()), chosen, table)
         store.write_file(GRAINS_TABLE, table, "text/csv")
 
 

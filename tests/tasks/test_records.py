@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 import tasks.stage
+from pollen.layout import RECORDS
 from pollen.results import INPUTS, count_rows, counts_csv, speaking_records
 from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
 from tasks import records
@@ -15,6 +16,7 @@ from tasks.records import (
     GRAINS,
     IMAGES,
     compact,
+    read_earlier_records,
     read_image_records,
     write_grain_table,
     write_records,
@@ -80,7 +82,7 @@ def made_tables(store: FolderStore, scratch: Path) -> tuple[bytes, bytes]:
         [(f"{number}.png", "1", 9) for number in range(NUMBER)], schema=INPUTS, orient="row"
     )
     chosen = speaking_records(inputs, read_image_records(store, FOLDER))
-    write_grain_table(store, FOLDER, chosen, scratch / "grains.csv")
+    write_grain_table(store, [FOLDER], chosen, scratch / "grains.csv")
     return counts_csv(count_rows(inputs, chosen)), (scratch / "grains.csv").read_bytes()
 
 
@@ -235,7 +237,18 @@ def test_a_damaged_image_record_is_named_with_the_remedy(store: FolderStore) -> 
 def test_a_damaged_grain_record_is_told_with_the_remedy(store: FolderStore, tmp_path: Path) -> None:
     store.write(f"{FOLDER}{GRAINS}half.parquet", b"PAR1 and no more")
     with pytest.raises(StorageError, match=r"records/grains/ is damaged .*delete records/"):
-        write_grain_table(store, FOLDER, read_image_records(store, FOLDER), tmp_path / "t.csv")
+        write_grain_table(store, [FOLDER], read_image_records(store, FOLDER), tmp_path / "t.csv")
+
+
+def test_a_damaged_file_of_other_settings_is_passed_over(store: FolderStore) -> None:
+    here, there = f"{RECORDS}a/", f"{RECORDS}b/"
+    for folder, key in ((here, "here.png"), (there, "there.png"), (there, "told.png")):
+        write_records(store, folder, key, image(key, key), grains(key, key))
+    store.write(f"{there}{IMAGES}half.parquet", b"PAR1 and no more")
+    earlier = read_earlier_records(store, here, pl.Series(["told.png"]))
+    assert earlier.select("key", "folder").rows() == [("there.png", there)]
+    with pytest.raises(StorageError, match=r"half.parquet is damaged"):
+        read_image_records(store, there)
 
 
 def test_a_folder_that_never_rests_is_told(
