@@ -70,7 +70,7 @@ def plan(
     store = open_store(output)
     inputs, left_out = _listed(source, output)
     if left_out:
-        logger().info(
+        logger().warning(
             "%d pictures are left out, because earlier runs wrote them: they lie beside a folder %s",
             left_out,
             RESULTS,
