@@ -1,7 +1,8 @@
-"""What runs need in the namespace: room in the quota, GPUs, and the Secrets that their pods name."""
+"""What runs need in the namespace: room in the quota, GPUs, and what their pods take from Secrets."""
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 from kubernetes_asyncio.client import ApiClient, CoreV1Api
 from kubernetes_asyncio.client.exceptions import ApiException
@@ -9,24 +10,53 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from services.doctor.checking import About
 from services.doctor.cluster import FORBIDDEN, NOT_FOUND
 from services.doctor.finding import Category, Finding
-from services.doctor.kube import REQUEST_SECONDS, Access, cluster
+from services.doctor.kube import PAGE, REQUEST_SECONDS, Access, cluster
+from services.doctor.pods import ROLE
 from services.doctor.quantity import amount
 from services.doctor.quotas import GPU, look_at_quotas
 from services.setup.pools import pool_template
 from services.site import Site
 
-#: What pods of the server, the workers and runs read, and the entries it must have.
-SECRETS: Final[dict[str, tuple[str, ...]]] = {
-    "pollen-s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
-    "pollen-prefect": ("auth-string",),
+PREFECT_SECRET: Final = "pollen-prefect"
+#: Its entries that pods of ours read, by their role (deployments/kubernetes/base).
+PREFECT_ENTRIES: Final[dict[str, tuple[str, ...]]] = {
+    "worker": ("auth-string",),
+    "server": ("auth-string", "encryption-key", "database-password"),
+    "database": ("database-password",),
 }
+S3_SECRET: Final = "pollen-s3"
+S3_ENTRIES: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 PULL_SECRET: Final = "kubernetes.io/dockerconfigjson"
 
 _ABOUT = About(Category.RESOURCES)
+_SITE_FILE: Final = "deployments/site.yaml"
+
+Kind = Literal["Secret", "ConfigMap"]
+_REFERENCES: Final[tuple[tuple[str, Kind], ...]] = (
+    ("secretRef", "Secret"),
+    ("configMapRef", "ConfigMap"),
+)
+
+
+@dataclass(frozen=True)
+class _Needed:
+    """Something that pods name and do not start without.
+
+    Attributes:
+        kind: Of the object.
+        name: Of the object.
+        entries: That are read of it, as far as we know them.
+        type: Of a Secret that has to be of one; empty: of any.
+    """
+
+    kind: Kind
+    name: str
+    entries: tuple[str, ...] = ()
+    type: str = ""
 
 
 async def look_at_resources(access: Access, site: Site) -> AsyncIterator[Finding]:
-    """Quota, GPUs, Secrets and service account, as far as we may see them.
+    """Quota, GPUs, Secrets and ConfigMaps, as far as we may see them.
 
     Raises:
         PollenError: The cluster does not answer, or the site file's pools can't be used.
@@ -41,7 +71,7 @@ async def look_at_resources(access: Access, site: Site) -> AsyncIterator[Finding
             yield finding
         async for finding in _gpus(client, pools):
             yield finding
-        async for finding in _secrets(client, access.namespace, pools):
+        async for finding in _references(client, access.namespace, pools):
             yield finding
 
 
@@ -86,51 +116,88 @@ async def _gpus(
             )
 
 
-async def _secrets(
+async def _references(
     client: ApiClient, namespace: str, pools: Mapping[str, Mapping[str, Any]]
 ) -> AsyncIterator[Finding]:
-    needed = {name: (entries, "") for name, entries in SECRETS.items()}
-    for defaults in pools.values():
-        for each in defaults.get("image_pull_secrets") or ():
-            needed[each["name"]] = ((), PULL_SECRET)
-        for each in defaults.get("env_from") or ():
-            if name := (each.get("secretRef") or {}).get("name"):
-                needed.setdefault(name, ((), ""))
-    if not any(kind for _, kind in needed.values()):
+    """Secrets and ConfigMaps that pods of the server, the workers and runs want, and their entries."""
+    needed = _needed(pools, await _roles(client, namespace))
+    if not any(each.type for each in needed):
         yield _ABOUT.info(
             "no image pull secret is named: the image must be in a registry that asks nobody",
             resolution="for a private one: image_pull_secrets in the pools' variables in deployments/site.yaml",
         )
-    for name, (entries, kind) in sorted(needed.items()):
-        yield await _secret(client, namespace, name, entries, kind)
+    for each in needed:
+        yield await _look_at(client, namespace, each)
 
 
-async def _secret(
-    client: ApiClient, namespace: str, name: str, entries: tuple[str, ...], kind: str
-) -> Finding:
-    """Whether a Secret is there; of its content only the names of its entries are looked at."""
+def _needed(pools: Mapping[str, Mapping[str, Any]], roles: Iterable[str]) -> list[_Needed]:
+    """What is wanted, each once, by name."""
+    own = [PREFECT_ENTRIES["worker"], *(PREFECT_ENTRIES[role] for role in roles)]
+    entries = tuple(dict.fromkeys(entry for some in own for entry in some))
+    needed = {("Secret", PREFECT_SECRET): _Needed("Secret", PREFECT_SECRET, entries)}
+    for defaults in pools.values():
+        for given in defaults.get("image_pull_secrets") or ():
+            wanted = _Needed("Secret", given["name"], type=PULL_SECRET)
+            needed["Secret", wanted.name] = wanted
+        for wanted in _environment(defaults.get("env_from") or ()):
+            needed.setdefault((wanted.kind, wanted.name), wanted)
+    return sorted(needed.values(), key=lambda each: (each.name, each.kind))
+
+
+def _environment(env_from: Iterable[Mapping[str, Any]]) -> Iterator[_Needed]:
+    """What a pod takes its environment from, and does not start without."""
+    for each in env_from:
+        for field, kind in _REFERENCES:
+            given = each.get(field) or {}
+            if given.get("name") and not given.get("optional"):
+                entries = S3_ENTRIES if (kind, given["name"]) == ("Secret", S3_SECRET) else ()
+                yield _Needed(kind, given["name"], entries)
+
+
+async def _roles(client: ApiClient, namespace: str) -> list[str]:
+    """Which of our server and database are in the namespace; none where we may not see it."""
     try:
-        found = await CoreV1Api(client).read_namespaced_secret(
-            name, namespace, _request_timeout=REQUEST_SECONDS
+        found = await CoreV1Api(client).list_namespaced_pod(
+            namespace,
+            label_selector=f"{ROLE} in (server,database)",
+            limit=PAGE,
+            _request_timeout=REQUEST_SECONDS,
         )
+    except ApiException as error:
+        if error.status not in {FORBIDDEN, NOT_FOUND}:
+            raise
+        return []
+    return sorted({pod.metadata.labels[ROLE] for pod in found.items})
+
+
+async def _look_at(client: ApiClient, namespace: str, needed: _Needed) -> Finding:
+    """Whether something is there; of its content only the names of its entries are looked at."""
+    kind, name = needed.kind, needed.name
+    api = CoreV1Api(client)
+    read = api.read_namespaced_secret if kind == "Secret" else api.read_namespaced_config_map
+    remedy = (
+        "deployments/kubernetes/secrets/README.md says how to make it"
+        if name in {PREFECT_SECRET, S3_SECRET} or needed.type
+        else f"make it in the namespace, or correct env_from in the pools' variables in {_SITE_FILE}"
+    )
+    try:
+        found = await read(name, namespace, _request_timeout=REQUEST_SECONDS)
     except ApiException as error:
         if error.status == NOT_FOUND:
             return _ABOUT.error(
-                f"there is no Secret '{name}' in '{namespace}': pods that name it do not start",
-                resolution="deployments/kubernetes/secrets/README.md says how to make it",
+                f"there is no {kind} '{name}' in '{namespace}': pods that name it do not start",
+                resolution=remedy,
             )
         if error.status == FORBIDDEN:
-            return _ABOUT.info(f"Secret '{name}' not looked at: we may not read Secrets")
+            return _ABOUT.info(f"{kind} '{name}' not looked at: we may not read {kind}s")
         raise
-    missing = [entry for entry in entries if not (found.data or {}).get(entry)]
+    missing = [entry for entry in needed.entries if not (found.data or {}).get(entry)]
     if missing:
+        return _ABOUT.error(f"{kind} '{name}' lacks {', '.join(missing)}", resolution=remedy)
+    made = getattr(found, "type", "")  # ConfigMaps have none
+    if needed.type and made != needed.type:
         return _ABOUT.error(
-            f"Secret '{name}' lacks {', '.join(missing)}",
-            resolution="deployments/kubernetes/secrets/README.md says how to make it",
-        )
-    if kind and found.type != kind:
-        return _ABOUT.error(
-            f"Secret '{name}' is of type {found.type}: nodes can't read a registry with it",
+            f"Secret '{name}' is of type {made}: nodes can't read a registry with it",
             resolution=f"make it anew: kubectl create secret docker-registry {name} ...",
         )
-    return _ABOUT.ok(f"Secret '{name}' is there")
+    return _ABOUT.ok(f"{kind} '{name}' is there")

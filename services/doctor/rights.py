@@ -36,11 +36,19 @@ FOR_WORKERS: Final = (
     *(Right("", "pods", verb) for verb in ("get", "list", "watch")),
     Right("", "pods/log", "get"),
 )
-#: What a person does beside that: installing it (kubectl apply -k), and looking at what goes wrong.
+#: What a person does beside that (docs/cluster.md): installing and upgrading (kubectl apply -k), the way to
+#: the server, keys, backup, and looking at what goes wrong.
 FOR_PEOPLE: Final = (
     Right("", "events", "list"),
+    Right("", "pods/portforward", "create"),
+    Right("", "pods/exec", "create"),
+    *(Right("apps", "deployments", verb) for verb in ("list", "watch")),
+    Right("apps", "deployments/scale", "patch"),
+    Right("", "secrets", "delete"),
+    Right("apps", "statefulsets", "delete"),
+    Right("", "persistentvolumeclaims", "delete"),
     *(
-        Right(group, resource, "create")
+        Right(group, resource, verb)
         for group, resource in (
             ("apps", "deployments"),
             ("apps", "statefulsets"),
@@ -53,6 +61,7 @@ FOR_PEOPLE: Final = (
             (_RBAC, "roles"),
             (_RBAC, "rolebindings"),
         )
+        for verb in ("get", "create", "patch")
     ),
 )
 

@@ -57,6 +57,10 @@ class FakeCluster:
         for item in items:
             self.objects[f"{_CORE}/{kind}/{item['metadata']['name']}"] = item
 
+    def take_away(self, kind: str, name: str) -> None:
+        """Take an object of a kind out of the namespace."""
+        del self.objects[f"{_CORE}/{kind}/{name}"]
+
     def put_nodes(self, *nodes: Json) -> None:
         """Put nodes."""
         self.objects["/api/v1/nodes"] = list(nodes)

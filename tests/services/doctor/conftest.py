@@ -58,7 +58,7 @@ def fake() -> Iterator[FakeCluster]:
         made.put(
             "secrets",
             secret("pollen-s3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
-            secret("pollen-prefect", "auth-string"),
+            secret("pollen-prefect", "auth-string", "encryption-key", "database-password"),
             secret("registry", kind="kubernetes.io/dockerconfigjson"),
         )
         yield made

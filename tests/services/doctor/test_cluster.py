@@ -24,6 +24,7 @@ from tests.support.kubernetes import (
     node,
     quota,
     secret,
+    worker_pod,
 )
 
 
@@ -160,13 +161,16 @@ def test_rights_that_are_missing(fake: FakeCluster, access: Access) -> None:
     def may(attributes: Json, user: str | None) -> bool:
         if user:
             return (attributes["resource"], attributes["verb"]) != ("jobs", "create")
-        return attributes["resource"] != "rolebindings" and attributes.get("subresource") != "log"
+        refused = attributes["resource"] == "rolebindings"
+        return not refused and attributes.get("subresource") not in {"log", "exec"}
 
     fake.may = may
     mine, install, theirs = looked(look_at_rights(access))
     assert (mine.level, install.level, theirs.level) == (Level.ERROR, Level.WARNING, Level.ERROR)
     assert mine.summary.endswith("may not: get pods/log")
-    assert install.summary.endswith("may not create rolebindings")
+    assert install.summary.endswith(
+        "may not create pods/exec, get rolebindings, create rolebindings, patch rolebindings"
+    )
     assert theirs.summary == "the service account 'pollen-worker' may not: create jobs"
 
 
@@ -208,6 +212,43 @@ def test_what_runs_lack(
     found = one(looked(look_at_resources(access, SITE)), expected)
     assert found.level is level
     assert found.resolution
+
+
+def test_runs_want_what_their_pools_name_and_nothing_else(
+    fake: FakeCluster, access: Access
+) -> None:
+    """Keys in a Secret of another name, settings in a ConfigMap, and one that may be missing."""
+    named = [
+        {"secretRef": {"name": "lab-keys"}},
+        {"configMapRef": {"name": "proxy"}},
+        {"secretRef": {"name": "extra", "optional": True}},
+    ]
+    pools = {name: SitePool(variables={"env_from": named}) for name in ("gpu", "cpu")}
+    fake.take_away("secrets", "pollen-s3")
+    fake.put("secrets", secret("lab-keys", "KEY"))
+    found = looked(look_at_resources(access, Site(pools=pools)))
+    (missing,) = (each for each in found if each.level is Level.ERROR)
+    assert missing.summary.startswith(f"there is no ConfigMap 'proxy' in '{NAMESPACE}'")
+    assert "env_from" in missing.resolution
+    assert one(found, "Secret 'lab-keys' is there").level is Level.OK
+    fake.put("configmaps", {"metadata": {"name": "proxy"}, "data": {"HTTPS_PROXY": "x"}})
+    assert (
+        one(
+            looked(look_at_resources(access, Site(pools=pools))), "ConfigMap 'proxy' is there"
+        ).level
+        is Level.OK
+    )
+
+
+def test_the_servers_own_entries_are_wanted_where_it_is(fake: FakeCluster, access: Access) -> None:
+    fake.put("secrets", secret("pollen-prefect", "auth-string"))
+    wanted = "Secret 'pollen-prefect' lacks database-password, encryption-key"
+    assert one(looked(look_at_resources(access, SITE)), wanted).level is Level.ERROR
+    fake.put("pods", worker_pod("worker-gpu-1"))
+    assert (
+        one(looked(look_at_resources(access, SITE)), "Secret 'pollen-prefect' is there").level
+        is Level.OK
+    )
 
 
 def test_a_cluster_without_gpus(fake: FakeCluster, access: Access) -> None:
