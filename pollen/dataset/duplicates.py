@@ -8,8 +8,8 @@ are found, of brightened ones 98 %; they differ in at most 27 of 256 bits and co
 Of 42,000 pairs of different pictures within 64 bits none correlates above 0.76.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
@@ -39,7 +39,11 @@ _CANVAS_PART: Final = 0.05
 _EDGE: Final = 25
 #: Grey levels of variation below which a part has no detail: what is left of noise in a frame without grains.
 _FLAT: Final = 0.01
-_CHUNK: Final = 256
+
+#: Pictures that are compared at once, before those in a component that is found are passed over.
+_CHUNK: Final = 64
+#: What a quick correlation may be off by.
+_ROUNDING: Final = 1e-3
 
 Detail = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
@@ -90,40 +94,85 @@ class Look:
         return any(_agree(turned, other.fine) for turned in _turned(self.fine))
 
 
-def near_pairs(hashes: Sequence[str], turned: Sequence[Sequence[str]]) -> Iterator[tuple[int, int]]:
-    """Pairs whose hashes are close, to be confirmed: of every queried picture with those before it.
+class Copies:
+    """Finds copies among pictures, for one picture after another.
 
-    Work is the number of queries times the number of pictures, a nanosecond or so each.
-
-    Args:
-        hashes: Of all pictures; those that are not queried (known from before) come first.
-        turned: :attr:`Look.turned_hashes` of the last ``len(turned)`` pictures, the queried ones.
-
-    Yields:
-        ``(queried, earlier)`` places in ``hashes``, ascending.
+    A field of which somebody took a thousand frames has half a million pairs that look alike. Where a
+    picture is a copy of one of them, it belongs to what they belong to: the others are not compared.
     """
-    if not turned:
-        return
-    stored = _as_words(hashes)
-    queries = _as_words([one for eight in turned for one in eight])
-    queries = queries.reshape(len(turned), _SYMMETRIES, -1)
-    first = len(hashes) - len(turned)
-    for start in range(0, len(turned), _CHUNK):
-        chunk = queries[start : start + _CHUNK]
-        for at, near in enumerate(_near(chunk, stored), first + start):
-            yield from ((at, int(earlier)) for earlier in np.flatnonzero(near[:at]))
 
+    def __init__(
+        self,
+        looks: Mapping[str, str],
+        turned: Mapping[str, Sequence[str]],
+        look: Callable[[str], Look],
+    ) -> None:
+        """Note the pictures.
 
-def confirmed_pairs(
-    candidates: Iterator[tuple[int, int]], look: Callable[[int], Look]
-) -> Iterator[tuple[int, int]]:
-    """The candidates that are copies.
+        Args:
+            looks: Perceptual hash of every picture, by its id.
+            turned: :attr:`Look.turned_hashes` of those that are queried. A pair of which neither is
+                queried was compared before.
+            look: Gives the look of a picture; called once, and only for those whose hash is near
+                another's.
+        """
+        self.pairs: list[tuple[str, str]] = []
+        self._ids = list(looks)
+        self._places = {one: place for place, one in enumerate(looks)}
+        self._stored = _as_words(list(looks.values()))
+        self._queried = np.array([self._places[one] for one in turned], np.int64)
+        queries = _as_words([one for eight in turned.values() for one in eight])
+        self._queries = queries.reshape(len(turned), _SYMMETRIES, HASH_BITS // 64)
+        self._query_of = {one: at for at, one in enumerate(turned)}
+        self._look = look
+        self._looks: dict[str, tuple[Look, Detail]] = {}
 
-    Args:
-        candidates: See :func:`near_pairs`.
-        look: Gives the look of a picture by its place; called only for candidates.
-    """
-    return (pair for pair in candidates if look(pair[0]).is_copy_of(look(pair[1])))
+    def of(self, one: str, component: Callable[[str], str | None]) -> list[str]:
+        """A copy of a picture in each component that has one.
+
+        Args:
+            one: The picture.
+            component: What another picture belongs to; None where it takes no part.
+        """
+        found: dict[str, str] = {}
+        waiting = [
+            (other, place)
+            for other in self._near(one)
+            if other != one and (place := component(other)) is not None
+        ]
+        most = 1  # the first one confirms it, as a rule
+        while waiting:
+            turn, waiting, most = waiting[:most], waiting[most:], _CHUNK
+            self._compare(one, turn, found)
+            waiting = [(other, place) for other, place in waiting if place not in found]
+        self.pairs += [(one, other) for other in found.values()]
+        return list(found.values())
+
+    def _compare(self, one: str, others: Sequence[tuple[str, str]], found: dict[str, str]) -> None:
+        """Add the first copy in each component to what was found."""
+        look, _ = self._kept_look(one)
+        looks, units = zip(*(self._kept_look(other) for other, _ in others), strict=True)
+        for at in np.flatnonzero(_may_agree(look, units)).tolist():
+            other, place = others[at]
+            if place not in found and look.is_copy_of(looks[at]):
+                found[place] = other
+
+    def _near(self, one: str) -> Iterator[str]:
+        """The pictures whose hash is near."""
+        at = self._query_of.get(one)
+        if at is not None:
+            near = np.flatnonzero(_near(self._queries[at, None], self._stored)[0])
+        else:
+            own = self._stored[self._places[one], None]
+            near = self._queried[_near(self._queries, own)[:, 0]]
+        return (self._ids[place] for place in near.tolist())
+
+    def _kept_look(self, one: str) -> tuple[Look, Detail]:
+        """A look and its detail as a unit; only what is compared is kept: 32 KiB."""
+        if one not in self._looks:
+            look = self._look(one)
+            self._looks[one] = replace(look, coarse=look.fine), _as_unit(look.fine)
+        return self._looks[one]
 
 
 def _hash(detail: Detail) -> NDArray[np.uint8]:
@@ -146,7 +195,8 @@ def _without_canvas(pixels: Rgb) -> Rgb:
 
     The canvas would be all that two small crops on one have in common, and enough.
     """
-    shown = pixels.max(axis=2) >= _BLACK
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    shown = np.maximum(np.maximum(red, green), blue) >= _BLACK
     if 1 - shown.mean() < _CANVAS_PART:
         return pixels
     rows, columns = (np.flatnonzero(shown.mean(axis=axis) > _CANVAS_PART) for axis in (1, 0))
@@ -166,6 +216,19 @@ def _agree(one: Detail, other: Detail) -> bool:
         return False
     parts = _correlations(_parts(one), _parts(other))
     return bool(np.nanmedian(parts) >= LEAST_LOCAL)
+
+
+def _may_agree(one: Look, units: Sequence[Detail]) -> NDArray[np.bool_]:
+    """``(N,)``: which ones correlate over all, or nearly so; quickly, for many of those near do not."""
+    turned = np.stack([_as_unit(detail) for detail in _turned(one.fine)])
+    correlations = np.stack(units) @ turned.T
+    return np.asarray(correlations.max(axis=1) > LEAST_CORRELATION - _ROUNDING, np.bool_)
+
+
+def _as_unit(detail: Detail) -> Detail:
+    """``(h * w,)``: of mean 0 and length 1; what is quite even stays 0."""
+    flat = detail.ravel() - detail.mean()
+    return np.asarray(flat / (np.linalg.norm(flat) or 1), np.float32)
 
 
 def _parts(detail: Detail) -> Detail:

@@ -6,11 +6,10 @@ Nothing that exists is ever overwritten or moved. Merging again what was merged 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Final
 
 from pollen.dataset.candidates import Candidate, file_name, gather
-from pollen.dataset.duplicates import Look, confirmed_pairs, near_pairs
+from pollen.dataset.duplicates import Copies, Look
 from pollen.dataset.exports import Export, read_picture
 from pollen.dataset.families import family_of, group_of
 from pollen.dataset.findings import Finding, in_order
@@ -30,8 +29,6 @@ from pollen.dataset.naming import Names
 from pollen.dataset.pictures import decode
 from pollen.dataset.settings import DatasetSettings
 from pollen.dataset.splitting import Placing, Tied, place
-
-_LOOKS_KEPT: Final = 256
 
 # Reasons stand in the manifest, and must be the same when the same export is merged again.
 _RELABELLED: Final = "the same picture was merged before, with other labels"
@@ -69,7 +66,8 @@ class Merge:
         changes: Against the latest manifest.
         findings: What was noticed while merging; what reading noticed stands in the exports.
         copies: Pairs of pictures that show the same, of which one is new: their keys, or
-            ``export/entry`` of one that is left out.
+            ``export/entry`` of one that is left out. Of many that show the same, each is in one pair
+            at least, not in one with each other.
     """
 
     manifest: Manifest
@@ -197,19 +195,21 @@ class _Merging:
         copies = self._copies(candidates)
         placing = self._place(candidates, copies)
         names = Names(map(file_name, self._occupied()))
-        called = []
+        called: dict[str, str] = {}  # in the candidates' order
         for candidate in candidates:
             split = placing.splits.get(candidate.id)
             twins = gathered.twins.get(candidate.id, [])
             if split is None:
                 for one in (candidate, *twins):
                     self._note_leak(one, placing.leaks[candidate.id])
-                called.append(candidate.file)
+                called[candidate.id] = candidate.file
             else:
-                called.append(self._take(candidate, split, names))
+                called[candidate.id] = self._take(candidate, split, names)
                 for one in twins:
                     self._note_twin(one, candidate)
-        self.copies = sorted((called[earlier], called[one]) for one, earlier in copies)
+        order = {one: place for place, one in enumerate(called)}
+        pairs = (sorted(pair, key=order.__getitem__) for pair in copies.pairs)
+        self.copies = sorted((called[one], called[other]) for one, other in pairs)
         for export, times in sorted(self._known.items()):
             message = f"{times} of its pictures are in the dataset already, with the same labels"
             self.findings.append(Finding.note(export, message))
@@ -259,47 +259,40 @@ class _Merging:
         self.findings.append(Finding.warning(one.file, message))
         self._leave_out(one.image.entry, one.image.facts.sha256, _RELABELLED, one.source)
 
-    def _place(self, candidates: Sequence[Candidate], copies: Sequence[tuple[int, int]]) -> Placing:
+    def _place(self, candidates: Sequence[Candidate], copies: Copies) -> Placing:
         """Tie what belongs together, and find each picture's split."""
-        ties = [self._ties_by_name(one) for one in candidates]
-        for one, other in copies:
-            tie = f"copy:{candidates[one].id}:{candidates[other].id}"
-            ties[one].append(tie)
-            ties[other].append(tie)
         settled = self._latest.by_key.keys() if self._latest else ()
         tied = [
-            Tied(one.id, tuple(of_it), one.split, one.key in settled)
-            for one, of_it in zip(candidates, ties, strict=True)
+            Tied(one.id, self._ties_by_name(one), one.split, one.key in settled)
+            for one in candidates
         ]
-        return place(tied, self._settings.shares)
+        return place(tied, self._settings.shares, copies.of)
 
-    def _ties_by_name(self, candidate: Candidate) -> list[str]:
+    def _ties_by_name(self, candidate: Candidate) -> tuple[str, ...]:
         """What a picture shares with others by its name, and by equal pixels."""
         group = group_of(candidate.original, self._settings.sample_pattern)
-        return [
+        return (
             f"group:{group.casefold()}",  # Windows and people write a plant both ways
             f"family:{family_of(candidate.original)}",
             f"pixels:{candidate.image.facts.pixels_sha256}",
-        ]
-
-    def _copies(self, candidates: Sequence[Candidate]) -> list[tuple[int, int]]:
-        """Pairs of near-duplicates, of which at least one is new to the manifest."""
-        order = sorted(
-            range(len(candidates)), key=lambda at: bool(candidates[at].image.facts.turned)
         )
-        of_all = [candidates[at].image.facts for at in order]
 
-        @lru_cache(maxsize=_LOOKS_KEPT)
-        def look(place: int) -> Look:
-            one = candidates[order[place]]
-            facts, entry = one.image.facts, one.image.entry
-            data = read_picture(one.export.tree, entry, facts.sha256, self._settings)
+    def _copies(self, candidates: Sequence[Candidate]) -> Copies:
+        """Near-duplicates, to be looked for; of each pair at least one is new to the manifest."""
+        by_id = {one.id: one for one in candidates}
+
+        def look(one: str) -> Look:
+            image = by_id[one].image
+            facts, entry = image.facts, image.entry
+            data = read_picture(by_id[one].export.tree, entry, facts.sha256, self._settings)
             return Look.of(decode(data, entry, facts.width_px * facts.height_px))
 
-        near = near_pairs(
-            [one.look for one in of_all], [one.turned for one in of_all if one.turned]
+        turned = {one: candidate.image.facts.turned for one, candidate in by_id.items()}
+        return Copies(
+            {one: candidate.image.facts.look for one, candidate in by_id.items()},
+            {one: eight for one, eight in turned.items() if eight},
+            look,
         )
-        return [(order[one], order[other]) for one, other in confirmed_pairs(near, look)]
 
     def _occupied(self) -> list[str]:
         """Every picture that lies in the dataset, used or not: its name is taken."""

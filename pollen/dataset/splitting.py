@@ -6,7 +6,7 @@ one that is furthest below its share.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,8 +49,20 @@ class Placing:
     leaks: Mapping[str, tuple[Split, ...]]
 
 
-def place(pictures: Iterable[Tied], shares: Shares) -> Placing:
+#: Gives the pictures that one is a copy of, at least one in each component that has any: asked with
+#: its id and with what tells the component of another one, None where that is not placed.
+CopiesOf = Callable[[str, Callable[[str], str | None]], Iterable[str]]
+
+
+def _no_copies(_one: str, _component: Callable[[str], str | None]) -> Iterable[str]:
+    return ()
+
+
+def place(pictures: Iterable[Tied], shares: Shares, copies_of: CopiesOf = _no_copies) -> Placing:
     """Place pictures, deterministically and whatever their order.
+
+    Copies are asked for one picture after another, because what is tied already need not be compared:
+    only a picture that is left out ties nothing, and which ones are is known no earlier.
 
     An old picture keeps its split or, where old pictures of two splits are tied, is left out; one that
     is settled never gives way to one that is not. A new picture that is tied to two splits is left out.
@@ -58,12 +70,14 @@ def place(pictures: Iterable[Tied], shares: Shares) -> Placing:
     components = _Components()
     leaks = {}
     for picture in sorted(pictures, key=_turn):
-        wanted = components.splits_of(picture.ties) | ({picture.split} - {None})
+        copies = copies_of(picture.id, components.of)
+        ties = (*picture.ties, _own_tie(picture.id), *map(_own_tie, copies))
+        wanted = components.splits_of(ties) | ({picture.split} - {None})
         if len(wanted) > 1:
             leaks[picture.id] = tuple(split for split in Split if split in wanted)
             continue
-        components.join(picture.ties, next(iter(wanted), None))
-        components.add(picture.id, picture.ties)
+        components.join(ties, next(iter(wanted), None))
+        components.add(picture.id, ties)
     _share_out(components, shares)
     placed = {
         one: split
@@ -72,6 +86,11 @@ def place(pictures: Iterable[Tied], shares: Shares) -> Placing:
         if (split := components.split[root])
     }
     return Placing(placed, leaks)
+
+
+def _own_tie(picture: str) -> str:
+    """What only a picture and its copies have."""
+    return f"picture:{picture}"
 
 
 def _turn(picture: Tied) -> tuple[bool, int, str]:
@@ -106,6 +125,11 @@ class _Components:
         self.split: dict[str, Split | None] = {}
         self._parent: dict[str, str] = {}
         self._tie_of: dict[str, str] = {}
+
+    def of(self, picture: str) -> str | None:
+        """The component of a picture; None where it is not placed."""
+        tie = _own_tie(picture)
+        return self._root(tie) if tie in self._parent else None
 
     def splits_of(self, ties: Iterable[str]) -> set[Split]:
         """The splits of the components that these ties reach."""

@@ -1,13 +1,14 @@
 """Copies are found however they were turned or saved; look-alikes are not."""
 
 import itertools
+from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from pollen.dataset.duplicates import Look, confirmed_pairs, near_pairs
+from pollen.dataset.duplicates import Copies, Look
 from pollen.dataset.pictures import decode
 from pollen.frames import Rgb
 from pollen.synth import FrameSpec, render
@@ -30,9 +31,21 @@ def resized(picture: Rgb, scale: float) -> Rgb:
 
 
 def pairs(pictures: list[Rgb]) -> list[tuple[int, int]]:
-    looks = [Look.of(np.ascontiguousarray(picture)) for picture in pictures]
-    near = near_pairs([look.hash for look in looks], [look.turned_hashes for look in looks])
-    return list(confirmed_pairs(near, lambda place: looks[place]))
+    """All pairs, the later picture first."""
+    return compared([Look.of(np.ascontiguousarray(picture)) for picture in pictures])
+
+
+def compared(looks: list[Look], first: int = 0, *, alone: bool = True) -> list[tuple[int, int]]:
+    """Pairs of looks, those from ``first`` on queried; each alone in its component, or all in one."""
+    copies = Copies(
+        {str(at): look.hash for at, look in enumerate(looks)},
+        {str(at): look.turned_hashes for at, look in enumerate(looks) if at >= first},
+        lambda one: looks[int(one)],
+    )
+    for at in range(len(looks)):
+        before = {str(earlier): str(earlier) if alone else "one" for earlier in range(at)}
+        copies.of(str(at), before.get)
+    return [(int(one), int(other)) for one, other in copies.pairs]
 
 
 @pytest.mark.parametrize("turn", range(8))
@@ -105,16 +118,33 @@ def test_a_picture_of_another_shape_is_no_copy() -> None:
 
 def test_only_queried_pictures_are_compared() -> None:
     looks = [Look.of(micrograph(seed)) for seed in (1, 1, 2, 1)]
-    near = near_pairs([look.hash for look in looks], [looks[3].turned_hashes])
-    assert list(near) == [(3, 0), (3, 1)]
-    assert list(near_pairs([look.hash for look in looks], [])) == []
+    assert compared(looks, 3) == [(3, 0), (3, 1)]
+    assert compared(looks, 4) == []
+    # The other way round: a picture that was there before comes after one that is queried.
+    copies = Copies(
+        {"a": looks[0].hash, "b": looks[1].hash},
+        {"b": looks[1].turned_hashes},
+        {"a": looks[0], "b": looks[1]}.__getitem__,
+    )
+    assert copies.of("b", lambda _: None) == []
+    assert copies.of("a", {"b": "one"}.get) == ["b"]
 
 
-def test_chunks_do_not_change_what_is_found() -> None:
+def test_frames_of_one_field_are_not_compared_each_with_each() -> None:
+    number, asked = 400, Counter[str]()
     look = Look.of(micrograph(1))
-    number = 600
-    near = near_pairs([look.hash] * number, [look.turned_hashes] * number)
-    assert sum(1 for _ in near) == number * (number - 1) // 2
+
+    def counted(one: str) -> Look:
+        asked[one] += 1
+        return look
+
+    ids = [str(at) for at in range(number)]
+    copies = Copies(dict.fromkeys(ids, look.hash), dict.fromkeys(ids, look.turned_hashes), counted)
+    for at, one in enumerate(ids):
+        copies.of(one, dict.fromkeys(ids[:at], "one").get)
+
+    assert copies.pairs == [(one, "0") for one in ids[1:]]
+    assert set(asked.values()) == {1}
 
 
 def test_real_pictures(real_pictures: Path) -> None:

@@ -1,6 +1,7 @@
 """Splitting: together stays together, old stays where it is."""
 
 from collections import defaultdict
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -117,3 +118,32 @@ def test_a_copy_in_train_pushes_out_what_judges() -> None:
     placed = place(old, SHARES)
     assert placed.splits == {"2": Split.TRAIN, "4": Split.TEST}
     assert placed.leaks == {"1": (Split.TRAIN, Split.VAL), "3": (Split.VAL, Split.TEST)}
+
+
+def test_copies_are_asked_for_where_pictures_are_placed_already() -> None:
+    alike = ["a", "b", "c", "d", "e"]
+    asked: dict[str, dict[str, str | None]] = {}
+
+    def copies_of(one: str, component: Callable[[str], str | None]) -> list[str]:
+        """One copy in each component, as the comparison of pictures gives them."""
+        asked[one] = {other: component(other) for other in alike}
+        found: dict[str, str] = {}
+        for other, place_of_it in asked[one].items():
+            if place_of_it is not None and other != one and one in alike:
+                found.setdefault(place_of_it, other)
+        return list(found.values())
+
+    pictures = [
+        Tied("a", ("plant a",), Split.TRAIN, settled=True),
+        Tied("z", ("plant b",), Split.VAL, settled=True),
+        Tied("b", ("plant x",)),
+        Tied("c", ("plant b",)),  # a copy of what is in train, of a plant in val
+        Tied("d", ("plant y",)),
+        Tied("e", ("plant y",)),
+    ]
+    placing = place(pictures, SHARES, copies_of)
+
+    assert placing.leaks == {"c": (Split.TRAIN, Split.VAL)}
+    assert {one for one, split in placing.splits.items() if split is Split.TRAIN} == set("abde")
+    assert asked["e"]["c"] is None  # what is left out ties nothing
+    assert len({asked["e"][one] for one in "abd"}) == 1
