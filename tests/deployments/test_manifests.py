@@ -8,6 +8,7 @@ patches) is valid and safe too, but is otherwise theirs.
 import json
 import os
 import re
+import textwrap
 from functools import cache
 from typing import Any
 
@@ -27,7 +28,7 @@ from tests.deployments.checking import (
     assert_safe,
     assert_valid,
 )
-from tests.deployments.kustomizing import EXAMPLE, KUBERNETES, built
+from tests.deployments.kustomizing import EXAMPLE, KUBERNETES, ROOT, built
 
 OVERLAY = "overlays/stenc-ns"
 NAMESPACE = "stenc-ns"
@@ -95,6 +96,21 @@ def test_patches_to_choose_from_fit() -> None:
             if each["metadata"]["name"] == name and each["kind"] == "NetworkPolicy"
         ]
         assert patched["spec"][part] != ours[name]["spec"][part]
+
+
+def test_with_a_server_that_is_there_already_nothing_asks_for_ours() -> None:
+    """The patches that the page for clusters gives."""
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    text = page.partition("**A Prefect server that is there already**")[2]
+    patches = textwrap.dedent(text.partition("```yaml\n")[2].partition("```")[0])
+    made = built(EXAMPLE, more=patches)
+    assert {each["metadata"]["name"] for each in made if each["kind"] == "Deployment"} == {
+        "events",
+        "worker-cpu",
+        "worker-gpu",
+    }
+    assert not [each for each in made if each["kind"] == "StatefulSet"]
+    assert "http://prefect-server" not in as_yaml(*made)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
