@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -75,6 +75,15 @@ def tells_plant(name: str, pattern: str) -> bool:
         ValueError: The pattern is not usable.
     """
     return bool(_told_group(name, pattern))
+
+
+def about_plants(untold: Sequence[str], number: int) -> str:
+    """What a person should know where some of a number of file names tell no plant."""
+    return (
+        f"{len(untold):,} of {number:,} file names tell no plant, for example {untold[0]}: each counts as a plant of "
+        "its own, so pictures of one plant may be trained on and judged by. Set sample_pattern (in a training "
+        "merging.sample_pattern) to how they are named"
+    )
 
 
 def _told_group(name: str, pattern: str) -> str:

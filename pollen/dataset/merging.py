@@ -4,14 +4,14 @@ Nothing that exists is ever overwritten or moved. Merging again what was merged 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pollen.dataset.candidates import Candidate, file_name, gather
 from pollen.dataset.duplicates import Copies, Look
 from pollen.dataset.exports import Export, read_picture
-from pollen.dataset.families import family_of, group_of
+from pollen.dataset.families import about_plants, family_of, group_of, tells_plant
 from pollen.dataset.findings import Finding, in_order
 from pollen.dataset.manifest import (
     CURATED,
@@ -190,8 +190,8 @@ class _Merging:
     def run(self) -> None:
         """Find what takes part, where it belongs, and what it is called."""
         gathered = gather(self._curated, self._exports, self._latest)
-        self.findings += gathered.findings
         candidates = gathered.candidates
+        self.findings += [*gathered.findings, *self._about_plants(candidates)]
         copies = self._copies(candidates)
         placing = self._place(candidates, copies)
         names = Names(map(file_name, self._occupied()))
@@ -276,6 +276,17 @@ class _Merging:
             f"family:{family_of(candidate.original)}",
             f"pixels:{candidate.image.facts.pixels_sha256}",
         )
+
+    def _about_plants(self, candidates: Iterable[Candidate]) -> Iterator[Finding]:
+        """Say of each export how many of its pictures nothing keeps together with their plant."""
+        names: dict[str, list[str]] = {}
+        for one in candidates:
+            names.setdefault(one.export.name, []).append(one.original)
+        for export, originals in names.items():
+            pattern = self._settings.sample_pattern
+            untold = sorted(name for name in originals if not tells_plant(name, pattern))
+            if untold:
+                yield Finding.warning(export, about_plants(untold, len(originals)))
 
     def _copies(self, candidates: Sequence[Candidate]) -> Copies:
         """Near-duplicates, to be looked for; of each pair at least one is new to the manifest."""

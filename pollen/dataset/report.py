@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pollen.classes import GrainClass
 from pollen.dataset.contact_sheet import UNSURE_COLOUR, SheetPicture, Show, labelled_thumbnail
-from pollen.dataset.families import one_spelling
+from pollen.dataset.families import about_plants, one_spelling, tells_plant
 from pollen.dataset.findings import Finding, Severity, in_order
 from pollen.dataset.manifest import (
     Changes,
@@ -25,6 +25,7 @@ from pollen.dataset.manifest import (
     Split,
     compare,
 )
+from pollen.dataset.settings import DatasetSettings
 from pollen.legend import CLASS_COLOURS, Colour, shorten_middle
 from pollen.pages import environment, markdown
 from pollen.stats import percent
@@ -88,6 +89,21 @@ class DatasetReport:
     def leaks(self) -> tuple["Leak", ...]:
         """What is in several splits."""
         return find_leaks(self.manifest)
+
+    @cached_property
+    def untold_plants(self) -> tuple[str, ...]:
+        """File names that tell no plant."""
+        pattern = self.manifest.settings.get("sample_pattern", DatasetSettings().sample_pattern)
+        names = (image.original or image.name for image in self.manifest.images)
+        return tuple(sorted(name for name in names if not tells_plant(name, pattern)))
+
+    @property
+    def kept_apart(self) -> str:
+        """What can be said of the splits where nothing is in several of them."""
+        if not self.untold_plants:
+            return "No plant, and no copy of a picture, is in two splits."
+        known = about_plants(self.untold_plants, len(self.manifest.images))
+        return f"No copy of a picture is in two splits. Of plants that can't be said: {known}."
 
     def count(self, severity: Severity) -> int:
         """Number of findings."""
@@ -319,7 +335,7 @@ def _split_table(manifest: Manifest) -> list[str]:
 
 def _leak_lines(report: DatasetReport) -> list[str]:
     if not report.leaks:
-        return ["No plant, and no copy of a picture, is in two splits."]
+        return [markdown(report.kept_apart)]
     return [
         f"### In several splits ({len(report.leaks):,})",
         "",

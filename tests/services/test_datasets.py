@@ -14,7 +14,7 @@ from tests.support.runs import files
 Check = Callable[..., tuple[int, str, str]]
 
 BOX = "0.5 0.5 0.2 0.2"
-LABEL = "train/labels/extra.txt"
+LABEL = "train/labels/9-1-A_2x_A.txt"
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def archive(tmp_path: Path) -> Callable[..., Path]:
     def write(label: str | None = None, **values: object) -> Path:
         extra = {}
         if label is not None:
-            extra = {"train/images/extra.png": labelled(90)[0], LABEL: label.encode()}
+            extra = {"train/images/9-1-A_2x_A.png": labelled(90)[0], LABEL: label.encode()}
         path = tmp_path / "labelled.zip"
         path.write_bytes(export(NAMES[:3], extra=extra, **values))  # type: ignore[arg-type]
         return path
@@ -141,8 +141,8 @@ def test_a_setting_that_can_not_be_used_is_2(check: Check, archive: Callable[...
 def test_a_dataset_keeps_its_splits(check: Check, tmp_path: Path) -> None:
     for place, split in enumerate(("train", "val", "test")):
         picture, label = labelled(place)
-        for part, name, data in (("images", "1.png", picture), ("labels", "1.txt", label.encode())):
-            path = tmp_path / "pollen" / split / part / f"{place}{name}"
+        for part, name, data in (("images", "png", picture), ("labels", "txt", label.encode())):
+            path = tmp_path / "pollen" / split / part / f"{place}-1-A_2x_A.{name}"
             path.parent.mkdir(parents=True)
             path.write_bytes(data)
     code, told, _ = check(tmp_path / "pollen")

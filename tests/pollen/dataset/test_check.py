@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pollen.dataset.check import CheckResult, check
+from pollen.dataset.check import CheckResult, Verdict, check
 from pollen.dataset.findings import Finding, Severity, has_error, in_order
 from pollen.dataset.manifest import GrainCounts, Split
 from pollen.dataset.trees import TreeError
@@ -28,7 +28,8 @@ def as_zip(folder: Path, files: Mapping[str, bytes]) -> CheckResult:
 
 def test_a_good_export(tmp_path: Path) -> None:
     files = roboflow(
-        {"a.png": picture(1), "b.png": picture(2)}, {"a.png": VIABLE, "b.png": NON_VIABLE}
+        {"1-1-A_2x_A.png": picture(1), "2-1-A_2x_A.png": picture(2)},
+        {"1-1-A_2x_A.png": VIABLE, "2-1-A_2x_A.png": NON_VIABLE},
     )
     result = as_zip(tmp_path, files)
     assert result.is_usable
@@ -36,6 +37,13 @@ def test_a_good_export(tmp_path: Path) -> None:
     assert result.grains == GrainCounts(viable=1, non_viable=1)
     assert sum(result.splits.values()) == 2
     assert result.findings == ()
+    files = {name: data for name, data in files.items() if "2-1-A" not in name}
+    files |= {"train/images/field 1.png": picture(3), "train/labels/field 1.txt": VIABLE.encode()}
+    result = as_zip(tmp_path, files)
+    assert result.verdict is Verdict.LOOK
+    (warning,) = result.findings
+    assert warning.file == "export.zip"
+    assert "1 of 2 file names tell no plant, for example field 1.png" in warning.message
 
 
 def test_an_export_with_an_error_and_one_with_a_warning(tmp_path: Path) -> None:
@@ -49,7 +57,9 @@ def test_an_export_with_an_error_and_one_with_a_warning(tmp_path: Path) -> None:
 
 
 def test_the_same_picture_twice_in_an_export_is_taken_once(tmp_path: Path) -> None:
-    result = as_zip(tmp_path, roboflow({"a.png": picture(1), "b.png": picture(1)}))
+    result = as_zip(
+        tmp_path, roboflow({"1-1-A_2x_A.png": picture(1), "1-1-A_2x_B.png": picture(1)})
+    )
     assert result.pictures == 1
     assert "1 of its pictures" in result.findings[0].message
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pollen.dataset.curated import CuratedError, read_curated
 from pollen.dataset.exports import Export, read_label, read_picture
-from pollen.dataset.findings import Severity
+from pollen.dataset.findings import Finding, Severity
 from pollen.dataset.manifest import (
     Changes,
     GrainCounts,
@@ -89,6 +89,11 @@ class Dataset:
         return merged
 
 
+def told(merged: Merge) -> list[Finding]:
+    """What was found, apart from names that tell no plant, which these tests use for short."""
+    return [found for found in merged.findings if "tell no plant" not in found.message]
+
+
 def splits(manifest: Manifest) -> dict[str, Split]:
     return {image.sha256: image.split for image in manifest.images}
 
@@ -125,7 +130,7 @@ def test_merging_the_same_again_changes_nothing() -> None:
     assert not again.is_new
     assert again.writes == ()
     assert again.manifest is dataset.manifests[0]
-    (note,) = again.findings
+    (note,) = told(again)
     assert "2 of its pictures are in the dataset already" in note.message
 
 
@@ -145,7 +150,7 @@ def test_other_labels_for_a_known_picture_are_reported_not_taken() -> None:
     assert merged.manifest.images == dataset.manifests[0].images
     (left_out,) = merged.manifest.left_out
     assert (left_out.name, left_out.source.name) == ("train/images/x.png", "b.zip")
-    (warning,) = merged.findings
+    (warning,) = told(merged)
     assert warning.severity is Severity.WARNING
     assert "datasets/pollen/train/images/x.png" in warning.message
     assert not dataset.merge(export("b.zip", {"x.png": 1}, x=NON_VIABLE)).is_new
@@ -291,11 +296,11 @@ def test_a_picture_that_the_dataset_has_twice_is_noted_and_stays() -> None:
     files = curated_files({"train/images/a.png": 1, "train/images/b.png": 1})
     merged = Dataset(files).decide([])
     assert len(merged.manifest.images) == 2
-    (warning,) = merged.findings
+    (warning,) = told(merged)
     assert warning.file == f"{DATASET}/train/images/b.png"
     assert "with the same labels" in warning.message
     files["train/labels/b.txt"] = NON_VIABLE.encode()
-    (warning,) = Dataset(files).decide([]).findings
+    (warning,) = told(Dataset(files).decide([]))
     assert "with other labels" in warning.message
 
 
@@ -310,9 +315,22 @@ def test_a_new_picture_goes_where_its_plant_or_its_copy_is() -> None:
     by_name = {image.name: image.split for image in merged.manifest.images}
     assert by_name["new.png"] is Split.VAL
     assert by_name["1-1-A_2x_B_9.png"] is Split.TRAIN
-    (leak,) = merged.findings
+    (leak,) = told(merged)
     assert leak.file == "b.zip/train/images/1-1-A_2x_C_7.png"
     assert "(train, val)" in leak.message
+
+
+def test_names_that_tell_no_plant_are_told_of_each_export() -> None:
+    dataset = Dataset(curated_files({"train/images/1-1-A_2x_A_1.png": 1}))
+    first = dataset.merge(export("a.zip", {"2-1-A_2x_A_1.png": 2, "b.png": 3, "a.png": 4}))
+    (warning,) = first.findings
+    assert (warning.severity, warning.file) == (Severity.WARNING, "a.zip")
+    assert warning.message.startswith("2 of 3 file names tell no plant, for example a.png:")
+    assert "merging.sample_pattern" in warning.message
+    (still,) = dataset.merge().findings
+    assert (still.file, still.message[:6]) == (DATASET, "2 of 4")
+    dataset.settings = DatasetSettings(sample_pattern=r"(?P<plant>[^_.]+)")
+    assert dataset.merge().findings == ()
 
 
 def test_a_picture_put_into_train_by_hand_does_not_push_out_what_is_in_the_manifest() -> None:
@@ -333,7 +351,7 @@ def test_pictures_that_are_gone_leave_the_manifest_with_a_warning() -> None:
     del dataset.files[gone]
     merged = dataset.merge()
     assert merged.changes.removed == (gone,)
-    assert [one.file for one in merged.findings] == [f"{DATASET}/{gone}"]
+    assert [one.file for one in told(merged)] == [f"{DATASET}/{gone}"]
 
 
 def test_a_corrected_label_is_taken_and_nothing_moves() -> None:

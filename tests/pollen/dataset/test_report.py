@@ -143,7 +143,6 @@ def test_what_changed_since_the_version_before() -> None:
 
 def test_a_leak_is_found_whatever_made_it() -> None:
     assert find_leaks(WHOLE) == ()
-    assert "No plant, and no copy of a picture, is in two splits" in words(report())
     pixels = digest("same")
     leaking = manifest(
         image("a.png", Split.TRAIN, "g1", family="f1"),
@@ -170,6 +169,20 @@ def test_plants_that_stay_in_one_split_leak_nothing(splits: dict[str, Split], co
         *(image(f"{g}{n}.png", split, g) for g, split in splits.items() for n in range(copies))
     )
     assert find_leaks(whole) == ()
+
+
+def test_only_where_every_name_tells_its_plant_are_plants_said_to_be_kept_apart() -> None:
+    first, second = (image(name, original="1-1-A_2x_A.jpg") for name in ("a.png", "2-1-A_4x_B.png"))
+    told = report(manifest(first, second))
+    for text in (words(told), markdown_summary(told)):
+        assert "No plant, and no copy of a picture, is in two splits" in text
+    untold = report(manifest(first, second, image("3.png"), image("x.png", original="f_9.png")))
+    assert "2 of 4 file names tell no plant, for example 3.png" in words(untold)
+    for text in (words(untold), markdown_summary(untold)):
+        assert "No plant" not in text
+        assert "No copy of a picture is in two splits" in text
+    slides = Manifest(images=untold.manifest.images, settings={"sample_pattern": "(?P<plant>.)"})
+    assert "No plant" in words(report(slides))
 
 
 def test_an_empty_test_split_is_said() -> None:
