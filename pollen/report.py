@@ -24,7 +24,7 @@ from pollen.samples import (
     flag_kind,
     overall_viability,
 )
-from pollen.scale import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize
+from pollen.scale import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize, mostly_empty
 from pollen.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.stats import ASSUMED_CORRELATION, ASSUMED_WEIGHT
 from pollen.tables import Status, excluded_column
@@ -68,6 +68,10 @@ _SCALE_OF_ALL = """The middle grain of all pictures together is {size:.2g} times
     model knows: grains may be missed or mistaken, and no number here can be relied on before
     somebody has looked at the annotated pictures. Say how large a grain is in these pictures
     (setting grain_diameter_px) and run them again."""
+#: What to say where most pictures have no grain at all.
+_MOSTLY_EMPTY = """Most pictures have no grain at all. If there are some to be seen in them, their size
+    is far from what the model knows: say how large a grain is in these pictures (setting
+    grain_diameter_px) and run them again."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ class Headline:
         detected: All grains that were found.
         left_out: Those that are not in the counts, by reason.
         viability: ``None`` where no grain was counted.
-        size_warning: What to do where the grains of all are not of the model's size; else empty.
+        warnings: What to be careful about in all pictures together.
     """
 
     images: int
@@ -152,7 +156,7 @@ class Headline:
     detected: int
     left_out: tuple[LeftOut, ...]
     viability: Overall | None
-    size_warning: str
+    warnings: tuple[str, ...]
 
     @property
     def counted(self) -> int:
@@ -233,22 +237,22 @@ def headline(counts: pl.DataFrame, pattern: str) -> Headline:
         detected=_sum(counted, "total_detected"),
         left_out=_left_out(counted),
         viability=overall_viability(counts, pattern),
-        size_warning=size_warning(counted),
+        warnings=warnings_of(counted),
     )
 
 
-def size_warning(counted: pl.DataFrame) -> str:
-    """What to do where the grains of all pictures are of another size than the model's; else empty.
+def warnings_of(counted: pl.DataFrame) -> tuple[str, ...]:
+    """What to be careful about in all pictures together.
 
     Args:
-        counted: Rows of ``pollen_counts.csv`` of pictures that are there.
+        counted: Rows of ``pollen_counts.csv`` of pictures that are there and were counted.
     """
-    pooled = PooledSize.of(counted)
-    return (
-        _one_line(_SCALE_OF_ALL.format(size=pooled.size))
-        if pooled.is_off(SCALE_GRAINS_OF_ALL)
-        else ""
-    )
+    pooled, found = PooledSize.of(counted), []
+    if pooled.is_off(SCALE_GRAINS_OF_ALL):
+        found.append(_SCALE_OF_ALL.format(size=pooled.size))
+    if mostly_empty(counted):
+        found.append(_MOSTLY_EMPTY)
+    return tuple(_one_line(text) for text in found)
 
 
 def _left_out(counted: pl.DataFrame) -> tuple[LeftOut, ...]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import polars as pl
 
-from pollen.scale import POOLED_FLAG, PooledSize
+from pollen.scale import POOLED_FLAG, PooledSize, mostly_empty
 from pollen.stats import Interval, clustered_viability, stored
 from pollen.tables import Status
 
@@ -20,6 +20,7 @@ ONE_PICTURE = "only one picture with grains"
 #: Its pages or scenes are several pictures, but of one slide or even of one field.
 ONE_FILE = "all pictures with grains are of one file"
 NO_GRAIN = "no grain counted"
+MOSTLY_EMPTY = "most pictures have no grain"
 #: Why there is no interval for all pictures together.
 ONE_PLANT = "no interval for all together: the pictures are of one plant or folder"
 #: How a flag starts that names another picture, and what it is called where flags are numbered.
@@ -213,6 +214,8 @@ def _flags(counted: pl.DataFrame, files_with_grains: int) -> list[str]:
     elif files_with_grains == 1:
         with_grains = counted.filter(pl.col("viable") + pl.col("non_viable") > 0).height
         own.append(ONE_PICTURE if with_grains == 1 else ONE_FILE)
+    if files_with_grains and mostly_empty(counted):
+        own.append(MOSTLY_EMPTY)
     if PooledSize.of(counted).is_off():
         own.append(POOLED_FLAG)
     of_pictures = Counter(

@@ -11,7 +11,7 @@ import polars as pl
 
 from pollen import layout
 from pollen.pages import code, data_url, markdown
-from pollen.report import ReportData, Thumbnail, flags_of, headline, size_warning
+from pollen.report import ReportData, Thumbnail, flags_of, headline, warnings_of
 from pollen.samples import ONE_PLANT
 from pollen.stats import percent
 from pollen.tables import Status
@@ -118,8 +118,9 @@ def failed_rows(failed: pl.DataFrame) -> list[dict[str, str]]:
 def _flag_lines(counts: pl.DataFrame) -> list[str]:
     """The flags with the number of images that have them."""
     present = counts.filter(pl.col("input_present"))
-    flags, warning = flags_of(present), size_warning(present)
-    lines = [f"* **{markdown(warning)}**"] if warning else []
+    counted = present.filter(pl.col("status") != str(Status.FAILED))
+    flags = flags_of(present)
+    lines = [f"* **{markdown(warning)}**" for warning in warnings_of(counted)]
     lines += [
         f"* {len(flag.filenames):,} flagged: {markdown(_short(flag.text, REASON_LETTERS))}. {flag.meaning}".rstrip()
         for flag in flags[:MOST_ROWS]

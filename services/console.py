@@ -133,8 +133,8 @@ def show_summary(summary: Summary) -> None:
             str(row["viable"]),
             str(row["non_viable"]),
             str(row["total_counted"]),
-            percent(row["viability"]) if known else "-",
-            f"{percent(row['viability_low'])} to {percent(row['viability_high'])}"
+            _percent(row["viability"]) if known else "-",
+            f"{_percent(row['viability_low'])} to {_percent(row['viability_high'])}"
             if known
             else "-",
         )
@@ -145,6 +145,11 @@ def show_summary(summary: Summary) -> None:
     _show_failed(summary)
     OUT.print(summary.message, highlight=False)
     OUT.print(f"Results: {summary.output}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _percent(fraction: float) -> str:
+    """Without a gap, at which the table would break the line."""
+    return percent(fraction, gap="")
 
 
 def _show_failed(summary: Summary) -> None:

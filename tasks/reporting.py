@@ -29,7 +29,7 @@ from pollen.results import (
     speaking_records,
 )
 from pollen.samples import SAME_PICTURE, summarise_samples
-from pollen.scale import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize
+from pollen.scale import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize, mostly_empty
 from pollen.settings import DetectSettings
 from pollen.stats import percent
 from pollen.summary import Picked, failed_rows, markdown_summary
@@ -94,6 +94,11 @@ class Summary:
         return self.present.filter(pl.col("status") == str(Status.FAILED))
 
     @property
+    def counted(self) -> pl.DataFrame:
+        """Rows of present pictures that were counted."""
+        return self.present.filter(pl.col("status") != str(Status.FAILED))
+
+    @property
     def grains(self) -> int:
         """Counted grains of all present pictures."""
         return int(self.present["total_counted"].sum() or 0)
@@ -148,6 +153,8 @@ class Summary:
                 "the grains of all together are of another size than the model knows: look at the annotated "
                 "pictures, and state grain_diameter_px"
             )
+        if mostly_empty(self.counted):
+            parts.append("most have no grain: look whether there are some in the pictures")
         if self.copies:
             parts.append(f"{self.copies} are the same picture as another one")
         return "; ".join(parts)

@@ -122,6 +122,13 @@ def test_grains_of_another_size_are_told_of_all_together() -> None:
     assert "times the size" not in Page(render_report(data_of(known))).text
 
 
+def test_mostly_empty_pictures_are_told_of() -> None:
+    data = data_of([*ROWS, empty("a.png"), empty("b.png"), empty("c.png")])
+    for text in (Page(render_report(data)).text, markdown_summary(data)):
+        assert "Most pictures have no grain at all" in text
+    assert "Most pictures" not in markdown_summary(data_of(ROWS))
+
+
 def test_page_stands_alone_and_is_well_formed() -> None:
     page = Page(
         render_report(replace(data_of(ROWS), thumbnails=(Thumbnail("a.png", b"\xff\xd8jpeg"),)))

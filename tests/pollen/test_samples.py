@@ -2,6 +2,7 @@ import polars as pl
 import pytest
 
 from pollen.samples import (
+    MOSTLY_EMPTY,
     NO_FOLDER,
     NO_GRAIN,
     ONE_FILE,
@@ -212,6 +213,14 @@ def test_grains_of_another_size_are_flagged_however_few_a_picture_has() -> None:
     rows: list[Row] = [(f"1-1-A_2x_B_{number}.png", 1, 0, "ok", True, "") for number in range(12)]
     table = counts(rows).with_columns(size_to_model=pl.lit(3.9))
     assert summarise_samples(table, PATTERN)["flags"].to_list() == [POOLED_FLAG]
+
+
+def test_samples_of_mostly_empty_pictures_are_flagged() -> None:
+    rows: list[Row] = [
+        (f"a/{number}.png", grains, 0, "ok", True, "")
+        for number, grains in enumerate((9, 8, 0, 0, 0))
+    ]
+    assert summarise_samples(counts(rows), PATTERN)["flags"].to_list() == [MOSTLY_EMPTY]
 
 
 def test_flags_that_name_other_pictures_are_numbered_as_one() -> None:

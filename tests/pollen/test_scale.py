@@ -5,7 +5,14 @@ import pytest
 
 from pollen.counting import CountedFrame, count_frame
 from pollen.model_card import ModelCard
-from pollen.scale import SCALE_FLAG, SCALE_GRAINS, PooledSize, scale_flags, size_to_model
+from pollen.scale import (
+    SCALE_FLAG,
+    SCALE_GRAINS,
+    PooledSize,
+    mostly_empty,
+    scale_flags,
+    size_to_model,
+)
 from pollen.settings import EdgeRule, OverlapRule
 from tests.pollen.grain_making import discs
 
@@ -72,6 +79,15 @@ def test_pictures_of_few_grains_tell_the_scale_together() -> None:
     assert not pooled((None, 50)).is_off()
 
 
-@pytest.mark.parametrize(("size", "off"), [(1.0, False), (1.5, False), (1.51, True), (0.66, True)])
+@pytest.mark.parametrize(("size", "off"), [(1.0, False), (1.25, False), (1.26, True), (0.79, True)])
 def test_the_factor_holds_both_ways(size: float, off: bool) -> None:
     assert pooled((size, SCALE_GRAINS)).is_off() is off
+
+
+@pytest.mark.parametrize(
+    ("grains", "empty"),
+    [([0, 0, 2], True), ([0, 0], False), ([0, 0, 2, 2], False), ([3, 2, 1], False), ([], False)],
+)
+def test_pictures_are_mostly_empty_where_more_than_half_are(grains: list[int], empty: bool) -> None:
+    counted = pl.DataFrame({"total_detected": grains}, schema={"total_detected": pl.Int64})
+    assert mostly_empty(counted) is empty

@@ -42,6 +42,12 @@ def test_few_grains_in_many_pictures_of_another_scale_are_told() -> None:
     assert "another size" not in summary(*(each | {"input_present": False} for each in off)).message
 
 
+def test_mostly_empty_pictures_are_told() -> None:
+    empty = [row(name, 0, 0, status="empty") for name in "abc"]
+    assert "most have no grain" in summary(row("d", 4, 1), *empty).message
+    assert "most have no grain" not in summary(row("d", 4, 1), *empty[:1]).message
+
+
 def test_pictures_under_two_names_are_told() -> None:
     rows = [
         row("a", 1, 0, flags="blurred; same picture as b"),
