@@ -9,7 +9,7 @@ from pollen.annotate import decode_jpeg, thumbnail, thumbnail_within
 from pollen.layout import annotated_key
 from pollen.report import Thumbnail
 from pollen.summary import Picked
-from tasks.faults import NotFoundError, PollenError
+from tasks.faults import NotFoundError, PollenError, UnusableNameError
 from tasks.stage import logger
 from tasks.storage import Store
 
@@ -78,7 +78,8 @@ class Album:
         if filename not in self._small:
             try:
                 pixels = decode_jpeg(self._store.read(annotated_key(filename)))
-            except (NotFoundError, ValueError):  # drawing was off, or somebody touched the file
+            # Drawing was off, no file can have the name, or somebody touched the file.
+            except (NotFoundError, UnusableNameError, ValueError):
                 self._small[filename] = None
             else:
                 self._small[filename] = thumbnail(pixels, REPORT_PX)

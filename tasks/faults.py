@@ -48,6 +48,10 @@ class UnusableNameError(StorageError):
     """A store can't hold an object of this name; others are no worse for it."""
 
 
+class OutsideError(UnusableNameError):
+    """A name that leads out of the folder that was given."""
+
+
 def heals(error: BaseException) -> bool:
     """Whether the same call may succeed when tried again."""
     return isinstance(error, PollenError) and error.heals

@@ -18,7 +18,7 @@ from pollen.scale import scale_flags, size_to_model
 from pollen.settings import EdgeRule, OverlapRule
 from pollen.tables import GRAIN_RECORD
 from pollen.tiling import TileGrid
-from tasks.faults import PollenError, UnusableNameError, trouble
+from tasks.faults import OutsideError, PollenError, UnusableNameError, trouble
 from tasks.progress import Progress
 from tasks.reading import Input, OpenFrame, Reader
 from tasks.stage import healing, logger
@@ -84,9 +84,9 @@ class Finisher:
             counted = self._apply_rules(frame, found)
             flags = self._draw(frame, counted) if self._work.settings.annotate else ()
             return self._record(frame, counted, flags)
-        except PollenError:
-            raise
-        except Exception as error:  # noqa: BLE001  (one picture never stops the others)
+        except Exception as error:
+            if isinstance(error, PollenError) and not isinstance(error, OutsideError):
+                raise
             return self._troubled(frame, error)
         finally:
             self._reader.frame_done(frame)
@@ -121,6 +121,8 @@ class Finisher:
             encoded = encode_jpeg(picture)
         try:
             self._write(annotated_key(frame.frame.name), encoded, "image/jpeg")
+        except OutsideError:
+            raise
         except UnusableNameError as error:
             logger().warning("%s is counted, but not drawn: %s", frame.frame.name, error)
             return (UNDRAWN_FLAG,)

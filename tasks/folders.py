@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from tasks.entries import Entry
-from tasks.faults import NotFoundError, StorageError, UnusableNameError
+from tasks.faults import NotFoundError, OutsideError, StorageError, UnusableNameError
 from tasks.leftovers import UNFINISHED, owned
 from tasks.stage import logger
 
@@ -40,13 +40,11 @@ class FolderStore:
         """The file of a key.
 
         Raises:
-            UnusableNameError: The key leads out of the folder.
+            OutsideError: The key leads out of the folder.
         """
         path = self.root / key
         if ".." in PurePosixPath(key).parts or not path.is_relative_to(self.root):
-            raise UnusableNameError(
-                f"the name '{key}' leads out of {self.root}: rename the picture"
-            )
+            raise OutsideError(f"the name '{key}' leads out of {self.root}: rename the picture")
         return path
 
     def list(self, prefix: str = "") -> Iterator[Entry]:

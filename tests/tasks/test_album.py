@@ -71,6 +71,13 @@ def test_no_picture_is_shown_twice_and_the_extreme_one_first(
         assert max(decode_jpeg(each.jpeg).shape) <= SHOWN_PX
 
 
+def test_a_picture_whose_drawing_can_have_no_name_is_not_shown(store: Failing) -> None:
+    fill(store, "a")
+    named = pl.col("filename").replace("b", r"b\xff")  # as a name that is not UTF-8 is listed
+    album = Album(store, chosen("ab").with_columns(filename=named))
+    assert [each.filename for each in album.for_report()] == ["a"]
+
+
 def test_deleted_pictures_and_those_without_grains_are_not_shown(store: Failing) -> None:
     fill(store, "abc")
     there = pl.col("filename") != "a"
