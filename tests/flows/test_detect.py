@@ -104,26 +104,6 @@ def test_one_replaced_picture_costs_one_picture_and_has_one_row(source: Path, ou
     assert len(numbers) == int(after["a.png"]["total_detected"]) == len(set(numbers))
 
 
-def test_a_deleted_picture_keeps_its_row_when_settings_change(source: Path, output: Path) -> None:
-    count(source, output)
-    before, grains_before = rows(output)["a.png"], grains_of(output, "a.png")
-    count(source, output, overlap_fraction=0.2)
-    (source / "a.png").unlink()
-    count(source, output, edge_rule="exclude")
-    kept = rows(output)["a.png"]
-    # Of the earlier settings the latest speak.
-    fingerprint = kept.pop("settings_fingerprint")
-    assert fingerprint != before.pop("settings_fingerprint")
-    assert kept == before | {"input_present": "false"}
-    grains = grains_of(output, "a.png")
-    assert [grain | {"input_present": "true"} for grain in grains] == grains_before
-    assert {grain["input_present"] for grain in grains} == {"false"}
-    assert {row["edge_rule"] for row in rows(output).values()} == {"all", "exclude"}
-    with tiles_counted() as tiles:
-        count(source, output, edge_rule="exclude")
-    assert tiles() == 0
-
-
 @pytest.mark.parametrize(
     "setting",
     [
