@@ -82,8 +82,9 @@ def make_model(request: TrainRequest) -> TrainingSummary:
     progress = watcher()
     progress.say("merging what is staged")
     dataset = update_dataset(request.staging, request.merging)
-    archive_zips(request.staging.zips, dataset.merged)
+    # In this order: what was found in the zips is lost with them.
     logger().info("dataset report: %s", report_dataset(request.staging, dataset))
+    archive_zips(request.staging.zips, dataset.merged)
     with scratch_folder("training") as scratch:
         folder = Path(scratch)
         smudges = fetch_smudges(request.smudges, folder / "smudges")

@@ -101,6 +101,11 @@ class DatasetVersion:
     refused: tuple[str, ...] = ()
 
     @property
+    def is_new(self) -> bool:
+        """Whether the last merge published it."""
+        return self.parent is None or self.parent.content_id != self.manifest.content_id
+
+    @property
     def name(self) -> str:
         """Dataset and version in one word."""
         return f"{self.dataset}-{self.number:03d}"
@@ -171,9 +176,18 @@ def latest_version(manifests: Store) -> tuple[int | None, Manifest | None]:
     ]
     if not numbers:
         return None, None
-    key = version_key(max(numbers))
+    return max(numbers), read_version(manifests, max(numbers))
+
+
+def read_version(manifests: Store, number: int) -> Manifest:
+    """Content of a version.
+
+    Raises:
+        PollenError: It can't be read.
+    """
+    key = version_key(number)
     try:
-        return max(numbers), Manifest.read(manifests.read(key), f"{manifests.address}/{key}")
+        return Manifest.read(manifests.read(key), f"{manifests.address}/{key}")
     except ManifestError as error:
         raise PollenError(str(error)) from error
 

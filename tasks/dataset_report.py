@@ -1,5 +1,10 @@
 """What people see of a dataset: a page beside its versions, and an artifact in the Prefect UI."""
 
+import hashlib
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import PurePosixPath
+
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
@@ -16,11 +21,12 @@ from pollen.dataset.report import (
 )
 from pollen.frames import FrameError
 from pollen.training.run import TrainingError
-from tasks.dataset import DatasetVersion, Staging
+from tasks.dataset import DatasetVersion, Staging, read_version
+from tasks.faults import NotFoundError
 from tasks.pictures import fetch_pictures
 from tasks.progress import best_effort
 from tasks.stage import logger, stage
-from tasks.storage import open_store
+from tasks.storage import Store, open_store
 
 PAGE = "dataset_report.html"
 
@@ -29,9 +35,71 @@ PAGE = "dataset_report.html"
 def report_dataset(staging: Staging, version: DatasetVersion) -> str:
     """Write the report and the table of findings; returns where the report is.
 
+    The report of a version is written once. What a later run finds that merges nothing stands beside
+    it, so that it takes nothing away: the first run's zips, of which the report tells, are archived.
+
     Raises:
         PollenError: The store fails.
     """
+    store = open_store(staging.manifests)
+    folder = f"reports/{version.number:06d}"
+    if not version.is_new and store.exists(f"{folder}/{PAGE}"):
+        _add_findings(store, folder, version)
+        report = _report(staging, version)
+    else:
+        report = _with_pictures(_report(staging, version), staging, version)
+        store.write(f"{folder}/{FINDINGS_TABLE}", findings_csv(report.findings), "text/csv")
+        page = render_dataset_report(report).encode()
+        store.write(f"{folder}/{PAGE}", page, "text/html; charset=utf-8")
+    if FlowRunContext.get() is not None:
+        with best_effort("the dataset"):
+            create_markdown_artifact(
+                markdown_summary(report),
+                key="dataset-summary",
+                description=f"{staging.name}, version {version.number}",
+            )
+    return f"{store.address}/{folder}/{PAGE}"
+
+
+def _add_findings(store: Store, folder: str, version: DatasetVersion) -> None:
+    """Keep what a run found that merged nothing, once for equal findings."""
+    if not version.findings:
+        return
+    table = findings_csv(version.findings)
+    name = PurePosixPath(FINDINGS_TABLE)
+    digest = hashlib.sha256(table).hexdigest()[:8]
+    try:
+        known = store.read(f"{folder}/{FINDINGS_TABLE}")
+    except NotFoundError:  # somebody deleted it
+        known = b""
+    if table != known:
+        key = f"{folder}/{name.stem}-{digest}{name.suffix}"
+        store.write(key, table, "text/csv")
+        logger().info("nothing new was merged; what was found: %s/%s", store.address, key)
+
+
+def _report(staging: Staging, version: DatasetVersion) -> DatasetReport:
+    """What the report says in words and numbers."""
+    parent, before = version.parent, version.manifest.parent
+    if not version.is_new and before is None:
+        parent = None
+    elif not version.is_new and before is not None:
+        with suppress(NotFoundError):  # somebody deleted it, which stops no training
+            parent = read_version(open_store(staging.manifests), before)
+    return DatasetReport(
+        name=staging.name,
+        number=version.number,
+        manifest=version.manifest,
+        parent=parent,
+        findings=version.findings,
+        code_version=__version__,
+    )
+
+
+def _with_pictures(
+    report: DatasetReport, staging: Staging, version: DatasetVersion
+) -> DatasetReport:
+    """The report with its pictures."""
     added = version.changes.added
     copies = version.copies
     named = {name for pair in copies[:MOST_PAIRS] for name in pair}
@@ -49,27 +117,9 @@ def report_dataset(staging: Staging, version: DatasetVersion) -> str:
             logger().warning("not shown in the report: %s", error)
             return None
 
-    report = DatasetReport(
-        name=staging.name,
-        number=version.number,
-        manifest=version.manifest,
-        parent=version.parent,
-        findings=version.findings,
+    return replace(
+        report,
         pairs=show_pairs(copies, show),
         pairs_total=len(copies),
         sheet=contact_sheet(version.manifest, show, new_keys=added),
-        code_version=__version__,
     )
-    store = open_store(staging.manifests)
-    folder = f"reports/{version.number:06d}"
-    store.write(f"{folder}/{FINDINGS_TABLE}", findings_csv(report.findings), "text/csv")
-    page = render_dataset_report(report).encode()
-    store.write(f"{folder}/{PAGE}", page, "text/html; charset=utf-8")
-    if FlowRunContext.get() is not None:
-        with best_effort("the dataset"):
-            create_markdown_artifact(
-                markdown_summary(report),
-                key="dataset-summary",
-                description=f"{staging.name}, version {version.number}",
-            )
-    return f"{store.address}/{folder}/{PAGE}"

@@ -20,11 +20,12 @@ from tasks.dataset import (
     update_dataset,
     version_key,
 )
+from tasks.dataset_report import report_dataset
 from tasks.faults import PollenError, StorageError
 from tasks.folders import FolderStore
 from tasks.pictures import fetch_pictures
 from tasks.storage import Location, open_store
-from tests.support.labelled import NAMES, export
+from tests.support.labelled import NAMES, export, labelled
 from tests.support.runs import bucket_folder
 from tests.support.wire import Wire, tapped
 
@@ -123,6 +124,44 @@ def test_new_pictures_make_a_version_and_old_ones_stay_where_they_are(staging: S
     number, latest = latest_version(open_store(staging.manifests))
     assert number == 2
     assert latest == second.manifest
+
+
+def test_a_run_that_merges_nothing_leaves_the_report_of_the_version(folder: Staging) -> None:
+    doubled = {"train/images/9-1-A_2x_A_001.png": labelled(90)[0]}  # has no label
+    stage_zip(folder, "first.zip", export(extra=doubled))
+    store = open_store(folder.manifests)
+
+    def reports() -> dict[str, bytes]:
+        return {entry.key: store.read(entry.key) for entry in store.list("reports/")}
+
+    place = report_dataset(folder, merged(folder))
+    first = reports()
+    assert place.endswith("reports/000001/dataset_report.html")
+    assert b"9-1-A_2x_A_001.png" in first["reports/000001/findings.csv"]
+
+    assert report_dataset(folder, merged(folder)) == place  # nothing is staged, nothing is found
+    assert reports() == first
+    for _ in range(2):
+        stage_zip(folder, "no zip.zip", b"PK but no zip")
+        report_dataset(folder, merged(folder))
+    (added,) = set(reports()) - set(first)
+    assert added.startswith("reports/000001/findings-")
+    assert b"no zip.zip" in reports().pop(added)
+    assert {key: reports()[key] for key in first} == first
+
+
+def test_a_report_that_is_missing_is_written_by_the_next_run(folder: Staging) -> None:
+    stage_zip(folder, "first.zip", export(NAMES[:6]))
+    merged(folder)
+    stage_zip(folder, "second.zip", export(NAMES[6:], first_seed=6))
+    merged(folder)
+
+    place = report_dataset(folder, merged(folder))
+
+    page = open_store(folder.manifests).read("reports/000002/dataset_report.html").decode()
+    assert place.endswith("reports/000002/dataset_report.html")
+    assert "Since version 1:" in page
+    assert "6 added" in page
 
 
 def test_a_faulty_zip_stays_and_the_others_are_merged(
