@@ -2,7 +2,6 @@
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
-DATA ?= ../shared/data/pollen
 WORK ?= runs/bundled
 JOBS ?= 2
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -46,6 +45,7 @@ lock: venv ## remake the locks after a change of pyproject.toml (UPGRADE=1 also 
 	.ci/check_locks.sh
 
 model: venv ## train the bundled model again (DATA=labelled pictures WORK=folder for checkpoints)
+	$(if $(DATA),,$(error DATA names no folder of labelled pictures: make model DATA=path/to/pictures))
 	$(BIN)/python -m pollen.bundled.train $(DATA) --work $(WORK)
 
 bench: venv ## measure speed and memory, figures side by side

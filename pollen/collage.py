@@ -73,11 +73,6 @@ class Cutout:
         inside = fill_outlines((self.alpha.shape[0], self.alpha.shape[1]), [self.outline]) > 0
         return float(self.transmittance[inside][:, 1].mean()) if inside.any() else 1.0
 
-    @property
-    def is_debris(self) -> bool:
-        """Whether the object is no grain."""
-        return self.outline.grain_class < 0
-
 
 def fill_outlines(shape: tuple[int, int], outlines: Sequence[Outline]) -> Pixels:
     """Mask ``(H, W)`` of 0 and 1, 1 inside any outline."""

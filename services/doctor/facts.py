@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from prefect.client.schemas.objects import FlowRun, State
 
-#: Names of states that our automations give (deployments/automations).
+from tasks.shards import LOST
+
+#: Name of a state that our automations give (deployments/automations/crashed.yaml).
 RESTARTING: Final = "Restarting"
-LOST: Final = "LostBeforeStart"
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ from rich.text import Text
 
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.console import ERR, FAILED_SHOWN, LINE_EVERY_SECONDS, OUT, say_error
-from services.doctor.facts import LOST, RESTARTING
+from services.doctor.facts import RESTARTING
 from services.published import failed_images, percent_of, progress_of
 from services.runs.news import Changed, Line, News
 from tasks.faults import PollenError
 from tasks.reporting import Outcome
+from tasks.shards import LOST
 
 #: How often the server is asked, in seconds.
 ASK_EVERY_SECONDS = 2.0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from services.setup.references import Kind, LookUp, NotThereError, Reference, nothing_there
+from services.setup.references import Kind, LookUp, NotThereError, Reference
 from services.site import Notifications, Occasion, Recovery, Site, deployments_folder
 from tasks.faults import PollenError
 
@@ -52,9 +52,7 @@ class Declared:
     waits: str = ""
 
 
-def read_declared(
-    site: Site, look_up: LookUp = nothing_there, folder: Path | None = None
-) -> list[Declared]:
+def read_declared(site: Site, look_up: LookUp, folder: Path | None = None) -> list[Declared]:
     """Read which automations are to be on the server.
 
     Args:
@@ -77,18 +75,6 @@ def read_declared(
                 raise PollenError(f"{path}: another automation has the name {declared.name!r}")
             found[declared.name] = declared
     return list(found.values())
-
-
-def declared_automations(
-    site: Site, look_up: LookUp = nothing_there, folder: Path | None = None
-) -> list["AutomationCore"]:
-    """The automations that wait for nothing; see :func:`read_declared`.
-
-    Raises:
-        PollenError: A file can't be used.
-    """
-    found = read_declared(site, look_up, folder)
-    return [each.automation for each in found if each.automation is not None]
 
 
 def _figures(site: Site) -> dict[str, object]:

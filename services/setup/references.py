@@ -40,15 +40,6 @@ class Reference:
 LookUp = Callable[[Reference], UUID]
 
 
-def nothing_there(reference: Reference) -> UUID:
-    """The ids on a server that has nothing yet.
-
-    Raises:
-        NotThereError: Always.
-    """
-    raise NotThereError(f"there is no {reference.kind} {reference.name}")
-
-
 def on_server(client: "SyncPrefectClient") -> LookUp:
     """Ids as the server has them now."""
 

@@ -132,11 +132,6 @@ class Cluster:
             worker.stop()
             _end(runs)
 
-    def kill_worker(self, pool: str) -> None:
-        """Kill the worker of a pool and leave its runs alone, as when its node dies."""
-        worker = self._workers.pop(pool)
-        worker.kill()
-
     def start(self, deployment: str, **parameters: Any) -> FlowRun:  # noqa: ANN401
         """Start a run of a deployment."""
         with get_client(sync_client=True) as client:

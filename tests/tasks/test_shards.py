@@ -23,7 +23,6 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Sched
 from flows.detect import count_part, count_with_shards, detect, detect_shard
 from pollen.layout import PLANS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
-from services.setup.automation_files import declared_automations
 from services.site import Site
 from tasks import shards
 from tasks.faults import PollenError
@@ -32,6 +31,7 @@ from tasks.reporting import Summary
 from tasks.shards import FAILED_FOR_NOW, Order
 from tasks.stage import Pool
 from tests.flows.test_flow_run import save_block
+from tests.support.automations import declared_automations
 from tests.support.cluster import make_limit, runs_of
 from tests.support.pictures import picture
 from tests.support.runs import (

@@ -11,7 +11,6 @@ from PIL import Image
 from pollen.frames import FrameError, Rgb, open_frames
 
 Refusal = Callable[[Path], str]
-REAL_PICTURES = Path(__file__).parents[4] / "shared/data/pollen/train/images"
 
 
 def as_opencv(path: Path) -> Rgb:
@@ -117,10 +116,10 @@ def test_size_is_checked_before_decoding(tmp_path: Path, noisy: bytes) -> None:
         open_frames(path, "a.jpg", max_pixels=100_000)
 
 
-def test_real_pictures_decode_without_a_warning(read_whole: Callable[[Path], list[Rgb]]) -> None:
-    if not REAL_PICTURES.is_dir():
-        pytest.skip("the real pictures (../shared/data/pollen) are not here")
-    paths = sorted(REAL_PICTURES.glob("*.jpg"))[:20]
+def test_real_pictures_decode_without_a_warning(
+    read_whole: Callable[[Path], list[Rgb]], real_pictures: Path
+) -> None:
+    paths = sorted((real_pictures / "train" / "images").glob("*.jpg"))[:20]
     assert paths
     for path in paths:
         np.testing.assert_array_equal(read_whole(path)[0], as_opencv(path))

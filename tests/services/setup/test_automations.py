@@ -15,7 +15,7 @@ from prefect.events.schemas.automations import Automation, AutomationCore, Event
 from prefect.exceptions import ObjectNotFound
 
 from services.embedded import EmbeddedPrefect
-from services.setup.automation_files import PREFIX, declared_automations
+from services.setup.automation_files import PREFIX
 from services.setup.automations import plan_automations
 from services.setup.deployments import declared_deployments
 from services.setup.plan import Step
@@ -31,6 +31,7 @@ from services.site import (
 )
 from tasks.faults import PollenError
 from tasks.remedies import DEPLOY
+from tests.support.automations import declared_automations
 
 DETECT, CHECK = "detect/on-upload", "dataset-check/on-upload"
 PICTURES, EXPORTS = "pollen: on upload of pictures", "pollen: on upload of exports"

@@ -20,9 +20,9 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.states import Completed, Crashed, Failed, Pending, Running
 
 from services.embedded import EmbeddedPrefect
-from services.setup.automation_files import declared_automations
 from services.setup.references import on_server
 from services.site import Notification, Notifications, Occasion, Site
+from tests.support.automations import declared_automations
 from tests.support.inbox import Inbox, inbox
 
 #: Prefect allows 10 s and more.

@@ -40,8 +40,8 @@ from prefect.states import Cancelled, Crashed, Pending, Running, Submitting
 from prefect_kubernetes import observer  # type: ignore[import-untyped]
 
 from services.embedded import EmbeddedPrefect
-from services.setup.automation_files import declared_automations
 from services.site import Recovery, Site
+from tests.support.automations import declared_automations
 
 REQUEUES = 2
 WAIT = timedelta(seconds=15)  # Prefect allows 10 s and more
