@@ -77,9 +77,8 @@ class Profile:
         """
         if settings.grain_diameter_px is not None and card.grain_diameter_px is None:
             raise ScaleError(
-                f"grain_diameter_px is set, but model '{card.version}' does not say how large the grains of its "
-                "training pictures were, so that pictures can't be brought to its scale: leave the setting empty, "
-                "write grain_diameter_px into the model's card, or choose another model"
+                f"grain_diameter_px is set, but model '{card.version}' does not say how large the grains of its training "
+                "pictures were: leave the setting empty, write grain_diameter_px into its card, or choose another model"
             )
         if gpu is None:
             gpu = settings.device != "cpu" and cuda_present()
@@ -205,24 +204,23 @@ class Detector:
         return self._backend.batch
 
     def detect(self, tiles: Sequence[Pixels]) -> list[Grains]:
-        """Grains of each tile, in model-input pixels.
-
-        Args:
-            tiles: ``(tile_px, tile_px, 3)`` uint8 RGB each.
+        """As :meth:`detect_each`, where all tiles are needed.
 
         Raises:
             ModelError: The model is not of our kind.
             OutputError: What it gave for one of the tiles can't be used.
         """
-        grains = []
-        for found in self.detect_each(tiles):
-            if isinstance(found, OutputError):
-                raise found
-            grains.append(found)
-        return grains
+        found = self.detect_each(tiles)
+        for grains in found:
+            if isinstance(grains, OutputError):
+                raise grains
+        return [grains for grains in found if isinstance(grains, Grains)]
 
     def detect_each(self, tiles: Sequence[Pixels]) -> list[Grains | OutputError]:
-        """As :meth:`detect`, but what can't be used of one tile is given in its place.
+        """Grains of each tile, in model-input pixels, or why its output can't be used.
+
+        Args:
+            tiles: ``(tile_px, tile_px, 3)`` uint8 RGB each.
 
         Raises:
             ModelError: The model is not of our kind.
@@ -242,10 +240,10 @@ class Detector:
 
         with self._lock:
             self._backend.run(tiles, consume)
-        missing = [number for number, grains in enumerate(found) if grains is None]
-        if missing:
-            raise ModelError(f"the model gave no result for {len(missing)} of {len(tiles)} tiles")
-        return [grains for grains in found if grains is not None]
+        given = [grains for grains in found if grains is not None]
+        if missing := len(tiles) - len(given):
+            raise ModelError(f"the model gave no result for {missing} of {len(tiles)} tiles")
+        return given
 
     def grid(self, pixel_size_um: float | None, size_px: tuple[int, int] | None = None) -> TileGrid:
         """How to cut a frame with this pixel size, by what the profile and the card know of scale.
@@ -332,9 +330,8 @@ def detect_frames(
         grid_of: How to cut a frame.
 
     Yields:
-        Each frame in order with its grains in frame pixels, or with the error that reading it
-        raised, or the one of a tile whose output can't be used: such a frame costs the others
-        nothing.
+        Each frame in order with its grains in frame pixels, or with the error of reading it or of
+        the model's output for one of its tiles: such a frame costs the others nothing.
     """
     line = _Line[F](detector)
     for frame in frames:
