@@ -77,8 +77,8 @@ class Profile:
         """
         if settings.grain_diameter_px is not None and card.grain_diameter_px is None:
             raise ScaleError(
-                f"grain_diameter_px is set, but model '{card.version}' does not say how large the grains of its training "
-                "pictures were: leave the setting empty, write grain_diameter_px into its card, or choose another model"
+                f"grain_diameter_px is set, but model '{card.version}' does not say how large its training grains "
+                "were: leave the setting empty, write grain_diameter_px into its card, or choose another model"
             )
         if gpu is None:
             gpu = settings.device != "cpu" and cuda_present()

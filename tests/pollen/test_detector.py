@@ -139,7 +139,7 @@ def test_what_does_not_go_together_is_refused(
 def test_a_grain_diameter_needs_the_models_own() -> None:
     card = CARD.model_copy(update={"grain_diameter_px": None})
     settings = DetectSettings(device="cpu", grain_diameter_px=100)
-    with pytest.raises(ScaleError, match="model 'v1' does not say how large the grains"):
+    with pytest.raises(ScaleError, match="model 'v1' does not say how large its training grains"):
         Profile.resolve(card, settings)
 
 
