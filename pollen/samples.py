@@ -2,10 +2,13 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from pollen.scale import POOLED_FLAG, PooledSize, mostly_empty
 from pollen.stats import Interval, clustered_viability, stored
@@ -159,31 +162,34 @@ def overall_viability(counts: pl.DataFrame, pattern: str) -> Overall | None:
     _compiled(pattern)
     counted = counts.filter(pl.col("input_present") & (pl.col("status") != str(Status.FAILED)))
     samples = (sample_of(filename, pattern) for filename in counted["filename"])
-    units = _summed(counted, [sample.plant or sample.label for sample in samples])
-    viable, non_viable = units["viable"].to_numpy(), units["non_viable"].to_numpy()
-    interval = clustered_viability(viable, non_viable)
+    units = _summed(counted, (sample.plant or sample.label for sample in samples))
+    interval = clustered_viability(*units.T)
     if interval is None:
         return None
-    return Overall(interval.estimate, interval if units.height > 1 else None)
+    return Overall(interval.estimate, interval if len(units) > 1 else None)
 
 
-def _summed(counted: pl.DataFrame, units: list[str]) -> pl.DataFrame:
-    """Grains of either class summed by unit; without the units that have none, sorted."""
-    grains = (pl.col(name).cast(pl.Int64).fill_null(0).sum() for name in ("viable", "non_viable"))
-    return (
-        counted.with_columns(pl.Series("unit", units, pl.String()))
-        .group_by("unit")
-        .agg(*grains)
-        .filter(pl.col("viable") + pl.col("non_viable") > 0)
-        .sort("unit")
+def _summed(counted: pl.DataFrame, units: Iterable[str]) -> NDArray[np.int64]:
+    """Grains by unit, ``(N, 2)`` viable and non-viable, in the order of the units' names.
+
+    Units without grains are left out: they say nothing about the fraction.
+    """
+    sums: dict[str, list[int]] = {}
+    for unit, *grains in zip(units, counted["viable"], counted["non_viable"], strict=True):
+        total = sums.setdefault(unit, [0, 0])
+        for place, number in enumerate(grains):
+            total[place] += number or 0
+    return np.array([sums[unit] for unit in sorted(sums) if any(sums[unit])], np.int64).reshape(
+        -1, 2
     )
 
 
 def _summary(sample: Sample, pictures: pl.DataFrame) -> dict[str, object]:
     """One row of the sample table."""
     counted = pictures.filter(pl.col("status") != str(Status.FAILED))
-    files = _summed(counted, [file_of(filename) for filename in counted["filename"]])
-    interval = clustered_viability(files["viable"].to_numpy(), files["non_viable"].to_numpy())
+    files = _summed(counted, map(file_of, counted["filename"]))
+    viable, non_viable = files.T
+    interval = clustered_viability(viable, non_viable)
     row: dict[str, object] = {
         "sample": sample.label,
         "plant": sample.plant,
@@ -191,10 +197,10 @@ def _summary(sample: Sample, pictures: pl.DataFrame) -> dict[str, object]:
         "replicate": sample.replicate,
         "images": counted.height,
         "failed_images": pictures.height - counted.height,
-        "viable": int(files["viable"].sum()),
-        "non_viable": int(files["non_viable"].sum()),
+        "viable": int(viable.sum()),
+        "non_viable": int(non_viable.sum()),
         "interval_method": "",
-        "flags": FLAG_SEPARATOR.join(_flags(counted, files.height)),
+        "flags": FLAG_SEPARATOR.join(_flags(counted, len(files))),
     }
     if interval:
         row |= {

@@ -84,13 +84,12 @@ class PooledSize:
         Args:
             counts: Rows of ``pollen_counts.csv``.
         """
-        known = counts.filter(
-            pl.col("size_to_model").is_not_null() & (pl.col("total_detected") > 0)
-        ).sort("size_to_model")
-        if known.is_empty():
+        told = zip(counts["size_to_model"], counts["total_detected"], strict=True)
+        known = sorted((size, number) for size, number in told if size is not None and number)
+        if not known:
             return cls(None, 0)
-        sizes = known["size_to_model"].to_numpy()
-        upto = np.cumsum(known["total_detected"].to_numpy())
+        sizes = np.array([size for size, _ in known])
+        upto = np.cumsum([number for _, number in known])
         grains = int(upto[-1])
         # The mean of the two in the middle; they are one where the number is odd.
         middle = np.searchsorted(upto, [(grains + 1) // 2, grains // 2 + 1])
@@ -109,7 +108,7 @@ def mostly_empty(counted: pl.DataFrame) -> bool:
     Args:
         counted: Rows of ``pollen_counts.csv`` of pictures that were counted.
     """
-    empty = counted.filter(pl.col("total_detected") == 0).height
+    empty = list(counted["total_detected"]).count(0)
     return counted.height >= SCALE_PICTURES and 2 * empty > counted.height
 
 
