@@ -10,15 +10,17 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 
+import flows.train
 from flows.detect import detect
 from flows.train import make_model, train
 from pollen.layout import MODELS, PROMOTIONS, conclusion_key
 from services.embedded import EmbeddedPrefect, EmbeddedS3
+from tasks.faults import PollenError
 from tasks.promotions import Order, rollback
 from tasks.release import TrainingOutcome, TrainingSummary
 from tasks.storage import Location, open_store
 from tests.flows.test_flow_run import artifacts_of, counts_of, save_block
-from tests.support.labelled import export
+from tests.support.labelled import NAMES, export
 from tests.support.pictures import picture
 from tests.support.runs import objects, upload
 from tests.support.training import CLOSED_GATE, OPEN_GATE, request_below, train_settings
@@ -123,6 +125,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Location:
     (folder / "staging_area").mkdir()
     (folder / "staging_area" / "labelled.zip").write_bytes(export())
     return Location(folder=folder)
+
+
+def test_zips_wait_until_what_was_found_in_them_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evicted(*_: object) -> str:
+        raise PollenError("evicted")
+
+    staged = tmp_path / "staging_area" / "labelled.zip"
+    staged.parent.mkdir()
+    staged.write_bytes(export(NAMES[:2]))
+    monkeypatch.setattr(flows.train, "report_dataset", evicted)
+    with pytest.raises(PollenError, match="evicted"):
+        make_model(request_below(Location(folder=tmp_path)))
+    assert staged.exists()
 
 
 @pytest.fixture(scope="module")
