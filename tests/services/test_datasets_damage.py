@@ -18,7 +18,7 @@ def dataset(tmp_path: Path) -> Path:
     for place, split in enumerate(("train", "train", "val")):
         picture, label = labelled(place)
         for part, suffix, data in (("images", "png", picture), ("labels", "txt", label.encode())):
-            path = tmp_path / "pollen" / split / part / f"{place}.{suffix}"
+            path = tmp_path / "pollen" / split / part / f"{place}-1-A_2x_A.{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
     return tmp_path / "pollen"
@@ -46,10 +46,10 @@ def test_a_dangling_link_in_an_export_is_2_and_named(check: Check, dataset: Path
 
 
 def test_a_bad_label_in_a_dataset_only_leaves_its_picture_out(check: Check, dataset: Path) -> None:
-    (dataset / "train/labels/0.txt").write_text("7 0.5 0.5 0.1 0.1\n")
+    (dataset / "train/labels/0-1-A_2x_A.txt").write_text("7 0.5 0.5 0.1 0.1\n")
     code, told, _ = check(dataset)
     assert code == SOME_FAILED
-    assert "error pollen/train/labels/0.txt, line 1: class 7 has no name" in told
+    assert "error pollen/train/labels/0-1-A_2x_A.txt, line 1: class 7 has no name" in told
     assert "would be refused" not in told
 
 
