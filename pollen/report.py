@@ -194,7 +194,7 @@ def render_report(data: ReportData) -> str:
         .render(
             data=data,
             headline=headline(data.counts, data.settings.sample_pattern),
-            no_interval=ONE_PLANT,
+            one_plant=ONE_PLANT,
             failed=failed.head(MOST_FAILED).to_dicts(),
             failed_total=failed.height,
             flags=flags_of(present),

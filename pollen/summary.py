@@ -75,10 +75,10 @@ def _headline_lines(data: ReportData) -> list[str]:
     result = "no grain counted"
     if first.viability:
         interval = first.viability.interval
-        bounds = ONE_PLANT
-        if interval:
-            bounds = f"95 % interval {_interval_words(interval.low, interval.high)}"
-        result = f"**{percent(first.viability.estimate)}** stained viable ({bounds})"
+        bounds = f"95 % interval {_interval_words(interval.low, interval.high)}"
+        if first.viability.one_plant:
+            bounds += f", {ONE_PLANT}"
+        result = f"**{percent(interval.estimate)}** stained viable ({bounds})"
     return [
         f"**{first.images:,}** images counted ({first.empty:,} without grains), "
         f"**{first.failed:,}** failed; **{first.counted:,}** grains counted of {first.detected:,} "

@@ -108,10 +108,12 @@ def test_grains_left_out_are_told_by_reason_and_class() -> None:
     )
 
 
-def test_one_plant_has_no_interval_for_all_together() -> None:
+def test_an_interval_of_one_plant_is_called_so() -> None:
     data = data_of(ROWS[:2])
     for text in (Page(render_report(data)).text, markdown_summary(data)):
-        assert "no interval for all together" in text
+        assert ", of this one plant or folder" in text
+    for text in (Page(render_report(data_of(ROWS))).text, markdown_summary(data_of(ROWS))):
+        assert "one plant or folder" not in text
 
 
 def test_grains_of_another_size_are_told_of_all_together() -> None:

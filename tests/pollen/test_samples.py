@@ -160,6 +160,7 @@ def test_overall_viability_takes_plants_that_are_present_and_counted() -> None:
     )
     overall = overall_viability(table, PATTERN)
     assert overall is not None
+    assert not overall.one_plant
     assert overall.interval == clustered_viability([160, 50, 9], [40, 50, 1])
     # A pattern that tells no plant: the samples it tells are the units.
     by_replicate = overall_viability(table, r"_2x_(?P<replicate>[A-Z])")
@@ -169,7 +170,7 @@ def test_overall_viability_takes_plants_that_are_present_and_counted() -> None:
 
 
 @pytest.mark.parametrize("other", ["1-1-A_2x_C_1.png", "2-1-A_2x_C_1.png"])
-def test_one_plant_has_no_interval_that_speaks_of_others(other: str) -> None:
+def test_of_one_plant_the_pictures_are_the_units(other: str) -> None:
     dust = 0 if other.startswith("2") else 5
     rows: list[Row] = [
         ("1-1-A_2x_B_1.png", 90, 10, "ok", True, ""),
@@ -177,8 +178,8 @@ def test_one_plant_has_no_interval_that_speaks_of_others(other: str) -> None:
     ]
     overall = overall_viability(counts(rows), PATTERN)
     assert overall is not None
-    assert overall.interval is None
-    assert overall.estimate == (90 + dust) / (100 + dust)
+    assert overall.one_plant
+    assert overall.interval == clustered_viability([90, dust], [10, 0])
 
 
 @pytest.mark.parametrize(
