@@ -57,7 +57,8 @@ def test_a_clipped_outline_is_the_part_inside_the_canvas(x: float, y: float, rad
     clipped = clip_to_canvas(outline, 100, 100)
 
     area = 0.0 if clipped is None else clipped.area_px
-    assert area == pytest.approx(inside, abs=4 * radius + 8)
+    # Drawing fills every pixel that the outline touches: most of a pixel all along the rim.
+    assert area == pytest.approx(inside, abs=5 * radius + 8)
     if clipped is not None:
         assert clipped.points.min() >= 0
         assert clipped.points.max() <= 100
