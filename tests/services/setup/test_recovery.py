@@ -527,7 +527,8 @@ def test_a_run_that_runs_is_not_ended_when_old_news_comes_late(world: World) -> 
     event(runs, "InfrastructurePending")
     event(waits, "InfrastructurePending")
 
-    waits.until_last("PendingTooLong")
+    # What it is ended for is not asked here: a busy server may take these events in another order than they came.
+    waits.until_state("Cancelling")
     assert runs.names()[-1] == "Running"
 
 
