@@ -124,7 +124,7 @@ def summarise_samples(counts: pl.DataFrame, pattern: str) -> pl.DataFrame:
 
     Pages, scenes, focus planes and time points of one file are one unit: they show one slide, or
     even the same grains. Deleted inputs are left out; failed pictures are only numbered. Fractions
-    have 4 decimals, or more where these would say all or none.
+    have 6 decimals, and say all or none only where it is so.
 
     Args:
         counts: The rows of ``pollen_counts.csv``.

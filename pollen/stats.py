@@ -159,10 +159,12 @@ def percent(fraction: float, gap: str = "\N{NO-BREAK SPACE}") -> str:
 
 
 def stored(fraction: float) -> float:
-    """A fraction as tables hold it: 4 decimals; 0 and 1 only where it is none or all."""
-    near = round(fraction, 4)
-    if fraction in (0, 1) or near not in (0, 1):
-        return near
+    """A fraction as tables hold it: 6 decimals; 0 and 1 only where it is none or all.
+
+    With fewer, rounding once more for people would show 4 of 21 as 19.1 %, not 19.0 %.
+    """
+    if fraction in (0, 1):
+        return fraction
     return min(max(round(fraction, 6), 1e-6), 1 - 1e-6)
 
 

@@ -43,9 +43,9 @@ def ok(
     }
     if interval:
         row |= {
-            "viability": round(interval.estimate, 4),
-            "viability_low": round(interval.low, 4),
-            "viability_high": round(interval.high, 4),
+            "viability": round(interval.estimate, 6),
+            "viability_low": round(interval.low, 6),
+            "viability_high": round(interval.high, 6),
         }
     return row
 

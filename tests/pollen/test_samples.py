@@ -114,8 +114,8 @@ def test_samples_sum_what_is_present_and_counted() -> None:
         "viable": 175,
         "non_viable": 25,
         "viability": 0.875,
-        "viability_low": round(interval.low, 4),
-        "viability_high": round(interval.high, 4),
+        "viability_low": round(interval.low, 6),
+        "viability_high": round(interval.high, 6),
         "interval_method": "clustered",
         "flags": "blurred (1 of 3)",
     }
@@ -206,7 +206,7 @@ def test_planes_of_one_file_do_not_narrow_the_interval() -> None:
     (both,) = summarise_samples(counts([*planes, other]), PATTERN).to_dicts()
     interval = clustered_viability([90, 85], [10, 15])
     assert interval is not None
-    assert (both["viability_low"], both["images"]) == (round(interval.low, 4), 11)
+    assert (both["viability_low"], both["images"]) == (round(interval.low, 6), 11)
     assert (alone["flags"], alone["images"]) == (ONE_FILE, 10)
 
 

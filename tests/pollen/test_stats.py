@@ -228,7 +228,7 @@ def test_percent_never_rounds_to_all_or_none(fraction: float, text: str) -> None
 @pytest.mark.parametrize(
     ("fraction", "value"),
     [
-        (0.91234567, 0.9123),
+        (0.91234567, 0.912346),
         (0.0, 0.0),
         (1.0, 1.0),
         (0.99998, 0.99998),
@@ -241,3 +241,7 @@ def test_stored_fractions_are_all_or_none_only_where_it_is_so(
     fraction: float, value: float
 ) -> None:
     assert stored(fraction) == value
+
+
+def test_a_stored_fraction_is_shown_as_the_fraction_itself() -> None:
+    assert percent(stored(4 / 21)) == percent(4 / 21) == "19.0\N{NO-BREAK SPACE}%"
