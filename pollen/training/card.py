@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pollen.dataset.families import tells_plant
 from pollen.dataset.manifest import GrainCounts, Manifest, Split
+from pollen.dataset.settings import DatasetSettings
 from pollen.evaluation.evaluate import Evaluation
 from pollen.gate import Decision
 from pollen.model_card import ModelCard
@@ -56,7 +57,7 @@ or microscopes check pictures by eye first.
 ## Data
 
 Dataset `{making.dataset}`, version {making.number} (content {making.manifest.content_id[:16]}).
-{_separation(making.manifest)}
+{separation(making.manifest)}
 
 | split | pictures | viable | non-viable |
 |---|---|---|---|
@@ -91,9 +92,10 @@ Licence: AGPL-3.0, as Ultralytics YOLO.
 """
 
 
-def _separation(manifest: Manifest) -> str:
+def separation(manifest: Manifest) -> str:
     """What keeps the splits apart, as far as names tell."""
-    pattern = manifest.settings["sample_pattern"]
+    # That by which the splits were made; a manifest need not say it, and a card must not fail behind a training.
+    pattern = manifest.settings.get("sample_pattern", DatasetSettings().sample_pattern)
     unknown = sum(not tells_plant(image.original, pattern) for image in manifest.images)
     if not unknown:
         return "No plant is in two splits."
