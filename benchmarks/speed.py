@@ -9,9 +9,9 @@ from statistics import median
 from benchmarks.old_method import count
 from benchmarks.pictures import folder_of, full_frames
 from flows.detect import count_pictures
-from pollen.backends import quiet_ultralytics
 from pollen.detector import Detector, Profile
 from pollen.frames import open_frames
+from pollen.models.weights import quiet_ultralytics
 from pollen.settings import DetectSettings
 from pollen.tiling import Pixels
 from tasks.registry import BUNDLED, cache_folder, resolve_model

@@ -5,7 +5,6 @@ libraries are imported inside functions: on a CPU with a prepared model torch is
 """
 
 import json
-import os
 import shutil
 import tempfile
 import threading
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from pollen.grains import FloatArray
 from pollen.model_card import ModelCard, ModelError, check_weights, sha256_of
+from pollen.models.weights import load_yolo, not_loadable, quiet_ultralytics
 from pollen.threads import keep_to_quota
 
 #: Tiles per model call on a GPU; shorter batches are padded to it, so that every call is alike.
@@ -53,16 +53,6 @@ class Backend(Protocol):
         The arrays given to ``consume`` are only valid during the call.
         """
         ...
-
-
-def quiet_ultralytics(scratch: Path) -> None:
-    """Keep Ultralytics from phoning home, installing packages and writing into the home folder.
-
-    Its switches are environment variables that it reads at import; they must be set before.
-    """
-    scratch.mkdir(parents=True, exist_ok=True)
-    os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false")
-    os.environ.setdefault("YOLO_CONFIG_DIR", str(scratch))
 
 
 class OpenVinoBackend:
@@ -189,15 +179,11 @@ def _load(path: Path, weights: Path) -> tuple[Any, ModelFacts]:
     Raises:
         ModelError: It can't be loaded, or it neither detects nor segments.
     """
-    from ultralytics.models import YOLO
-
     try:
-        yolo: Any = YOLO(path)
+        yolo = load_yolo(path)
         task, names = yolo.task, dict(yolo.names)
     except Exception as error:
-        raise ModelError(
-            f"{weights} can't be loaded as a YOLO model ({error}): choose a .pt file that Ultralytics wrote"
-        ) from error
+        raise not_loadable(weights, error) from error
     if task not in ("detect", "segment"):
         raise ModelError(
             f"the model is made to '{task}'; expected a detection or a segmentation model"

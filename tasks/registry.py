@@ -60,6 +60,14 @@ def resolve_model(name: str, registry: Location) -> Model:
             return _published(store, name)
         promoted = _promoted(store)
         if promoted is not None:
+            logger().info(
+                "in production in %s: model %s (SHA-256 %s), promoted by %s on %s",
+                store.address,
+                promoted.version,
+                promoted.sha256,
+                promoted.by or "nobody named",
+                promoted.at or "a day not recorded",
+            )
             return _published(store, promoted.version, promoted.sha256)
         if deployment.id is not None:
             raise PollenError(

@@ -12,6 +12,7 @@ from pollen.bundled.batches import batches
 from pollen.bundled.network import batch_loss
 from pollen.bundled.polite_threads import PoliteThreads
 from pollen.bundled.scenes import SceneMaker, SceneMix
+from pollen.models.weights import load_state
 
 if TYPE_CHECKING:
     import torch
@@ -128,11 +129,9 @@ class Fitter:
 
     def resume(self) -> None:
         """Go on from the stage's own checkpoint if there is one."""
-        import torch
-
         if not self.checkpoint.exists():
             return
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        state = load_state(self.checkpoint)
         self.network.load_state_dict(state["network"])
         self.average.ema.load_state_dict(state["average"])
         self.average.updates = state["updates"]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from pollen import __version__
-from pollen.backends import quiet_ultralytics
 from pollen.bundled.card_text import card_text
 from pollen.bundled.evaluate import report
 from pollen.bundled.fitting import Stage
@@ -27,6 +26,7 @@ from pollen.evaluation.evaluate import evaluate
 from pollen.evaluation.metrics import as_metrics
 from pollen.evaluation.pictures import read_pictures
 from pollen.model_card import CARD_NAME, ModelCard, sha256_of
+from pollen.models.weights import quiet_ultralytics
 from pollen.training.folder import GrainSizes
 from pollen.training.lineage import LEARNT_FROM, Lineage
 from pollen.training.settings import TrainSettings

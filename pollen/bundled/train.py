@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pollen.backends import quiet_ultralytics
 from pollen.bundled.fitting import FitOptions, Fitter, Stage, checkpoint_of
 from pollen.bundled.network import new_network
 from pollen.bundled.pictures import LabelledPicture, read_split
@@ -23,6 +22,7 @@ from pollen.bundled.rendered import render_split
 from pollen.bundled.scenes import SceneMaker, prepare
 from pollen.bundled.stages import RENDERED_SEED, SEEDS_APART, stages_of
 from pollen.bundled.weights import start_weights
+from pollen.models.weights import load_state, quiet_ultralytics
 from pollen.training.run import (
     Checkpoint,
     Epoch,
@@ -107,9 +107,7 @@ def _options(settings: TrainSettings) -> FitOptions:
 
 def _bring_back(resume: Checkpoint, stages: Sequence[Stage], folder: Path) -> None:
     """Put a checkpoint where its stage looks for it."""
-    import torch
-
-    state = torch.load(resume.last, map_location="cpu", weights_only=True)
+    state = load_state(resume.last)
     stage = next(stage for stage in stages if stage.name == state["name"])
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(resume.last, checkpoint_of(stage, folder))

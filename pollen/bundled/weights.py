@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pollen.backends import quiet_ultralytics
 from pollen.bundled.network import new_network
+from pollen.models.weights import load_state, load_yolo, quiet_ultralytics
 
 if TYPE_CHECKING:
     import torch
@@ -16,8 +16,7 @@ def average_weights(paths: Sequence[Path]) -> dict[str, "torch.Tensor"]:
     """Mean of several saved states of one network (whole numbers are taken from the last)."""
     import torch
 
-    states = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
-    states = [_weights_in(state) for state in states]
+    states = [_weights_in(load_state(path)) for path in paths]
     mean = dict(states[-1])
     for name, value in mean.items():
         if value.is_floating_point():
@@ -32,24 +31,21 @@ def _weights_in(state: dict[str, Any]) -> dict[str, "torch.Tensor"]:
 
 
 def start_weights(path: Path, scratch: Path) -> dict[str, "torch.Tensor"]:
-    """The weights in a file, to start the recipe's network from; reading it runs code it holds.
+    """Return the weights in a file, to start the recipe's network from.
 
     Args:
-        path: The file, whose hash was checked.
+        path: The file.
         scratch: Where Ultralytics may keep its settings.
 
     Raises:
-        ValueError: They are of another network.
+        ValueError: They are of another network, or can't be loaded.
     """
     quiet_ultralytics(scratch)
-    from ultralytics.nn import tasks
-
-    load: Any = tasks.load_checkpoint
+    state: dict[str, torch.Tensor] = load_yolo(path).model.float().state_dict()
     network = new_network(seed=0)
     try:
-        state: dict[str, torch.Tensor] = load(path)[0].float().state_dict()
         network.load_state_dict(state)
-    except Exception as error:
+    except RuntimeError as error:
         raise ValueError(
             f"{path} can't start the bundled recipe: expected YOLOv8n-seg for {len(network.names)} classes"
         ) from error
@@ -58,9 +54,7 @@ def start_weights(path: Path, scratch: Path) -> dict[str, "torch.Tensor"]:
 
 def write_result(checkpoint: Path, path: Path) -> None:
     """Write what a checkpoint has come to; equal checkpoints give equal files."""
-    import torch
-
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    state = load_state(checkpoint)
     write_weights(_weights_in(state), path, state["date"])
 
 

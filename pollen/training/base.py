@@ -3,9 +3,10 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pollen.backends import quiet_ultralytics
+from pollen.model_card import ModelError
+from pollen.models.weights import load_yolo, quiet_ultralytics
 from pollen.training.lineage import Lineage
 from pollen.training.pieces import Task
 
@@ -39,25 +40,15 @@ def untrained(name: str) -> Base | None:
 
 
 def from_weights(weights: Path, sha256: str, scratch: Path) -> Base:
-    """Weights whose hash was checked: reading what they were made for runs code they hold.
+    """Return the base that a file of weights is.
 
     Raises:
-        ValueError: They are no Ultralytics model, or one of another kind.
+        ModelError: The file is no Ultralytics model, or one of another kind.
     """
     quiet_ultralytics(scratch)
-    from ultralytics.nn import tasks
-
-    load: Any = tasks.load_checkpoint
-    try:
-        task = str(getattr(load(weights)[0], "task", ""))
-    except Exception as error:
-        raise ValueError(
-            f"{weights} is no Ultralytics model ({type(error).__name__}: {error}): expected a .pt file of YOLOv8, "
-            "YOLO11 or YOLO26"
-        ) from error
+    task = load_yolo(weights).task
     if task not in ("detect", "segment"):
-        raise ValueError(
+        raise ModelError(
             f"{weights} is a model for '{task}': expected one that detects or segments objects"
         )
-    what: Task = "segment" if task == "segment" else "detect"
-    return Base(str(weights), sha256, what, Lineage.unknown())
+    return Base(str(weights), sha256, task, Lineage.unknown())

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pollen.backends import quiet_ultralytics
 from pollen.detector import cuda_present
+from pollen.models.weights import load_checkpoint, quiet_ultralytics
 from pollen.threads import keep_to_quota
 from pollen.training.pieces import Task
 from pollen.training.settings import TrainSettings
@@ -110,6 +110,7 @@ def train(
 
     Raises:
         TrainingError: The training broke off for a known cause (memory, disk, GPU, numbers), or came to nothing.
+        ModelError: The checkpoint to resume from can't be loaded, or holds more than a network.
     """
     if resume is not None and resume.ended:
         return resume
@@ -119,6 +120,9 @@ def train(
     keep_to_quota(torch)
     options = _options(base, data, folder, settings)
     if resume is not None:
+        load_checkpoint(
+            resume.last
+        )  # it may be another one's by now; said better than the trainer would
         options |= {"model": str(resume.last), "resume": str(resume.last)}
         _put(resume.results, folder / "run" / "results.csv")
         _put(resume.best, folder / "run" / "weights" / "best.pt")
@@ -330,26 +334,45 @@ def _trainer(task: Task, options: dict[str, Any], relay: _Relay) -> Any:  # noqa
     return trainer
 
 
+#: What weights do not need of a checkpoint, and the arguments of a training that they keep: none
+#: names a path or this machine.
+_DROPPED = (
+    "optimizer",
+    "best_fitness",
+    "stopper",
+    "ema",
+    "updates",
+    "scaler",
+    "git",
+    "train_results",
+)
+_TOLD = {"task", "mode", "imgsz", "single_cls", "epochs", "seed"}
+
+
 def strip(checkpoint: Path, weights: Path) -> None:
     """Write the weights of a checkpoint alone: without optimiser, paths and names of this machine.
 
-    The checkpoint's own date is kept, so that equal checkpoints give equal files.
-    """
-    import torch
-    from ultralytics.utils.torch_utils import strip_optimizer
+    The checkpoint's own date is kept, so that equal checkpoints give equal files. (Ultralytics'
+    `strip_optimizer` does the same with the loader that runs code.)
 
-    told = {"task", "mode", "imgsz", "single_cls", "epochs", "seed"}
+    Raises:
+        ModelError: The checkpoint can't be loaded, or holds no model.
+        TrainingError: The disk is full.
+    """
+    quiet_ultralytics(weights.parent / "ultralytics")
+    import torch
+
+    state = load_checkpoint(checkpoint)
+    network = state.get("ema") or state["model"]
+    arguments = {name: value for name, value in state["train_args"].items() if name in _TOLD}
+    network.args, network.criterion = arguments, None
+    for parameter in network.half().parameters():
+        parameter.requires_grad = False
+    kept = state | dict.fromkeys(_DROPPED)
+    kept |= {"model": network, "epoch": -1, "train_args": arguments}
     part = weights.with_suffix(".part.pt")
-    with explained():
-        part.write_bytes(checkpoint.read_bytes())
-        kept = strip_optimizer(part)
-        if not kept:
-            raise TrainingError(f"{checkpoint} is no checkpoint that weights can be taken from")
-        arguments = {name: value for name, value in kept["train_args"].items() if name in told}
-        kept["model"].args = arguments
-        kept |= {"train_args": arguments, "git": None, "train_results": None}
-        with part.open("wb") as file:  # given a path, torch writes the path's name into the file
-            torch.save(kept, file)
+    with explained(), part.open("wb") as file:
+        torch.save(kept, file)  # given a path, torch would write the path's name into the file
     part.replace(weights)
 
 

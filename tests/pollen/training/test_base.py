@@ -40,5 +40,7 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
     path = tmp_path / "notes.pt"
     path.write_text("no model")
 
-    with pytest.raises(ValueError, match=r"notes\.pt is no Ultralytics model"):
+    with pytest.raises(
+        ValueError, match=r"notes\.pt can't be loaded as a YOLO model.*no checkpoint"
+    ):
         from_weights(path, sha256_of(path), tmp_path)

@@ -12,11 +12,13 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pollen.collage import Outline
+from pollen.model_card import ModelError
 from pollen.synth import FrameSpec, render
 from pollen.tiling import TileGrid
 from pollen.training.pieces import Task, cut
 from pollen.training.run import Checkpoint, Epoch, TrainingError, device_name, strip, train
 from pollen.training.settings import TrainSettings
+from tests.pollen.model_making import Bomb
 
 SIDE_PX = 128
 SETTINGS = TrainSettings(
@@ -113,6 +115,19 @@ def test_a_training_stopped_in_the_middle_goes_on_where_it_was(
     assert after["updates"] > before["updates"]
     moments = [next(iter(s["optimizer"]["state"].values()))["step"] for s in (before, after)]
     assert float(moments[1]) > float(moments[0])  # the optimiser went on, too
+
+
+def test_a_checkpoint_that_holds_code_is_refused_before_it_runs(
+    task: Task, base: str, data: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    harm = tmp_path / "harm"
+    torch.save({"model": Bomb(harm), "epoch": 1}, tmp_path / "last.pt")
+    planted = Checkpoint(1, ended=False, last=tmp_path / "last.pt", best=data, results=data)
+    with pytest.raises(ModelError, match=r"last\.pt can't be loaded.*none of it was run"):
+        train(base, task, data, tmp_path / "run", SETTINGS, Notes(tmp_path), planted)
+    assert not harm.exists()
 
 
 def test_a_training_that_ended_is_not_begun_again(

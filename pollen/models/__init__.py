@@ -1,0 +1,1 @@
+"""Models: what they say of themselves, and how their weights are read."""
