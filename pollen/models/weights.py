@@ -93,7 +93,7 @@ def not_loadable(path: Path, error: Exception) -> ModelError:
     Ultralytics ends its messages with advice that is not for our users; its first line says what happened.
     """
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    if "outside the supported" in reason:
+    if "outside the supported" in reason or "Weights only load failed" in reason:
         # Both loaders say the same of code, and of files that are no checkpoint at all.
         reason = "it is no checkpoint, or it asks for code that is no layer of a network; none of it was run"
     return ModelError(

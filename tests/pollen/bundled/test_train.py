@@ -18,6 +18,7 @@ from pollen.bundled.weights import start_weights, write_result
 from pollen.training.folder import LabelledFile
 from pollen.training.run import Checkpoint, Epoch, TrainingError
 from pollen.training.settings import TrainSettings
+from tests.pollen.model_making import write_model
 from tests.support.labelled import SIDE_PX, labelled
 
 SETTINGS = TrainSettings(recipe="bundled", rendered_frames=1, workers=0, device="cpu")
@@ -130,7 +131,7 @@ def test_weights_to_start_from_are_taken_and_others_refused(
         train_recipe(pictures, tmp_path / "run-2", SETTINGS, fresh)
     assert loss < sum(fresh.epochs[0].losses.values())
 
-    (tmp_path / "other.pt").write_bytes(b"no weights")
+    write_model(tmp_path / "other.pt", "yolov8n.yaml")
     with pytest.raises(ValueError, match="expected YOLOv8n-seg for 2 classes"):
         start_weights(tmp_path / "other.pt", tmp_path)
 
