@@ -8,9 +8,9 @@ from pathlib import Path
 
 import polars as pl
 
+from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.layout import annotated_key
 from pollen.settings import DetectSettings
-from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
 from tasks.folders import FolderStore
 from tasks.planning import plan
 from tasks.records import write_records

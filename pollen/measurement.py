@@ -7,10 +7,10 @@ import polars as pl
 
 from pollen import __version__
 from pollen.classes import GrainClass
+from pollen.columns import GRAIN_RECORD, Status, excluded_column
 from pollen.counting import CountedFrame, Exclusion
 from pollen.detector import Profile
 from pollen.planning import Item
-from pollen.tables import GRAIN_RECORD, Status, excluded_column
 
 Row = dict[str, object]
 

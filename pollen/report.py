@@ -13,6 +13,7 @@ from jinja2 import Environment
 
 from pollen import layout
 from pollen.classes import GrainClass
+from pollen.columns import Status, excluded_column
 from pollen.counting import Exclusion
 from pollen.pages import environment
 from pollen.samples import (
@@ -27,7 +28,6 @@ from pollen.samples import (
 from pollen.scale import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize, mostly_empty
 from pollen.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.stats import ASSUMED_CORRELATION, ASSUMED_WEIGHT
-from pollen.tables import Status, excluded_column
 
 #: Longer tables are cut, with a note where the whole one is: the page must stay usable.
 MOST_IMAGES = 500

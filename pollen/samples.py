@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pollen.columns import Status
 from pollen.scale import POOLED_FLAG, PooledSize, mostly_empty
 from pollen.stats import Interval, clustered_viability, stored
-from pollen.tables import Status
 
 #: Label of the pictures that lie in no folder and whose names say nothing.
 NO_FOLDER = "(no folder)"

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import polars as pl
 
 from pollen import layout
+from pollen.columns import Status
 from pollen.pages import code, data_url, markdown
 from pollen.report import ReportData, Thumbnail, flags_of, headline, warnings_of
 from pollen.samples import ONE_PLANT
 from pollen.stats import percent
-from pollen.tables import Status
 
 #: Longer lists are cut, with a note where the whole one is.
 MOST_ROWS = 20

@@ -15,10 +15,10 @@ from uuid import uuid4
 
 import polars as pl
 
+from pollen.columns import GRAIN_RECORD, IMAGE_RECORD, Status
 from pollen.detector import Detector, Profile, detect_frames
 from pollen.model_card import ModelError
 from pollen.planning import Batch
-from pollen.tables import GRAIN_RECORD, IMAGE_RECORD, Status
 from tasks.faults import PollenError
 from tasks.finishing import Finisher, FrameResult
 from tasks.leftovers import scratch_folder

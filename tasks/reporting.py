@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext, TaskRunContext
 
 from pollen import __version__
+from pollen.columns import Status
 from pollen.detector import Profile
 from pollen.frames import SUFFIXES
 from pollen.layout import (
@@ -33,7 +34,6 @@ from pollen.scale import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize, mostly_emp
 from pollen.settings import DetectSettings
 from pollen.stats import percent
 from pollen.summary import Picked, failed_rows, markdown_summary
-from pollen.tables import Status
 from tasks.album import Album
 from tasks.faults import NotFoundError, StorageError
 from tasks.leftovers import remove_dead, scratch_folder, scratch_folders, unfinished_files

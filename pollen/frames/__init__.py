@@ -5,7 +5,7 @@ from pollen.frames.frame import Frame, FrameFile
 from pollen.frames.kinds import SUFFIXES, is_image
 from pollen.frames.limits import MAX_WHOLE_PIXELS
 from pollen.frames.opening import open_frames
-from pollen.frames.samples import Box, Rgb
+from pollen.frames.planes import Box, Rgb
 
 __all__ = [
     "MAX_WHOLE_PIXELS",

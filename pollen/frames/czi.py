@@ -20,7 +20,7 @@ from pollen.frames.errors import FrameError
 from pollen.frames.frame import Frame, FrameFile, new_lock
 from pollen.frames.guard import refused_as
 from pollen.frames.limits import check_frame_count, check_frame_size
-from pollen.frames.samples import CACHE_BYTES, Box, ColourRule, PlanesSource, Samples
+from pollen.frames.planes import CACHE_BYTES, Box, ColourRule, PlanesSource, Samples
 from pollen.frames.stacks import stack_notes
 
 if TYPE_CHECKING:

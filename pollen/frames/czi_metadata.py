@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from pollen.frames.scale import pixel_size_um
+from pollen.frames.pixel_size import pixel_size_um
 
 Colour = tuple[int, int, int]
 

@@ -7,7 +7,7 @@ from types import TracebackType
 
 import numpy as np
 
-from pollen.frames.samples import Box, PlanesSource, Rgb
+from pollen.frames.planes import Box, PlanesSource, Rgb
 
 
 class Frame:

@@ -12,7 +12,7 @@ from pollen.frames.errors import FrameError
 from pollen.frames.exif import exif_orientation
 from pollen.frames.frame import Frame, FrameFile, new_lock
 from pollen.frames.limits import check_whole_size
-from pollen.frames.samples import ColourRule, PlanesSource, Samples, WholePlane
+from pollen.frames.planes import ColourRule, PlanesSource, Samples, WholePlane
 
 _GREY_TYPES = (0, 4)
 """Colour types of the PNG standard: grey, grey with alpha."""

@@ -21,7 +21,7 @@ from pollen.frames.errors import FrameError
 from pollen.frames.exif import valid_orientation
 from pollen.frames.frame import Frame, FrameFile, new_lock
 from pollen.frames.guard import refused_as
-from pollen.frames.samples import ColourRule, Plane, PlanesSource
+from pollen.frames.planes import ColourRule, Plane, PlanesSource
 from pollen.frames.stacks import stack_notes
 from pollen.frames.tiff_metadata import (
     ImageMetadata,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from pollen.frames.scale import pixel_size_um
+from pollen.frames.pixel_size import pixel_size_um
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage

@@ -11,7 +11,7 @@ from pollen.frames.colour import GREY_REASON
 from pollen.frames.errors import FrameError
 from pollen.frames.guard import refused_as
 from pollen.frames.limits import check_frame_size, check_whole_size
-from pollen.frames.samples import ColourRule, MappedPlane, Plane, Samples, Segments
+from pollen.frames.planes import ColourRule, MappedPlane, Plane, Samples, Segments
 
 if TYPE_CHECKING:
     from tifffile import TiffFrame, TiffPage

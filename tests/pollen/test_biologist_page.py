@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pollen.columns import COUNT_COLUMNS, MEASUREMENT_COLUMNS
 from pollen.samples import SAMPLE_COLUMNS
-from pollen.tables import COUNT_COLUMNS, MEASUREMENT_COLUMNS
 
 PAGE = Path(__file__).parents[2] / "docs" / "biologist.md"
 TABLES = {

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from pollen import __version__
+from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.counting import CountedFrame, count_frame
 from pollen.detector import Profile
 from pollen.measurement import (
@@ -16,7 +17,6 @@ from pollen.measurement import (
 from pollen.model_card import ModelCard
 from pollen.planning import Item
 from pollen.settings import DetectSettings, EdgeRule, OverlapRule
-from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
 from tests.pollen.grain_making import discs
 
 CARD = ModelCard(version="v1", sha256="0" * 64, grain_diameter_px=50)

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from pollen import report
+from pollen.columns import COUNT_COLUMNS, IMAGE_RECORD
 from pollen.layout import annotated_key
 from pollen.report import (
     MOST_IMAGES,
@@ -19,7 +20,6 @@ from pollen.samples import overall_viability, summarise_samples
 from pollen.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.stats import viability_interval
 from pollen.summary import markdown_summary
-from pollen.tables import COUNT_COLUMNS, IMAGE_RECORD
 from tests.support.pages import Page
 
 PATTERN = DetectSettings().sample_pattern

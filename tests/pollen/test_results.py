@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pollen.columns import COUNT_COLUMNS, GRAIN_RECORD, IMAGE_RECORD, MEASUREMENT_COLUMNS
 from pollen.results import (
     INPUTS,
     NOT_COUNTED,
@@ -21,7 +22,6 @@ from pollen.results import (
     waiting_inputs,
     write_measurements,
 )
-from pollen.tables import COUNT_COLUMNS, GRAIN_RECORD, IMAGE_RECORD, MEASUREMENT_COLUMNS
 
 
 def inputs(*pairs: tuple[str, str]) -> pl.DataFrame:

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 import tasks.stage
+from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.layout import RECORDS
 from pollen.results import INPUTS, count_rows, counts_csv, speaking_records
-from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
 from tasks import records
 from tasks.faults import StorageError
 from tasks.folders import FolderStore

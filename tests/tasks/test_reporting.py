@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from pollen.tables import COUNT_COLUMNS, IMAGE_RECORD
+from pollen.columns import COUNT_COLUMNS, IMAGE_RECORD
 from tasks.reporting import Summary
 
 

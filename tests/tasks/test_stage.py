@@ -22,13 +22,13 @@ from prefect.client.schemas.objects import State, StateType, TaskRun
 
 import tasks.stage
 from pollen import backends
+from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.detector import Profile
 from pollen.layout import records_folder
 from pollen.measurement import Origin, failed_row
 from pollen.model_card import ModelCard, check_weights
 from pollen.planning import Item
 from pollen.results import INPUTS
-from pollen.tables import GRAIN_RECORD, IMAGE_RECORD
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks import detection, storage
 from tasks.detection import BatchResult, detect_batch, load_model

@@ -11,7 +11,7 @@ from PIL import Image
 from pylibCZIrw.czi import create_czi
 
 from pollen.frames import Frame, FrameError, FrameFile, Rgb, open_frames
-from pollen.frames.samples import Segments
+from pollen.frames.planes import Segments
 
 NAMES = ["a.png", "b.jpg", "plain.tif", "tiles.tif", "c.czi"]
 """A file of every kind."""

@@ -1,6 +1,5 @@
 from pollen.classes import GrainClass
-from pollen.counting import Exclusion
-from pollen.tables import (
+from pollen.columns import (
     COUNT_COLUMNS,
     GRAIN_RECORD,
     IMAGE_RECORD,
@@ -8,6 +7,7 @@ from pollen.tables import (
     Status,
     excluded_column,
 )
+from pollen.counting import Exclusion
 
 
 def test_leading_columns_are_what_r_scripts_read() -> None:
