@@ -14,7 +14,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pollen.detector import DeviceError, Profile
 from pollen.layout import INPUTS, records_folder
-from pollen.model_card import ModelCard
+from pollen.models.card import ModelCard
 from pollen.planning import Batch, titled
 from pollen.settings import DetectSettings
 from pollen.tiling import ScaleError

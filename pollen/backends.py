@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.grains import FloatArray
-from pollen.model_card import ModelCard, ModelError, check_weights, sha256_of
+from pollen.models.card import ModelCard, ModelError, check_weights, sha256_of
 from pollen.models.weights import load_yolo, not_loadable, quiet_ultralytics
 from pollen.threads import keep_to_quota
 

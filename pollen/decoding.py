@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pollen.classes import GrainClass
 from pollen.grains import FloatArray, Grains, one_box_per_grain
-from pollen.model_card import ModelError
+from pollen.models.card import ModelError
 
 #: Points of the ellipse that stands for the outline where a model makes no masks.
 ELLIPSE_POINTS = 32

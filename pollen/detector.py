@@ -17,7 +17,7 @@ from pollen.backends import Backend, OpenVinoBackend, TorchBackend
 from pollen.classes import class_order
 from pollen.decoding import Decoder, OutputError
 from pollen.grains import FloatArray, Grains
-from pollen.model_card import ModelCard, ModelError
+from pollen.models.card import ModelCard, ModelError
 from pollen.settings import DetectSettings
 from pollen.tiling import Pixels, ScaleError, Tile, TileGrid, join_tiles
 

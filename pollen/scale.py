@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from pollen.counting import CountedFrame
-from pollen.model_card import ModelCard
+from pollen.models.card import ModelCard
 
 #: A median grain that differs from the model's by more than this factor is flagged.
 SCALE_FACTOR = 1.5

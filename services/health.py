@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 import typer
 
 from pollen import __version__
-from pollen.model_card import ModelError
+from pollen.models.card import ModelError
 from tasks.registry import bundled_model
 
 HEALTHY, UNHEALTHY = 0, 1

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pollen.classes import GrainClass
-from pollen.model_card import ModelCard
+from pollen.models.card import ModelCard
 from services.command_line import DONE
 from services.console import OUT, set_up_logging
 from services.running import guarded

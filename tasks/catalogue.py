@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from pollen.layout import MODELS, card_key, metrics_key
-from pollen.model_card import ModelCard
-from pollen.promotions import Promotion
+from pollen.models.card import ModelCard
+from pollen.models.promotions import Promotion
 from tasks.faults import NotFoundError, PollenError
 from tasks.publishing import NO_VERSIONS
 from tasks.registry import (

@@ -15,7 +15,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pollen.layout import checkpoints_folder
-from pollen.model_card import sha256_of
+from pollen.models.card import sha256_of
 from pollen.training.run import Checkpoint
 from tasks.faults import NotFoundError, PollenError, StorageError
 from tasks.stage import Pool, healing, logger

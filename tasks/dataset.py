@@ -22,7 +22,7 @@ from pollen.dataset.merging import Merge, Write, merge
 from pollen.dataset.settings import DatasetSettings
 from pollen.dataset.trees import TreeError, open_tree
 from pollen.layout import STAGING, dataset_folder
-from pollen.model_card import sha256_of
+from pollen.models.card import sha256_of
 from tasks.entries import Entry
 from tasks.faults import NotFoundError, PollenError, StorageError
 from tasks.objects import StoreTree, local_files

@@ -17,7 +17,7 @@ import polars as pl
 
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD, Status
 from pollen.detector import Detector, Profile, detect_frames
-from pollen.model_card import ModelError
+from pollen.models.card import ModelError
 from pollen.planning import Batch
 from tasks.faults import PollenError
 from tasks.finishing import Finisher, FrameResult

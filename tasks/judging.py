@@ -10,7 +10,7 @@ from pollen.evaluation.evaluate import Evaluation, evaluate
 from pollen.evaluation.pictures import LabelledPicture, Origin, as_grains, with_one_spelling
 from pollen.evaluation.thresholds import choose_thresholds, sweep
 from pollen.frames import FrameError
-from pollen.model_card import ModelCard, sha256_of
+from pollen.models.card import ModelCard, sha256_of
 from pollen.samples import sample_of
 from pollen.settings import DetectSettings
 from pollen.training.folder import LARGEST_MARGIN, LabelledFile

@@ -3,7 +3,7 @@
 import json
 
 from pollen.layout import training_key
-from pollen.model_card import CARD_NAME
+from pollen.models.card import CARD_NAME
 from pollen.training.lineage import Lineage
 from tasks.faults import NotFoundError, PollenError
 from tasks.registry import Model, bundled_model, read_card

@@ -11,7 +11,7 @@ from PIL import Image
 from pollen.collage import Outline, Pixels
 from pollen.dataset.findings import Finding
 from pollen.frames import FrameError, is_image
-from pollen.model_card import sha256_of
+from pollen.models.card import sha256_of
 from pollen.negatives import (
     Background,
     DebrisPicture,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pollen.dataset.manifest import ManifestImage
-from pollen.model_card import sha256_of
+from pollen.models.card import sha256_of
 from pollen.training.folder import LabelledFile
 from tasks.faults import PollenError
 from tasks.objects import local_files

@@ -16,8 +16,8 @@ from uuid import uuid4
 from prefect.runtime import flow_run
 
 from pollen.layout import promotion_key, weights_key
-from pollen.model_card import ModelCard, ModelError, check_weights
-from pollen.promotions import History, Promotion
+from pollen.models.card import ModelCard, ModelError, check_weights
+from pollen.models.promotions import History, Promotion
 from tasks.faults import NotFoundError, PollenError
 from tasks.publishing import publish_bundled
 from tasks.registry import BUNDLED, PRODUCTION, read_card, read_history, read_promotion

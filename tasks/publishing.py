@@ -30,7 +30,7 @@ from pollen.layout import (
     model_folder,
     weights_key,
 )
-from pollen.model_card import CARD_NAME, ModelCard, ModelError, check_weights
+from pollen.models.card import CARD_NAME, ModelCard, ModelError, check_weights
 from tasks.faults import NotFoundError, PollenError, StorageError
 from tasks.registry import BUNDLED, PRODUCTION, bundled_model, read_card
 from tasks.stage import logger, stage

@@ -11,8 +11,8 @@ from prefect.runtime import deployment
 
 import pollen.bundled
 from pollen.layout import PROMOTIONS, card_key, promotion_number, weights_key
-from pollen.model_card import CARD_NAME, ModelCard, ModelError, check_weights, sha256_of
-from pollen.promotions import History, Promotion
+from pollen.models.card import CARD_NAME, ModelCard, ModelError, check_weights, sha256_of
+from pollen.models.promotions import History, Promotion
 from tasks.faults import NotFoundError, PollenError
 from tasks.stage import logger, stage
 from tasks.storage import Location, Store, open_store

@@ -15,7 +15,7 @@ from pollen.evaluation.evaluate import Evaluation, evaluate
 from pollen.evaluation.figures import Summary
 from pollen.evaluation.metrics import as_metrics
 from pollen.evaluation.pictures import read_pictures
-from pollen.model_card import ModelCard
+from pollen.models.card import ModelCard
 
 logger = logging.getLogger(__name__)
 

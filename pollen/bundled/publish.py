@@ -25,7 +25,7 @@ from pollen.classes import GrainClass
 from pollen.evaluation.evaluate import evaluate
 from pollen.evaluation.metrics import as_metrics
 from pollen.evaluation.pictures import read_pictures
-from pollen.model_card import CARD_NAME, ModelCard, sha256_of
+from pollen.models.card import CARD_NAME, ModelCard, sha256_of
 from pollen.models.weights import quiet_ultralytics
 from pollen.training.folder import GrainSizes
 from pollen.training.lineage import LEARNT_FROM, Lineage

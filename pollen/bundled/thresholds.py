@@ -16,7 +16,7 @@ from pollen.bundled.evaluate import HERE
 from pollen.bundled.rendered import render_split
 from pollen.evaluation.pictures import read_pictures
 from pollen.evaluation.thresholds import CONFIDENCES, ODDS, Sweep, choose_thresholds, sweep
-from pollen.model_card import ModelCard
+from pollen.models.card import ModelCard
 
 logger = logging.getLogger(__name__)
 

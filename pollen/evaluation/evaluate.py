@@ -26,7 +26,7 @@ from pollen.evaluation.pictures import LabelledPicture
 from pollen.evaluation.precision import ClassPrecision, PrecisionMeter, mean_of_known
 from pollen.frames import Frame, FrameError, open_frames
 from pollen.grains import Grains
-from pollen.model_card import ModelCard
+from pollen.models.card import ModelCard
 from pollen.settings import DetectSettings
 
 LEAST_CONFIDENCE = 0.001

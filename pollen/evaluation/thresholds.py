@@ -23,7 +23,7 @@ from pollen.evaluation.figures import viability_percent
 from pollen.evaluation.matching import by_class, score_picture
 from pollen.evaluation.pictures import LabelledPicture
 from pollen.grains import Grains
-from pollen.model_card import ModelCard
+from pollen.models.card import ModelCard
 from pollen.settings import DetectSettings
 
 CONFIDENCES: Final = tuple(round(0.1 + 0.05 * step, 2) for step in range(15))

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pollen.model_card import ModelError
+from pollen.models.card import ModelError
 
 
 def quiet_ultralytics(scratch: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pollen.model_card import ModelError
+from pollen.models.card import ModelError
 from pollen.models.weights import load_yolo, quiet_ultralytics
 from pollen.training.lineage import Lineage
 from pollen.training.pieces import Task

@@ -7,7 +7,7 @@ from pollen.dataset.manifest import GrainCounts, Manifest, Split
 from pollen.dataset.settings import DatasetSettings
 from pollen.evaluation.evaluate import Evaluation
 from pollen.gate import Decision
-from pollen.model_card import ModelCard
+from pollen.models.card import ModelCard
 from pollen.training.identity import TrainingIdentity
 from pollen.training.lineage import Lineage
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import pollen.bundled
 from pollen.detector import Detector, Profile
-from pollen.model_card import CARD_NAME, ModelCard
+from pollen.models.card import CARD_NAME, ModelCard
 from pollen.settings import DetectSettings
 from tests.pollen.model_making import rendered
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pollen.model_card import ModelCard, sha256_of
+from pollen.models.card import ModelCard, sha256_of
 from pollen.synth import FrameSpec, render
 
 TILE_PX = 128

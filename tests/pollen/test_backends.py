@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pollen.backends import Backend, OpenVinoBackend, TorchBackend, prepared_openvino
 from pollen.detector import Detector
 from pollen.grains import FloatArray, overlaps
-from pollen.model_card import ModelCard, ModelError, sha256_of
+from pollen.models.card import ModelCard, ModelError, sha256_of
 from tests.pollen.conftest import Prepared
 from tests.pollen.grain_making import equal
 from tests.pollen.model_making import TILE_PX, Bomb, write_model

@@ -14,7 +14,7 @@ from pollen.classes import GrainClass
 from pollen.decoding import LEAST_SIDE_PX, Decoder, OutputError
 from pollen.detector import Detector
 from pollen.grains import FloatArray, Grains, one_box_per_grain, overlaps
-from pollen.model_card import ModelError
+from pollen.models.card import ModelError
 from tests.pollen.conftest import Prepared
 from tests.pollen.model_making import rendered, write_model
 

@@ -14,7 +14,7 @@ from pollen import detector as module
 from pollen.decoding import Decoder, OutputError
 from pollen.detector import Detector, DeviceError, Profile, detect_frames
 from pollen.grains import FloatArray, Grains, overlaps
-from pollen.model_card import ModelCard, ModelError
+from pollen.models.card import ModelCard, ModelError
 from pollen.settings import DetectSettings
 from pollen.tiling import ScaleError, TileGrid
 from tests.pollen.conftest import Prepared

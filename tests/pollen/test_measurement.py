@@ -14,7 +14,7 @@ from pollen.measurement import (
     failed_row,
     grain_rows,
 )
-from pollen.model_card import ModelCard
+from pollen.models.card import ModelCard
 from pollen.planning import Item
 from pollen.settings import DetectSettings, EdgeRule, OverlapRule
 from tests.pollen.grain_making import discs

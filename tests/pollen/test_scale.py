@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from pollen.counting import CountedFrame, count_frame
-from pollen.model_card import ModelCard
+from pollen.models.card import ModelCard
 from pollen.scale import (
     SCALE_FLAG,
     SCALE_GRAINS,

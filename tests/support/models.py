@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from pollen.model_card import ModelCard
+from pollen.models.card import ModelCard
 from tasks.publishing import publish
 from tasks.storage import Location
 

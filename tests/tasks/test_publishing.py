@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pollen.layout import card_key
-from pollen.model_card import ModelCard
+from pollen.models.card import ModelCard
 from services.embedded import EmbeddedS3
 from tasks.buckets import BucketStore
 from tasks.catalogue import list_models, show_model

@@ -9,7 +9,7 @@ import pytest
 
 from pollen.detector import COUNTING_VERSION, Profile
 from pollen.layout import PLANS, plan_key
-from pollen.model_card import ModelCard
+from pollen.models.card import ModelCard
 from pollen.planning import Batch, Item
 from pollen.settings import DetectSettings
 from tasks import shard_plans

@@ -26,7 +26,7 @@ from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.detector import Profile
 from pollen.layout import records_folder
 from pollen.measurement import Origin, failed_row
-from pollen.model_card import ModelCard, check_weights
+from pollen.models.card import ModelCard, check_weights
 from pollen.planning import Item
 from pollen.results import INPUTS
 from services.embedded import EmbeddedPrefect, EmbeddedS3

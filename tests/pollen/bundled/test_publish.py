@@ -16,7 +16,7 @@ from pollen.bundled.publish import training_facts, write_card
 from pollen.bundled.weights import average_weights, write_weights
 from pollen.collage import Outline
 from pollen.evaluation.pictures import origin_by_name
-from pollen.model_card import check_weights
+from pollen.models.card import check_weights
 
 LOAD = """
 import sys

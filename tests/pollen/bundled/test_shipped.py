@@ -10,7 +10,7 @@ from pollen.bundled.card_text import card_text
 from pollen.bundled.rendered import render_split
 from pollen.evaluation.evaluate import Evaluation, evaluate
 from pollen.evaluation.pictures import read_pictures
-from pollen.model_card import ModelCard, check_weights
+from pollen.models.card import ModelCard, check_weights
 
 FOLDER = Path(pollen.bundled.__file__).parent
 NEVER_TRAINED_ON = 555_000

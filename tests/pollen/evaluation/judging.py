@@ -11,7 +11,7 @@ from pollen.evaluation.matching import score_picture
 from pollen.evaluation.pictures import LabelledPicture, Origin
 from pollen.evaluation.precision import PrecisionMeter
 from pollen.grains import Grains
-from pollen.model_card import ModelCard
+from pollen.models.card import ModelCard
 
 CARD = ModelCard.model_validate({"version": "model-1", "sha256": "0" * 64})
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pollen.model_card import ModelError
+from pollen.models.card import ModelError
 from pollen.models.weights import load_checkpoint, load_state, load_yolo, quiet_ultralytics
 from pollen.training.base import from_weights
 from pollen.training.run import strip

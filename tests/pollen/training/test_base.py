@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 import pollen.bundled
-from pollen.model_card import sha256_of
+from pollen.models.card import sha256_of
 from pollen.training.base import from_weights, untrained
 
 BUNDLED = Path(str(pollen.bundled.__file__)).with_name("best.pt")

@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pollen.collage import Outline
-from pollen.model_card import ModelError
+from pollen.models.card import ModelError
 from pollen.synth import FrameSpec, render
 from pollen.tiling import TileGrid
 from pollen.training.pieces import Task, cut

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pollen.model_card import CARD_NAME, ModelCard, ModelError, check_weights, sha256_of
+from pollen.models.card import CARD_NAME, ModelCard, ModelError, check_weights, sha256_of
 
 WEIGHTS = b"not really weights"
 DIGEST = "83f5b0fdd0c3e6d1a8ad7e4a4e1e3f8a" * 2

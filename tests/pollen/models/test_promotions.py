@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pollen.promotions import History, Promotion
+from pollen.models.promotions import History, Promotion
 
 
 def promotion(version: str, of: int | None = None, order: str = "") -> Promotion:
