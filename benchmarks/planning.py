@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
+from pollen.detection.settings import DetectSettings
 from pollen.layout import annotated_key
-from pollen.settings import DetectSettings
 from tasks.folders import FolderStore
 from tasks.planning import plan
 from tasks.records import write_records

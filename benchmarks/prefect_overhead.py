@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from benchmarks.pictures import folder_of, small_frames
 from flows.detect import count_pictures, detect_between
-from pollen.settings import DetectSettings
+from pollen.detection.settings import DetectSettings
 from services.embedded import EmbeddedPrefect
 from tasks.registry import BUNDLED
 from tasks.storage import Location

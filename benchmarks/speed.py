@@ -9,11 +9,11 @@ from statistics import median
 from benchmarks.old_method import count
 from benchmarks.pictures import folder_of, full_frames
 from flows.detect import count_pictures
-from pollen.detector import Detector, Profile
+from pollen.detection.detector import Detector, Profile
+from pollen.detection.settings import DetectSettings
+from pollen.detection.tiling import Pixels
 from pollen.frames import open_frames
 from pollen.models.weights import quiet_ultralytics
-from pollen.settings import DetectSettings
-from pollen.tiling import Pixels
 from tasks.registry import BUNDLED, cache_folder, resolve_model
 from tasks.storage import Location
 

@@ -12,12 +12,12 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from pollen.detector import DeviceError, Profile
+from pollen.detection.batches import Batch, titled
+from pollen.detection.detector import DeviceError, Profile
+from pollen.detection.settings import DetectSettings
+from pollen.detection.tiling import ScaleError
 from pollen.layout import INPUTS, records_folder
 from pollen.models.card import ModelCard
-from pollen.planning import Batch, titled
-from pollen.settings import DetectSettings
-from pollen.tiling import ScaleError
 from tasks.detection import BatchResult, detect_batch, load_model
 from tasks.devices import check_device
 from tasks.faults import PollenError, StorageError, heals

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pollen.classes import GrainClass
 from pollen.counting import CountedFrame, Exclusion
-from pollen.grains import FloatArray
+from pollen.detection.grains import FloatArray
+from pollen.detection.settings import EdgeRule
 from pollen.legend import (
     ALLOWED_LINE,
     CLASS_COLOURS,
@@ -24,7 +25,6 @@ from pollen.legend import (
     excluded_colour,
     legend_strip,
 )
-from pollen.settings import EdgeRule
 
 __all__ = ["UNDRAWN_FLAG", "Caption", "annotate", "encode_jpeg", "thumbnail", "thumbnail_within"]
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.classes import GrainClass
-from pollen.grains import BoolArray, FloatArray, Grains, overlapping
-from pollen.settings import EdgeRule, OverlapRule
+from pollen.detection.grains import BoolArray, FloatArray, Grains, overlapping
+from pollen.detection.settings import EdgeRule, OverlapRule
 
 #: A grain touches a side if its box comes within this many pixels of it.
 EDGE_MARGIN_PX = 1.0

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pollen.classes import GrainClass
 from pollen.counting import CountedFrame, Exclusion
-from pollen.settings import EdgeRule
+from pollen.detection.settings import EdgeRule
 from pollen.stats import percent, viability_interval
 
 RgbArray = NDArray[np.uint8]

@@ -9,8 +9,8 @@ from pollen import __version__
 from pollen.classes import GrainClass
 from pollen.columns import GRAIN_RECORD, Status, excluded_column
 from pollen.counting import CountedFrame, Exclusion
-from pollen.detector import Profile
-from pollen.planning import Item
+from pollen.detection.batches import Item
+from pollen.detection.detector import Profile
 
 Row = dict[str, object]
 

@@ -15,6 +15,7 @@ from pollen import layout
 from pollen.classes import GrainClass
 from pollen.columns import Status, excluded_column
 from pollen.counting import Exclusion
+from pollen.detection.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.pages import environment
 from pollen.samples import (
     ANOTHER,
@@ -26,7 +27,6 @@ from pollen.samples import (
     overall_viability,
 )
 from pollen.scale import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize, mostly_empty
-from pollen.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.stats import ASSUMED_CORRELATION, ASSUMED_WEIGHT
 
 #: Longer tables are cut, with a note where the whole one is: the page must stay usable.

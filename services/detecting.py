@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from flows.detect import count_pictures, detect_between
-from pollen.settings import DetectSettings
+from pollen.detection.settings import DetectSettings
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.console import ProgressView, say_error, set_up_logging, show_summary
 from services.options import parse_options

@@ -16,9 +16,9 @@ from uuid import uuid4
 import polars as pl
 
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD, Status
-from pollen.detector import Detector, Profile, detect_frames
+from pollen.detection.batches import Batch
+from pollen.detection.detector import Detector, Profile, detect_frames
 from pollen.models.card import ModelError
-from pollen.planning import Batch
 from tasks.faults import PollenError
 from tasks.finishing import Finisher, FrameResult
 from tasks.leftovers import scratch_folder

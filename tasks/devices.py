@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 from prefect.context import FlowRunContext
 
-from pollen.detector import cuda_present
+from pollen.detection.detector import cuda_present
 from tasks.faults import PollenError
 
 Device = Literal["auto", "cpu", "cuda"]

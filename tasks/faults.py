@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from botocore import exceptions as boto
 from s3transfer.exceptions import RetriesExceededError
 
-from pollen.decoding import OutputError
+from pollen.detection.decoding import OutputError
+from pollen.detection.tiling import ScaleError
 from pollen.frames import FrameError
-from pollen.tiling import ScaleError
 
 
 class PollenError(Exception):

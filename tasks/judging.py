@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pollen.classes import GrainClass
 from pollen.dataset.families import tells_plant
 from pollen.dataset.manifest import ManifestImage
-from pollen.detector import DeviceError
+from pollen.detection.detector import DeviceError
+from pollen.detection.settings import DetectSettings
 from pollen.evaluation.evaluate import Evaluation, evaluate
 from pollen.evaluation.pictures import LabelledPicture, Origin, as_grains, with_one_spelling
 from pollen.evaluation.thresholds import choose_thresholds, sweep
 from pollen.frames import FrameError
 from pollen.models.card import ModelCard, sha256_of
 from pollen.samples import sample_of
-from pollen.settings import DetectSettings
 from pollen.training.folder import LARGEST_MARGIN, LabelledFile
 from pollen.training.settings import TrainSettings
 from tasks.faults import PollenError

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pollen.detection.batches import Item
 from pollen.frames import Frame, FrameFile, Rgb, open_frames
-from pollen.planning import Item
 from tasks.faults import trouble
 from tasks.stage import healing
 from tasks.storage import Store
@@ -240,14 +240,14 @@ class OpenFrame:
 
     @property
     def width_px(self) -> int:
-        """See :class:`pollen.detector.ReadableFrame`."""
+        """See :class:`pollen.detection.detector.ReadableFrame`."""
         return self.frame.width_px
 
     @property
     def height_px(self) -> int:
-        """See :class:`pollen.detector.ReadableFrame`."""
+        """See :class:`pollen.detection.detector.ReadableFrame`."""
         return self.frame.height_px
 
     def read(self, box: tuple[int, int, int, int]) -> Rgb:
-        """See :class:`pollen.detector.ReadableFrame`."""
+        """See :class:`pollen.detection.detector.ReadableFrame`."""
         return self.frame.read(box)

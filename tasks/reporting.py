@@ -11,7 +11,8 @@ from prefect.context import FlowRunContext, TaskRunContext
 
 from pollen import __version__
 from pollen.columns import Status
-from pollen.detector import Profile
+from pollen.detection.detector import Profile
+from pollen.detection.settings import DetectSettings
 from pollen.frames import SUFFIXES
 from pollen.layout import (
     COUNTS_TABLE,
@@ -31,7 +32,6 @@ from pollen.results import (
 )
 from pollen.samples import SAME_PICTURE, summarise_samples
 from pollen.scale import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize, mostly_empty
-from pollen.settings import DetectSettings
 from pollen.stats import percent
 from pollen.summary import Picked, failed_rows, markdown_summary
 from tasks.album import Album

@@ -7,10 +7,10 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pollen import __version__
-from pollen.detector import Profile
+from pollen.detection.batches import Batch
+from pollen.detection.detector import Profile
+from pollen.detection.settings import DetectSettings
 from pollen.layout import PLANS, plan_key, plan_number, plans_folder
-from pollen.planning import Batch
-from pollen.settings import DetectSettings
 from tasks.faults import NotFoundError, PollenError
 from tasks.remedies import DEPLOY
 from tasks.stage import logger, stage

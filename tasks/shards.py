@@ -27,8 +27,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
+from pollen.detection.batches import Batch, deal
 from pollen.layout import plan_key
-from pollen.planning import Batch, deal
 from pollen.results import INPUTS
 from tasks.faults import PollenError
 from tasks.patience import patiently

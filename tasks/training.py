@@ -10,10 +10,10 @@ from pollen.bundled.pictures import picture_of
 from pollen.bundled.stages import window
 from pollen.bundled.train import train_recipe
 from pollen.bundled.weights import start_weights, write_result
+from pollen.detection.tiling import ScaleError, TileGrid
 from pollen.frames import FrameError
 from pollen.layout import checkpoints_folder
 from pollen.models.card import ModelError
-from pollen.tiling import ScaleError, TileGrid
 from pollen.training.base import Base, from_weights, untrained
 from pollen.training.folder import (
     GrainSizes,

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from pollen.detector import Profile
-from pollen.settings import DetectSettings
+from pollen.detection.detector import Profile
+from pollen.detection.settings import DetectSettings
 from tasks.faults import PollenError
 from tasks.registry import Model
 from tasks.storage import Location

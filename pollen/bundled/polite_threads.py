@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from pollen.threads import threads_allowed
+from pollen.detection.threads import threads_allowed
 
 LOAD_FILE: Final = Path("/proc/loadavg")
 

@@ -5,8 +5,8 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pollen.detection.settings import DetectSettings
 from pollen.samples import sample_of
-from pollen.settings import DetectSettings
 
 
 class Unsure(StrEnum):

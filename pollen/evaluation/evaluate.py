@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.classes import GrainClass
-from pollen.detector import Detector, Profile, detect_frames
+from pollen.detection.detector import Detector, Profile, detect_frames
+from pollen.detection.grains import Grains
+from pollen.detection.settings import DetectSettings
 from pollen.evaluation.figures import (
     Rate,
     SizeRecall,
@@ -25,9 +27,7 @@ from pollen.evaluation.matching import PictureScore, score_picture
 from pollen.evaluation.pictures import LabelledPicture
 from pollen.evaluation.precision import ClassPrecision, PrecisionMeter, mean_of_known
 from pollen.frames import Frame, FrameError, open_frames
-from pollen.grains import Grains
 from pollen.models.card import ModelCard
-from pollen.settings import DetectSettings
 
 LEAST_CONFIDENCE = 0.001
 """Average precision looks at detections down to here."""

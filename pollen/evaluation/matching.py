@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.classes import GrainClass
+from pollen.detection.grains import FloatArray, Grains, overlaps
 from pollen.evaluation.pictures import LabelledPicture
-from pollen.grains import FloatArray, Grains, overlaps
 
 MATCH_IOU = 0.5
 """Detection and label are one grain when their boxes overlap by at least this much."""

@@ -9,11 +9,11 @@ import numpy as np
 
 from pollen.dataset.families import one_spelling
 from pollen.dataset.findings import has_error
+from pollen.detection.grains import FloatArray, Grains
+from pollen.detection.settings import DetectSettings
 from pollen.frames import FrameError, is_image, open_frames
-from pollen.grains import FloatArray, Grains
 from pollen.labels import LABEL_NAMES, LabelledGrain, read_labels
 from pollen.samples import sample_of
-from pollen.settings import DetectSettings
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.classes import GrainClass
+from pollen.detection.grains import Grains
+from pollen.detection.settings import DetectSettings
 from pollen.evaluation.evaluate import find_grains
 from pollen.evaluation.figures import viability_percent
 from pollen.evaluation.matching import by_class, score_picture
 from pollen.evaluation.pictures import LabelledPicture
-from pollen.grains import Grains
 from pollen.models.card import ModelCard
-from pollen.settings import DetectSettings
 
 CONFIDENCES: Final = tuple(round(0.1 + 0.05 * step, 2) for step in range(15))
 ODDS: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)

@@ -11,9 +11,9 @@ from PIL import Image
 
 from pollen.classes import GrainClass
 from pollen.collage import Outline
+from pollen.detection.tiling import TileGrid
 from pollen.frames import open_frames
 from pollen.labels import LABEL_NAMES, LabelledGrain, Labels, read_labels
-from pollen.tiling import TileGrid
 from pollen.training.pieces import Piece, Task, cover, cut, ellipse_in
 from pollen.training.run import TrainingError
 

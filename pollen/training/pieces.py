@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from pollen.collage import Outline, Pixels, clip_to_canvas, fill_outlines, smooth_background
-from pollen.tiling import Span, Tile, TileGrid
+from pollen.detection.tiling import Span, Tile, TileGrid
 
 #: What the border of a piece leaves of a grain is labelled when it is at least so wide, picture
 #: pixels: people label slivers down to this width, too.

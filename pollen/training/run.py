@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pollen.detector import cuda_present
+from pollen.detection.detector import cuda_present
+from pollen.detection.threads import keep_to_quota
 from pollen.models.weights import load_checkpoint, quiet_ultralytics
-from pollen.threads import keep_to_quota
 from pollen.training.pieces import Task
 from pollen.training.settings import TrainSettings
 

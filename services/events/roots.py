@@ -12,9 +12,9 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from pollen.detection.batches import is_hidden
 from pollen.frames import is_image
 from pollen.layout import INPUTS, STAGING, STAGING_ARCHIVE
-from pollen.planning import is_hidden
 from services.events.notices import Notice
 from services.setup.server import CONNECT_SECONDS, READ_SECONDS, refusal
 from services.site import Site, SiteStorage

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pollen.dataset.settings import DatasetSettings
+from pollen.detection.settings import DetectSettings
 from pollen.gate import GateSettings
-from pollen.settings import DetectSettings
 from pollen.training.settings import TrainSettings
 from services.options import parse_options
 from services.training import TrainOptions, full_name

@@ -11,10 +11,10 @@ import pytest
 
 from flows.detect import count_pictures
 from pollen.annotate import UNDRAWN_FLAG
-from pollen.decoding import Decoder
-from pollen.grains import FloatArray, Grains
+from pollen.detection.batches import Item
+from pollen.detection.decoding import Decoder
+from pollen.detection.grains import FloatArray, Grains
 from pollen.layout import annotated_key
-from pollen.planning import Item
 from tasks.faults import PollenError, StorageError
 from tasks.reading import Input, Reader
 from tasks.reporting import Outcome

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 import pollen.bundled
-from pollen.detector import Detector, Profile
+from pollen.detection.detector import Detector, Profile
+from pollen.detection.settings import DetectSettings
 from pollen.models.card import CARD_NAME, ModelCard
-from pollen.settings import DetectSettings
 from tests.pollen.model_making import rendered
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pollen.grains import Grains
+from pollen.detection.grains import Grains
 
 #: Points of a drawn circle: the polygon's area is 0.1 % below the circle's.
 CIRCLE_POINTS = 80

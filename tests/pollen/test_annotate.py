@@ -15,7 +15,8 @@ from pollen.annotate import (
 )
 from pollen.classes import GrainClass
 from pollen.counting import CountedFrame, count_frame
-from pollen.grains import Grains
+from pollen.detection.grains import Grains
+from pollen.detection.settings import EdgeRule, OverlapRule
 from pollen.legend import (
     ALLOWED_LINE,
     CLASS_COLOURS,
@@ -23,7 +24,6 @@ from pollen.legend import (
     RgbArray,
     excluded_colour,
 )
-from pollen.settings import EdgeRule, OverlapRule
 
 VIABLE, NON_VIABLE = GrainClass.VIABLE, GrainClass.NON_VIABLE
 MAGENTA, GREY = (159, 24, 85), (208, 208, 211)

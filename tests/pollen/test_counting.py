@@ -12,8 +12,8 @@ from pollen.counting import (
     excluded_by_edge,
     touched_sides,
 )
-from pollen.grains import Grains
-from pollen.settings import EdgeRule, OverlapRule
+from pollen.detection.grains import Grains
+from pollen.detection.settings import EdgeRule, OverlapRule
 from tests.pollen.grain_making import discs
 
 SIZE = (640, 480)

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from pollen.classes import GrainClass
 from pollen.counting import CountedFrame, count_frame
-from pollen.grains import Grains
+from pollen.detection.grains import Grains
+from pollen.detection.settings import EdgeRule, OverlapRule
 from pollen.legend import (
     CLASS_COLOURS,
     FORBIDDEN_LINE,
@@ -16,7 +17,6 @@ from pollen.legend import (
     scale_bar_um,
     shorten_middle,
 )
-from pollen.settings import EdgeRule, OverlapRule
 
 
 def some_grains(viable: int, non_viable: int) -> CountedFrame:

@@ -7,7 +7,9 @@ import pytest
 from pollen import __version__
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.counting import CountedFrame, count_frame
-from pollen.detector import Profile
+from pollen.detection.batches import Item
+from pollen.detection.detector import Profile
+from pollen.detection.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.measurement import (
     Origin,
     counted_row,
@@ -15,8 +17,6 @@ from pollen.measurement import (
     grain_rows,
 )
 from pollen.models.card import ModelCard
-from pollen.planning import Item
-from pollen.settings import DetectSettings, EdgeRule, OverlapRule
 from tests.pollen.grain_making import discs
 
 CARD = ModelCard(version="v1", sha256="0" * 64, grain_diameter_px=50)

@@ -7,6 +7,7 @@ import pytest
 
 from pollen import report
 from pollen.columns import COUNT_COLUMNS, IMAGE_RECORD
+from pollen.detection.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.layout import annotated_key
 from pollen.report import (
     MOST_IMAGES,
@@ -17,7 +18,6 @@ from pollen.report import (
     render_report,
 )
 from pollen.samples import overall_viability, summarise_samples
-from pollen.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.stats import viability_interval
 from pollen.summary import markdown_summary
 from tests.support.pages import Page

@@ -1,6 +1,7 @@
 import polars as pl
 import pytest
 
+from pollen.detection.settings import DetectSettings
 from pollen.samples import (
     MOSTLY_EMPTY,
     NO_FOLDER,
@@ -15,7 +16,6 @@ from pollen.samples import (
     summarise_samples,
 )
 from pollen.scale import POOLED_FLAG
-from pollen.settings import DetectSettings
 from pollen.stats import clustered_viability
 
 #: File name, viable, non-viable, status, whether it is there, flags.

@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from pollen.counting import CountedFrame, count_frame
+from pollen.detection.settings import EdgeRule, OverlapRule
 from pollen.models.card import ModelCard
 from pollen.scale import (
     SCALE_FLAG,
@@ -13,7 +14,6 @@ from pollen.scale import (
     scale_flags,
     size_to_model,
 )
-from pollen.settings import EdgeRule, OverlapRule
 from tests.pollen.grain_making import discs
 
 CARD = ModelCard(version="v1", sha256="0" * 64, grain_diameter_px=50)

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from flows.detect import count_pictures
-from pollen.decoding import OutputError
-from pollen.detector import Detector
-from pollen.grains import Grains
-from pollen.settings import DetectSettings
-from pollen.tiling import Pixels
+from pollen.detection.decoding import OutputError
+from pollen.detection.detector import Detector
+from pollen.detection.grains import Grains
+from pollen.detection.settings import DetectSettings
+from pollen.detection.tiling import Pixels
 from services.embedded import EmbeddedS3
 from tasks.reporting import Summary
 from tasks.storage import Location

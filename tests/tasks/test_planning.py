@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pollen.detection.settings import DetectSettings
 from pollen.layout import COUNTS_TABLE, GRAINS_TABLE
-from pollen.settings import DetectSettings
 from tasks.planning import list_inputs, plan
 from tasks.storage import Location
 

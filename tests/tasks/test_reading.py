@@ -11,8 +11,8 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pollen.detection.batches import Item
 from pollen.frames import frame as frames
-from pollen.planning import Item
 from tasks.folders import FolderStore
 from tasks.reading import REPLACED, Budget, Input, OpenFrame, Reader, read_ahead
 from tests.support.pictures import picture

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from pollen.detector import COUNTING_VERSION, Profile
+from pollen.detection.batches import Batch, Item
+from pollen.detection.detector import COUNTING_VERSION, Profile
+from pollen.detection.settings import DetectSettings
 from pollen.layout import PLANS, plan_key
 from pollen.models.card import ModelCard
-from pollen.planning import Batch, Item
-from pollen.settings import DetectSettings
 from tasks import shard_plans
 from tasks.faults import PollenError
 from tasks.registry import Model

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pollen.detection.grains import Grains
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.matching import score_picture
 from pollen.evaluation.pictures import LabelledPicture, Origin
 from pollen.evaluation.precision import PrecisionMeter
-from pollen.grains import Grains
 from pollen.models.card import ModelCard
 
 CARD = ModelCard.model_validate({"version": "model-1", "sha256": "0" * 64})

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pollen.annotate import decode_jpeg
+from pollen.detection.grains import Grains
 from pollen.evaluation.disagreement import PANEL_PX, disputed, draw_disagreements
 from pollen.evaluation.pictures import LabelledPicture
-from pollen.grains import Grains
 from tests.pollen.evaluation.judging import far_away, judged, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from pollen.classes import GrainClass
-from pollen.detector import detect_frames
+from pollen.detection.detector import detect_frames
+from pollen.detection.grains import Grains
+from pollen.detection.settings import DetectSettings
 from pollen.evaluation.evaluate import Evaluation, evaluate, find_grains
 from pollen.evaluation.metrics import as_metrics, gate_figures
 from pollen.evaluation.pictures import LabelledPicture, read_pictures
 from pollen.frames import FrameError, open_frames
-from pollen.grains import Grains
-from pollen.settings import DetectSettings
 from tests.pollen.conftest import Prepared
 
 ON_CPU = DetectSettings.model_validate({"device": "cpu"})

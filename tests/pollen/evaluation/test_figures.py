@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pollen.classes import GrainClass
+from pollen.detection.grains import Grains
 from pollen.evaluation.figures import (
     Agreement,
     called_wrong,
@@ -14,7 +15,6 @@ from pollen.evaluation.figures import (
 )
 from pollen.evaluation.matching import score_picture
 from pollen.evaluation.pictures import LabelledPicture
-from pollen.grains import Grains
 from pollen.stats import clopper_pearson
 from tests.pollen.evaluation.judging import far_away, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs

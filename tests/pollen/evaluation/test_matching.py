@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pollen.detection.grains import Grains
 from pollen.evaluation.matching import by_class, match, score_picture
 from pollen.evaluation.pictures import LabelledPicture
-from pollen.grains import Grains
 from tests.pollen.evaluation.judging import far_away, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs
 

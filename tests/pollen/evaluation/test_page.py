@@ -6,13 +6,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from pollen.detection.grains import Grains
 from pollen.evaluation.charts import draw_charts
 from pollen.evaluation.disagreement import draw_disagreements
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.page import MOST_ROWS, PageData, render_page
 from pollen.evaluation.pictures import LabelledPicture
 from pollen.gate import Decision
-from pollen.grains import Grains
 from tests.pollen.evaluation.judging import CARD, judged, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs
 

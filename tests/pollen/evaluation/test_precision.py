@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollen.classes import GrainClass
+from pollen.detection.grains import Grains
 from pollen.evaluation.pictures import LabelledPicture
 from pollen.evaluation.precision import (
     IOU_LEVELS,
@@ -13,7 +14,6 @@ from pollen.evaluation.precision import (
     PrecisionMeter,
     precision_curves,
 )
-from pollen.grains import Grains
 from tests.pollen.evaluation.judging import far_away, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs
 

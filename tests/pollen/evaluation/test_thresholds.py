@@ -5,6 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pollen.classes import GrainClass
+from pollen.detection.grains import Grains
+from pollen.detection.settings import DetectSettings
 from pollen.evaluation.evaluate import evaluate
 from pollen.evaluation.pictures import LabelledPicture
 from pollen.evaluation.thresholds import (
@@ -15,8 +17,6 @@ from pollen.evaluation.thresholds import (
     mean_viability_error,
     sweep,
 )
-from pollen.grains import Grains
-from pollen.settings import DetectSettings
 from tests.pollen.conftest import Prepared
 from tests.pollen.evaluation.judging import CARD, picture_of
 

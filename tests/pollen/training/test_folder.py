@@ -8,9 +8,9 @@ from PIL import Image
 
 from pollen.classes import GrainClass
 from pollen.collage import Outline
+from pollen.detection.tiling import TileGrid
 from pollen.labels import LabelledGrain, write_labels
 from pollen.synth import FrameSpec, render
-from pollen.tiling import TileGrid
 from pollen.training.folder import (
     GrainSizes,
     LabelledFile,

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollen.collage import Outline, clip_to_canvas, fill_outlines
+from pollen.detection.tiling import TileGrid
 from pollen.synth import FrameSpec, render
-from pollen.tiling import TileGrid
 from pollen.training.pieces import Task, cover, cut, ellipse_in
 
 

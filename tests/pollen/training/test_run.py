@@ -12,9 +12,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pollen.collage import Outline
+from pollen.detection.tiling import TileGrid
 from pollen.models.card import ModelError
 from pollen.synth import FrameSpec, render
-from pollen.tiling import TileGrid
 from pollen.training.pieces import Task, cut
 from pollen.training.run import Checkpoint, Epoch, TrainingError, device_name, strip, train
 from pollen.training.settings import TrainSettings

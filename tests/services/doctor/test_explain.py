@@ -442,7 +442,7 @@ def test_every_category_of_the_observer_is_explained() -> None:
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("pollen.detector", NO_GPU_TEXT),
+        ("pollen.detection.detector", NO_GPU_TEXT),
         ("prefect.workers.base", NOT_SUBMITTED),
         ("prefect_kubernetes.worker", "Unable to create Kubernetes job"),
         ("prefect_kubernetes.observer", "No active or succeeded pods found for any job"),

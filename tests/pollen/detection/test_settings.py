@@ -3,7 +3,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from pollen.settings import DetectSettings, EdgeRule, OverlapRule
+from pollen.detection.settings import DetectSettings, EdgeRule, OverlapRule
 
 
 def test_defaults_are_the_contract() -> None:

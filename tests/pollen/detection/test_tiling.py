@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pollen.counting import EDGE_MARGIN_PX, touched_sides
-from pollen.grains import Grains
-from pollen.tiling import PADDING_GREY, SNAP_MODEL_PX, Tile, TileGrid, join_tiles, spans
+from pollen.detection.grains import Grains
+from pollen.detection.tiling import PADDING_GREY, SNAP_MODEL_PX, Tile, TileGrid, join_tiles, spans
 from tests.pollen.grain_making import discs, equal
 
 MERGE_IOU = 0.5

@@ -13,13 +13,13 @@ from typing import Generic, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pollen.backends import Backend, OpenVinoBackend, TorchBackend
 from pollen.classes import class_order
-from pollen.decoding import Decoder, OutputError
-from pollen.grains import FloatArray, Grains
+from pollen.detection.backends import Backend, OpenVinoBackend, TorchBackend
+from pollen.detection.decoding import Decoder, OutputError
+from pollen.detection.grains import FloatArray, Grains
+from pollen.detection.settings import DetectSettings
+from pollen.detection.tiling import Pixels, ScaleError, Tile, TileGrid, join_tiles
 from pollen.models.card import ModelCard, ModelError
-from pollen.settings import DetectSettings
-from pollen.tiling import Pixels, ScaleError, Tile, TileGrid, join_tiles
 
 #: Raised by hand whenever a change of the code changes counts, measurements or flags.
 COUNTING_VERSION = 3

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pollen.backends import Backend, OpenVinoBackend, TorchBackend, prepared_openvino
-from pollen.detector import Detector
-from pollen.grains import FloatArray, overlaps
+from pollen.detection.backends import Backend, OpenVinoBackend, TorchBackend, prepared_openvino
+from pollen.detection.detector import Detector
+from pollen.detection.grains import FloatArray, overlaps
 from pollen.models.card import ModelCard, ModelError, sha256_of
 from tests.pollen.conftest import Prepared
 from tests.pollen.grain_making import equal
@@ -207,7 +207,7 @@ def test_a_damaged_prepared_model_is_made_again(
         exports.append(weights)
         return Path(shutil.copytree(good, scratch / "made"))
 
-    monkeypatch.setattr("pollen.backends._export", copy_instead)  # seconds each time
+    monkeypatch.setattr("pollen.detection.backends._export", copy_instead)  # seconds each time
     assert prepared_openvino(box_model.weights, box_model.card, tmp_path) == bad
     assert exports == [box_model.weights]
     facts = json.loads((bad / "facts.json").read_text())
@@ -245,7 +245,7 @@ def test_another_process_was_faster(
         shutil.copytree(good, theirs)
         return Path(shutil.copytree(good, scratch / "made"))
 
-    monkeypatch.setattr("pollen.backends._export", overtaken)
+    monkeypatch.setattr("pollen.detection.backends._export", overtaken)
     assert prepared_openvino(box_model.weights, box_model.card, tmp_path) == theirs
     assert list(theirs.parent.iterdir()) == [theirs]
 
@@ -255,7 +255,7 @@ def test_ultralytics_is_kept_quiet_and_offline_with_its_settings_in_the_cache(
 ) -> None:
     for name in ("YOLO_CONFIG_DIR", "YOLO_OFFLINE", "YOLO_AUTOINSTALL", "YOLO_VERBOSE"):
         monkeypatch.delenv(name)
-    monkeypatch.setattr("pollen.backends._prepare", lambda *_: None)
+    monkeypatch.setattr("pollen.detection.backends._prepare", lambda *_: None)
     prepared_openvino(box_model.weights, box_model.card, tmp_path)
     assert os.environ["YOLO_CONFIG_DIR"] == str(tmp_path / "ultralytics")
     assert Path(os.environ["YOLO_CONFIG_DIR"]).is_dir()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pollen.planning import (
+from pollen.detection.batches import (
     BATCH_PIXELS,
     PIXELS_PER_BYTE,
     Batch,

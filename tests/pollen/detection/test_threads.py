@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from pollen import threads
-from pollen.backends import OpenVinoBackend, TorchBackend
 from pollen.bundled.polite_threads import PoliteThreads
-from pollen.threads import cpu_quota, keep_to_quota, threads_allowed
+from pollen.detection.backends import OpenVinoBackend, TorchBackend
+from pollen.detection.threads import cpu_quota, keep_to_quota, threads_allowed
 from pollen.training import run
 from pollen.training.settings import TrainSettings
 from tests.pollen.conftest import Prepared

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pollen.grains import Grains, one_box_per_grain, overlapping, overlaps
+from pollen.detection.grains import Grains, one_box_per_grain, overlapping, overlaps
 from tests.pollen.grain_making import discs, equal
 
 IOU = 0.5

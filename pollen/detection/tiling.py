@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pollen.grains import Grains, one_box_per_grain
+from pollen.detection.grains import Grains, one_box_per_grain
 
 Pixels = NDArray[np.uint8]
 

@@ -11,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from pollen import detector as module
-from pollen.decoding import Decoder, OutputError
-from pollen.detector import Detector, DeviceError, Profile, detect_frames
-from pollen.grains import FloatArray, Grains, overlaps
+from pollen.detection.decoding import Decoder, OutputError
+from pollen.detection.detector import Detector, DeviceError, Profile, detect_frames
+from pollen.detection.grains import FloatArray, Grains, overlaps
+from pollen.detection.settings import DetectSettings
+from pollen.detection.tiling import ScaleError, TileGrid
 from pollen.models.card import ModelCard, ModelError
-from pollen.settings import DetectSettings
-from pollen.tiling import ScaleError, TileGrid
 from tests.pollen.conftest import Prepared
 from tests.pollen.grain_making import equal
 from tests.pollen.model_making import TILE_PX, rendered, write_model

@@ -1,6 +1,6 @@
 """What runs a model's layers: OpenVINO on a CPU, PyTorch on a GPU (or where asked for).
 
-Both give the raw head output of single tiles; ``pollen.decoding`` turns it into grains. Heavy
+Both give the raw head output of single tiles; ``pollen.detection.decoding`` turns it into grains. Heavy
 libraries are imported inside functions: on a CPU with a prepared model torch is never loaded.
 """
 
@@ -17,10 +17,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pollen.grains import FloatArray
+from pollen.detection.grains import FloatArray
+from pollen.detection.threads import keep_to_quota
 from pollen.models.card import ModelCard, ModelError, check_weights, sha256_of
 from pollen.models.weights import load_yolo, not_loadable, quiet_ultralytics
-from pollen.threads import keep_to_quota
 
 #: Tiles per model call on a GPU; shorter batches are padded to it, so that every call is alike.
 #: On a CPU larger calls are no faster, and padding would cost as much as tiles do.

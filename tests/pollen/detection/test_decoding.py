@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pollen.backends import TorchBackend
 from pollen.classes import GrainClass
-from pollen.decoding import LEAST_SIDE_PX, Decoder, OutputError
-from pollen.detector import Detector
-from pollen.grains import FloatArray, Grains, one_box_per_grain, overlaps
+from pollen.detection.backends import TorchBackend
+from pollen.detection.decoding import LEAST_SIDE_PX, Decoder, OutputError
+from pollen.detection.detector import Detector
+from pollen.detection.grains import FloatArray, Grains, one_box_per_grain, overlaps
 from pollen.models.card import ModelError
 from tests.pollen.conftest import Prepared
 from tests.pollen.model_making import rendered, write_model
@@ -266,7 +266,7 @@ def test_wild_models_as_ultralytics_reads_them(
     backend = TorchBackend(tmp_path / "wild.pt", card, tmp_path, device="cpu", half=False)
     # Its suppression knows no containment.
     monkeypatch.setattr(
-        "pollen.decoding.one_box_per_grain", partial(one_box_per_grain, contained=1.0)
+        "pollen.detection.decoding.one_box_per_grain", partial(one_box_per_grain, contained=1.0)
     )
     compared, different = 0, 0
 
