@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.classes import GrainClass
-from pollen.counting import CountedFrame, Exclusion
+from pollen.counting.rules import CountedFrame, Exclusion
 from pollen.detection.grains import FloatArray
 from pollen.detection.settings import EdgeRule
 from pollen.legend import (

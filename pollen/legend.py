@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from pollen.classes import GrainClass
-from pollen.counting import CountedFrame, Exclusion
+from pollen.counting.rules import CountedFrame, Exclusion
 from pollen.detection.settings import EdgeRule
-from pollen.stats import percent, viability_interval
+from pollen.statistics.intervals import percent, viability_interval
 
 RgbArray = NDArray[np.uint8]
 Colour = tuple[int, int, int]

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pollen.stats import percent
+from pollen.statistics.intervals import percent
 
 
 def environment(filters: Mapping[str, Callable[..., Any]]) -> Environment:

@@ -14,10 +14,12 @@ from jinja2 import Environment
 from pollen import layout
 from pollen.classes import GrainClass
 from pollen.columns import Status, excluded_column
-from pollen.counting import Exclusion
+from pollen.counting.rules import Exclusion
 from pollen.detection.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.pages import environment
-from pollen.samples import (
+from pollen.quality.grain_size import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize, mostly_empty
+from pollen.statistics.intervals import ASSUMED_CORRELATION, ASSUMED_WEIGHT
+from pollen.statistics.samples import (
     ANOTHER,
     FLAG_SEPARATOR,
     ONE_PLANT,
@@ -26,8 +28,6 @@ from pollen.samples import (
     flag_kind,
     overall_viability,
 )
-from pollen.scale import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize, mostly_empty
-from pollen.stats import ASSUMED_CORRELATION, ASSUMED_WEIGHT
 
 #: Longer tables are cut, with a note where the whole one is: the page must stay usable.
 MOST_IMAGES = 500
@@ -95,7 +95,7 @@ class ReportData:
 
     Attributes:
         counts: The rows of ``pollen_counts.csv``.
-        samples: What :func:`pollen.samples.summarise_samples` made of them.
+        samples: What :func:`pollen.statistics.samples.summarise_samples` made of them.
         settings: Settings of the run.
         model_version: Version of the model.
         model_sha256: Hash of its weights.
@@ -223,7 +223,7 @@ def headline(counts: pl.DataFrame, pattern: str) -> Headline:
 
     Args:
         counts: The rows of ``pollen_counts.csv``.
-        pattern: Tells the plants, see :func:`pollen.samples.sample_of`.
+        pattern: Tells the plants, see :func:`pollen.statistics.samples.sample_of`.
     """
     present = counts.filter(pl.col("input_present"))
     counted = present.filter(pl.col("status") != str(Status.FAILED))

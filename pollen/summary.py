@@ -13,8 +13,8 @@ from pollen import layout
 from pollen.columns import Status
 from pollen.pages import code, data_url, markdown
 from pollen.report import ReportData, Thumbnail, flags_of, headline, warnings_of
-from pollen.samples import ONE_PLANT
-from pollen.stats import percent
+from pollen.statistics.intervals import percent
+from pollen.statistics.samples import ONE_PLANT
 
 #: Longer lists are cut, with a note where the whole one is.
 MOST_ROWS = 20

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from pollen.stats import percent
+from pollen.statistics.intervals import percent
 from tasks.reporting import Summary
 
 #: Tables and results go to standard output, everything else to standard error.

@@ -31,7 +31,7 @@ class Album:
 
         Args:
             store: Where the annotated pictures are.
-            chosen: What :func:`pollen.results.speaking_records` chose.
+            chosen: What :func:`pollen.results.tables.speaking_records` chose.
         """
         self._store = store
         self._small: dict[str, bytes | None] = {}

@@ -12,7 +12,7 @@ from pollen.evaluation.pictures import LabelledPicture, Origin, as_grains, with_
 from pollen.evaluation.thresholds import choose_thresholds, sweep
 from pollen.frames import FrameError
 from pollen.models.card import ModelCard, sha256_of
-from pollen.samples import sample_of
+from pollen.statistics.samples import sample_of
 from pollen.training.folder import LARGEST_MARGIN, LabelledFile
 from pollen.training.settings import TrainSettings
 from tasks.faults import PollenError

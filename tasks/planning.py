@@ -12,7 +12,7 @@ from pollen.detection.batches import Batch, cut_for, is_hidden
 from pollen.detection.settings import DetectSettings
 from pollen.frames import is_image
 from pollen.layout import ANNOTATED, RESULTS, WRITTEN, annotated_key
-from pollen.results import INPUTS, undrawn_inputs, waiting_inputs
+from pollen.results.tables import INPUTS, undrawn_inputs, waiting_inputs
 from tasks.entries import joined
 from tasks.faults import PollenError
 from tasks.records import compact, read_image_records
@@ -25,7 +25,7 @@ class Plan:
     """What a run is to do.
 
     Attributes:
-        inputs: All inputs that are there; columns of :data:`pollen.results.INPUTS`.
+        inputs: All inputs that are there; columns of :data:`pollen.results.tables.INPUTS`.
         batches: Those that wait to be counted.
         waiting: How many those are.
     """
@@ -106,7 +106,7 @@ def compact_records(output: Location, records: str) -> int:
 
 
 def list_inputs(source: Location, output: Location) -> pl.DataFrame:
-    """The pictures below the source, as they are now; columns of :data:`pollen.results.INPUTS`.
+    """The pictures below the source, as they are now; columns of :data:`pollen.results.tables.INPUTS`.
 
     What runs wrote is none of them, be it to this output or to another one.
     """

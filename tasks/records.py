@@ -14,7 +14,7 @@ import polars as pl
 
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.layout import RECORDS
-from pollen.results import empty_records, write_measurements
+from pollen.results.tables import empty_records, write_measurements
 from tasks.entries import Entry
 from tasks.faults import NotFoundError, StorageError
 from tasks.leftovers import scratch_folder

@@ -23,16 +23,16 @@ from pollen.layout import (
     WRITTEN,
 )
 from pollen.pages import markdown
+from pollen.quality.grain_size import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize, mostly_empty
 from pollen.report import ReportData, render_report
-from pollen.results import (
+from pollen.results.tables import (
     count_rows,
     counts_csv,
     csv_text,
     speaking_records,
 )
-from pollen.samples import SAME_PICTURE, summarise_samples
-from pollen.scale import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize, mostly_empty
-from pollen.stats import percent
+from pollen.statistics.intervals import percent
+from pollen.statistics.samples import SAME_PICTURE, summarise_samples
 from pollen.summary import Picked, failed_rows, markdown_summary
 from tasks.album import Album
 from tasks.faults import NotFoundError, StorageError

@@ -29,7 +29,7 @@ from prefect.states import Cancelled
 
 from pollen.detection.batches import Batch, deal
 from pollen.layout import plan_key
-from pollen.results import INPUTS
+from pollen.results.tables import INPUTS
 from tasks.faults import PollenError
 from tasks.patience import patiently
 from tasks.planning import Plan, plan

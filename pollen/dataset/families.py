@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
-from pollen.samples import sample_of
+from pollen.statistics.samples import sample_of
 
 #: Label Studio puts eight hexadecimal digits before an uploaded name; a date is none of its prefixes.
 _UPLOAD_PREFIX: Final = re.compile(r"^(?!(?:19|20)\d{6}-)[0-9a-f]{8}-(?=.)")
@@ -54,7 +54,7 @@ def group_of(name: str, pattern: str) -> str:
 
     Args:
         name: File name, with or without folders.
-        pattern: See :func:`pollen.samples.sample_of`.
+        pattern: See :func:`pollen.statistics.samples.sample_of`.
 
     Raises:
         ValueError: The pattern is not usable.
@@ -69,7 +69,7 @@ def tells_plant(name: str, pattern: str) -> bool:
 
     Args:
         name: File name, with or without folders.
-        pattern: See :func:`pollen.samples.sample_of`.
+        pattern: See :func:`pollen.statistics.samples.sample_of`.
 
     Raises:
         ValueError: The pattern is not usable.

@@ -28,7 +28,7 @@ from pollen.dataset.manifest import (
 from pollen.dataset.settings import DatasetSettings
 from pollen.legend import CLASS_COLOURS, Colour, shorten_middle
 from pollen.pages import environment, markdown
-from pollen.stats import percent
+from pollen.statistics.intervals import percent
 
 #: Longer lists are cut, with a note where the whole one is: the page must stay usable.
 MOST_FINDINGS: Final = 200

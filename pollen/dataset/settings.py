@@ -6,7 +6,7 @@ from typing import Final, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pollen.detection.settings import DetectSettings
-from pollen.samples import sample_of
+from pollen.statistics.samples import sample_of
 
 
 class Unsure(StrEnum):

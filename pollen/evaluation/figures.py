@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pollen.classes import GrainClass
 from pollen.evaluation.matching import BACKGROUND, PictureScore
-from pollen.stats import Interval, clustered_viability
+from pollen.statistics.intervals import Interval, clustered_viability
 
 SIZE_CLASSES = (("small", 0.0, 0.7), ("typical", 0.7, 1.4), ("large", 1.4, float("inf")))
 """Names and bounds of grain sizes, as multiples of the median labelled diameter."""
@@ -122,7 +122,7 @@ def called_wrong(scores: Sequence[PictureScore], grain_class: GrainClass) -> Rat
     """How often found grains of a class are called the other.
 
     Grains of one plant share stain and light, so the mistakes of a model come in clusters and the
-    plant is the unit (:func:`pollen.stats.clustered_viability`); where all pictures are of one
+    plant is the unit (:func:`pollen.statistics.intervals.clustered_viability`); where all pictures are of one
     plant, the picture is.
     """
     groups = {score.picture.group for score in scores}

@@ -12,7 +12,7 @@ from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.figures import SizeRecall, Summary
 from pollen.gate import Decision
 from pollen.pages import environment
-from pollen.stats import ASSUMED_CORRELATION
+from pollen.statistics.intervals import ASSUMED_CORRELATION
 
 MOST_ROWS = 200
 """Longer tables are cut to the parts with most grains, with a note."""

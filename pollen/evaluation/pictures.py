@@ -13,7 +13,7 @@ from pollen.detection.grains import FloatArray, Grains
 from pollen.detection.settings import DetectSettings
 from pollen.frames import FrameError, is_image, open_frames
 from pollen.labels import LABEL_NAMES, LabelledGrain, read_labels
-from pollen.samples import sample_of
+from pollen.statistics.samples import sample_of
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pollen.annotate import (
     thumbnail_within,
 )
 from pollen.classes import GrainClass
-from pollen.counting import CountedFrame, count_frame
+from pollen.counting.rules import CountedFrame, count_frame
 from pollen.detection.grains import Grains
 from pollen.detection.settings import EdgeRule, OverlapRule
 from pollen.legend import (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pollen.columns import COUNT_COLUMNS, MEASUREMENT_COLUMNS
-from pollen.samples import SAMPLE_COLUMNS
+from pollen.statistics.samples import SAMPLE_COLUMNS
 
 PAGE = Path(__file__).parents[2] / "docs" / "biologist.md"
 TABLES = {

@@ -7,7 +7,7 @@ from pollen.columns import (
     Status,
     excluded_column,
 )
-from pollen.counting import Exclusion
+from pollen.counting.rules import Exclusion
 
 
 def test_leading_columns_are_what_r_scripts_read() -> None:

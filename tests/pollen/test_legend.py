@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollen.classes import GrainClass
-from pollen.counting import CountedFrame, count_frame
+from pollen.counting.rules import CountedFrame, count_frame
 from pollen.detection.grains import Grains
 from pollen.detection.settings import EdgeRule, OverlapRule
 from pollen.legend import (

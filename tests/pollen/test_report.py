@@ -17,8 +17,8 @@ from pollen.report import (
     headline,
     render_report,
 )
-from pollen.samples import overall_viability, summarise_samples
-from pollen.stats import viability_interval
+from pollen.statistics.intervals import viability_interval
+from pollen.statistics.samples import overall_viability, summarise_samples
 from pollen.summary import markdown_summary
 from tests.support.pages import Page
 

@@ -8,7 +8,7 @@ import pytest
 import tasks.stage
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.layout import RECORDS
-from pollen.results import INPUTS, count_rows, counts_csv, speaking_records
+from pollen.results.tables import INPUTS, count_rows, counts_csv, speaking_records
 from tasks import records
 from tasks.faults import StorageError
 from tasks.folders import FolderStore

@@ -23,12 +23,12 @@ from prefect.client.schemas.objects import State, StateType, TaskRun
 import tasks.stage
 from pollen import backends
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
+from pollen.counting.measurement import Origin, failed_row
 from pollen.detection.batches import Item
 from pollen.detection.detector import Profile
 from pollen.layout import records_folder
-from pollen.measurement import Origin, failed_row
 from pollen.models.card import ModelCard, check_weights
-from pollen.results import INPUTS
+from pollen.results.tables import INPUTS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks import detection, storage
 from tasks.detection import BatchResult, detect_batch, load_model

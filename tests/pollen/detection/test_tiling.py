@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pollen.counting import EDGE_MARGIN_PX, touched_sides
+from pollen.counting.rules import EDGE_MARGIN_PX, touched_sides
 from pollen.detection.grains import Grains
 from pollen.detection.tiling import PADDING_GREY, SNAP_MODEL_PX, Tile, TileGrid, join_tiles, spans
 from tests.pollen.grain_making import discs, equal

@@ -15,7 +15,7 @@ from pollen.evaluation.figures import (
 )
 from pollen.evaluation.matching import score_picture
 from pollen.evaluation.pictures import LabelledPicture
-from pollen.stats import clopper_pearson
+from pollen.statistics.intervals import clopper_pearson
 from tests.pollen.evaluation.judging import far_away, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs
 

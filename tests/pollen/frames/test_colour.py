@@ -14,7 +14,7 @@ from pollen.frames.channels import STORED_ORDER_NOTE, rgb_order
 from pollen.frames.colour import over_white, to_8_bit
 from pollen.frames.frame import orient, oriented_box
 from pollen.frames.pixel_size import LARGEST_UM, SMALLEST_UM, pixel_size_um
-from pollen.samples import FLAG_SEPARATOR
+from pollen.statistics.samples import FLAG_SEPARATOR
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 

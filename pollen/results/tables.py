@@ -13,8 +13,8 @@ import polars as pl
 
 from pollen.columns import COUNT_COLUMNS, IMAGE_RECORD, MEASUREMENT_COLUMNS, Status
 from pollen.layout import annotated_key
-from pollen.samples import FLAG_SEPARATOR, SAME_PICTURE
-from pollen.stats import stored, viability_interval
+from pollen.statistics.intervals import stored, viability_interval
+from pollen.statistics.samples import FLAG_SEPARATOR, SAME_PICTURE
 
 #: What a row says whose picture is there but has no record.
 NOT_COUNTED = "not counted yet: the run ended before this picture's turn; the next run counts it"

@@ -11,8 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pollen.columns import Status
-from pollen.scale import POOLED_FLAG, PooledSize, mostly_empty
-from pollen.stats import Interval, clustered_viability, stored
+from pollen.quality.grain_size import POOLED_FLAG, PooledSize, mostly_empty
+from pollen.statistics.intervals import Interval, clustered_viability, stored
 
 #: Label of the pictures that lie in no folder and whose names say nothing.
 NO_FOLDER = "(no folder)"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from pollen.counting import CountedFrame
+from pollen.counting.rules import CountedFrame
 from pollen.models.card import ModelCard
 
 #: A median grain that differs from the model's by more than this factor is flagged.

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollen.columns import COUNT_COLUMNS, GRAIN_RECORD, IMAGE_RECORD, MEASUREMENT_COLUMNS
-from pollen.results import (
+from pollen.results.tables import (
     INPUTS,
     NOT_COUNTED,
     count_rows,

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pollen.classes import GrainClass
-from pollen.counting import (
+from pollen.counting.rules import (
     CountedFrame,
     Exclusion,
     count_frame,

@@ -8,7 +8,7 @@ import polars as pl
 from pollen import __version__
 from pollen.classes import GrainClass
 from pollen.columns import GRAIN_RECORD, Status, excluded_column
-from pollen.counting import CountedFrame, Exclusion
+from pollen.counting.rules import CountedFrame, Exclusion
 from pollen.detection.batches import Item
 from pollen.detection.detector import Profile
 
@@ -73,7 +73,7 @@ def counted_row(
     committed_ms: int,
     size_to_model: float | None = None,
 ) -> Row:
-    """The record of a counted frame; ``size_to_model`` as :func:`pollen.scale.size_to_model` says it."""
+    """The record of a counted frame; ``size_to_model`` as :func:`pollen.quality.grain_size.size_to_model` says it."""
     grains = counted.grains
     row = origin.row(filename, committed_ms)
     row |= {

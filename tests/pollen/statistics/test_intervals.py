@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pollen.stats import (
+from pollen.statistics.intervals import (
     ASSUMED_CORRELATION,
     Interval,
     IntervalMethod,

@@ -3,10 +3,10 @@
 import polars as pl
 import pytest
 
-from pollen.counting import CountedFrame, count_frame
+from pollen.counting.rules import CountedFrame, count_frame
 from pollen.detection.settings import EdgeRule, OverlapRule
 from pollen.models.card import ModelCard
-from pollen.scale import (
+from pollen.quality.grain_size import (
     SCALE_FLAG,
     SCALE_GRAINS,
     PooledSize,

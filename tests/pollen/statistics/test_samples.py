@@ -2,7 +2,9 @@ import polars as pl
 import pytest
 
 from pollen.detection.settings import DetectSettings
-from pollen.samples import (
+from pollen.quality.grain_size import POOLED_FLAG
+from pollen.statistics.intervals import clustered_viability
+from pollen.statistics.samples import (
     MOSTLY_EMPTY,
     NO_FOLDER,
     NO_GRAIN,
@@ -15,8 +17,6 @@ from pollen.samples import (
     sample_of,
     summarise_samples,
 )
-from pollen.scale import POOLED_FLAG
-from pollen.stats import clustered_viability
 
 #: File name, viable, non-viable, status, whether it is there, flags.
 Row = tuple[str, int | None, int | None, str, bool, str]

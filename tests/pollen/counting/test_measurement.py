@@ -6,16 +6,16 @@ import pytest
 
 from pollen import __version__
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
-from pollen.counting import CountedFrame, count_frame
-from pollen.detection.batches import Item
-from pollen.detection.detector import Profile
-from pollen.detection.settings import DetectSettings, EdgeRule, OverlapRule
-from pollen.measurement import (
+from pollen.counting.measurement import (
     Origin,
     counted_row,
     failed_row,
     grain_rows,
 )
+from pollen.counting.rules import CountedFrame, count_frame
+from pollen.detection.batches import Item
+from pollen.detection.detector import Profile
+from pollen.detection.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.models.card import ModelCard
 from tests.pollen.grain_making import discs
 
