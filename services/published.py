@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from prefect.client.schemas.objects import Artifact
 
-from pollen.pages import plain
+from pollen.reports.pages import plain
 
 #: Keys of the artifacts that :mod:`tasks.progress` and :mod:`tasks.reporting` make.
 PROGRESS: Final = {"detection-progress", "training-progress"}

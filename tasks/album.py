@@ -5,10 +5,10 @@ from typing import Final
 
 import polars as pl
 
-from pollen.annotate import decode_jpeg, thumbnail, thumbnail_within
 from pollen.layout import annotated_key
-from pollen.report import Thumbnail
-from pollen.summary import Picked
+from pollen.reports.annotate import decode_jpeg, thumbnail, thumbnail_within
+from pollen.reports.detection import Thumbnail
+from pollen.reports.summary import Picked
 from tasks.faults import NotFoundError, PollenError, UnusableNameError
 from tasks.stage import logger
 from tasks.storage import Store

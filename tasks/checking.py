@@ -13,7 +13,7 @@ from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings
 from pollen.dataset.trees import TreeError
 from pollen.layout import STAGING
-from pollen.pages import markdown
+from pollen.reports.pages import markdown
 from tasks.dataset import staged_zips
 from tasks.entries import Entry
 from tasks.faults import NotFoundError, PollenError

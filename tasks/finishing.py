@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pollen.annotate import UNDRAWN_FLAG, annotate, encode_jpeg
-from pollen.canvas import fitted_scale, whole_picture
 from pollen.columns import GRAIN_RECORD
 from pollen.counting.measurement import Origin, Row, counted_row, failed_row, grain_rows
 from pollen.counting.rules import CountedFrame, count_frame
@@ -16,8 +14,10 @@ from pollen.detection.grains import Grains
 from pollen.detection.settings import EdgeRule, OverlapRule
 from pollen.detection.tiling import TileGrid
 from pollen.layout import annotated_key
-from pollen.legend import Caption
 from pollen.quality.grain_size import scale_flags, size_to_model
+from pollen.reports.annotate import UNDRAWN_FLAG, annotate, encode_jpeg
+from pollen.reports.canvas import fitted_scale, whole_picture
+from pollen.reports.legend import Caption
 from tasks.faults import OutsideError, PollenError, UnusableNameError, trouble
 from tasks.progress import Progress
 from tasks.reading import Input, OpenFrame, Reader

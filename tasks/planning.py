@@ -7,11 +7,11 @@ from pathlib import Path
 
 import polars as pl
 
-from pollen.annotate import UNDRAWN_FLAG
 from pollen.detection.batches import Batch, cut_for, is_hidden
 from pollen.detection.settings import DetectSettings
 from pollen.frames import is_image
 from pollen.layout import ANNOTATED, RESULTS, WRITTEN, annotated_key
+from pollen.reports.annotate import UNDRAWN_FLAG
 from pollen.results.tables import INPUTS, undrawn_inputs, waiting_inputs
 from tasks.entries import joined
 from tasks.faults import PollenError

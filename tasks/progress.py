@@ -13,7 +13,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 from prefect.exceptions import PrefectException
 
-from pollen.pages import markdown
+from pollen.reports.pages import markdown
 from tasks.stage import logger
 
 #: How often the Prefect server hears of progress, at most.

@@ -8,8 +8,8 @@ from prefect.context import FlowRunContext
 
 from pollen.evaluation.comparison import SHOWN, chart_lines, comparison_lines, small_chart
 from pollen.layout import model_folder
-from pollen.pages import code, markdown
-from pollen.summary import LOGIN_NOTE
+from pollen.reports.pages import code, markdown
+from pollen.reports.summary import LOGIN_NOTE
 from tasks.faults import PollenError
 from tasks.progress import best_effort
 from tasks.stage import logger

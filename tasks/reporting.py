@@ -22,9 +22,10 @@ from pollen.layout import (
     TABLES_PENDING,
     WRITTEN,
 )
-from pollen.pages import markdown
 from pollen.quality.grain_size import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize, mostly_empty
-from pollen.report import ReportData, render_report
+from pollen.reports.detection import ReportData, render_report
+from pollen.reports.pages import markdown
+from pollen.reports.summary import Picked, failed_rows, markdown_summary
 from pollen.results.tables import (
     count_rows,
     counts_csv,
@@ -33,7 +34,6 @@ from pollen.results.tables import (
 )
 from pollen.statistics.intervals import percent
 from pollen.statistics.samples import SAME_PICTURE, summarise_samples
-from pollen.summary import Picked, failed_rows, markdown_summary
 from tasks.album import Album
 from tasks.faults import NotFoundError, StorageError
 from tasks.leftovers import remove_dead, scratch_folder, scratch_folders, unfinished_files

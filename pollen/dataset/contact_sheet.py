@@ -7,11 +7,11 @@ from typing import Final
 import cv2
 import numpy as np
 
-from pollen.annotate import encode_jpeg
 from pollen.dataset.manifest import GrainCounts, Manifest, ManifestImage
 from pollen.frames import Rgb
 from pollen.labels import LabelledGrain
-from pollen.legend import CLASS_COLOURS, HALO, Colour
+from pollen.reports.annotate import encode_jpeg
+from pollen.reports.legend import CLASS_COLOURS, HALO, Colour
 
 #: Grains that the person who labelled was unsure of.
 UNSURE_COLOUR: Final[Colour] = (238, 240, 244)

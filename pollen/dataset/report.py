@@ -26,8 +26,8 @@ from pollen.dataset.manifest import (
     compare,
 )
 from pollen.dataset.settings import DatasetSettings
-from pollen.legend import CLASS_COLOURS, Colour, shorten_middle
-from pollen.pages import environment, markdown
+from pollen.reports.legend import CLASS_COLOURS, Colour, shorten_middle
+from pollen.reports.pages import environment, markdown
 from pollen.statistics.intervals import percent
 
 #: Longer lists are cut, with a note where the whole one is: the page must stay usable.

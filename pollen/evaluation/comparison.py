@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from pollen.classes import GrainClass
-from pollen.pages import data_url, markdown
+from pollen.reports.pages import data_url, markdown
 
 #: Charts that are shown, with what they show.
 SHOWN: Final = {

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pollen.annotate import encode_jpeg
 from pollen.classes import GrainClass
 from pollen.detection.grains import FloatArray, Grains
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.matching import PictureScore, match, overlap_matrix
 from pollen.frames import open_frames
-from pollen.legend import CLASS_COLOURS, HALO
+from pollen.reports.annotate import encode_jpeg
+from pollen.reports.legend import CLASS_COLOURS, HALO
 
 MOST_SHOWN: Final = 12
 """Pictures on the page."""

@@ -11,7 +11,7 @@ from pollen.evaluation.disagreement import Disagreement
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.figures import SizeRecall, Summary
 from pollen.gate import Decision
-from pollen.pages import environment
+from pollen.reports.pages import environment
 from pollen.statistics.intervals import ASSUMED_CORRELATION
 
 MOST_ROWS = 200

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from flows.detect import count_pictures
-from pollen.annotate import UNDRAWN_FLAG
 from pollen.detection.batches import Item
 from pollen.detection.decoding import Decoder
 from pollen.detection.grains import FloatArray, Grains
 from pollen.layout import annotated_key
+from pollen.reports.annotate import UNDRAWN_FLAG
 from tasks.faults import PollenError, StorageError
 from tasks.reading import Input, Reader
 from tasks.reporting import Outcome

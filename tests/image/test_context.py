@@ -31,7 +31,7 @@ def test_leftovers_and_keys_stay_out_wherever_they_lie(tmp_path: Path) -> None:
         "prefect.yaml",
         "requirements.lock",
         "pollen/bundled/best.pt",
-        "pollen/templates/report.html.j2",
+        "pollen/reports/templates/report.html.j2",
         "deployments/kubernetes/base/kustomization.yaml",
     }
     unwanted = {

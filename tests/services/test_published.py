@@ -2,7 +2,7 @@
 
 from prefect.client.schemas.objects import Artifact
 
-from pollen.pages import markdown
+from pollen.reports.pages import markdown
 from services.published import failed_images, percent_of, progress_of
 
 NAME = "a|b`c_d <e> ![f](//www.g).png"

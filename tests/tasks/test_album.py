@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pollen.annotate import decode_jpeg, encode_jpeg
 from pollen.layout import annotated_key
+from pollen.reports.annotate import decode_jpeg, encode_jpeg
 from tasks.album import SHOWN, SHOWN_BYTES, SHOWN_PX, Album
 from tasks.faults import StorageError, UnreachableError
 from tasks.folders import FolderStore

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pollen.annotate import decode_jpeg
 from pollen.classes import GrainClass
 from pollen.dataset import contact_sheet as module
 from pollen.dataset.contact_sheet import (
@@ -18,7 +17,8 @@ from pollen.dataset.contact_sheet import (
 )
 from pollen.dataset.manifest import Manifest, Split
 from pollen.frames import Rgb
-from pollen.legend import CLASS_COLOURS, Colour
+from pollen.reports.annotate import decode_jpeg
+from pollen.reports.legend import CLASS_COLOURS, Colour
 from tests.pollen.dataset.reporting import grain, image, manifest, show
 
 

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from pollen.annotate import decode_jpeg
 from pollen.detection.grains import Grains
 from pollen.evaluation.disagreement import PANEL_PX, disputed, draw_disagreements
 from pollen.evaluation.pictures import LabelledPicture
+from pollen.reports.annotate import decode_jpeg
 from tests.pollen.evaluation.judging import far_away, judged, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs
 

@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pollen.annotate import (
+from pollen.classes import GrainClass
+from pollen.counting.rules import CountedFrame, count_frame
+from pollen.detection.grains import Grains
+from pollen.detection.settings import EdgeRule, OverlapRule
+from pollen.reports.annotate import (
     Caption,
     annotate,
     encode_jpeg,
@@ -13,11 +17,7 @@ from pollen.annotate import (
     thumbnail,
     thumbnail_within,
 )
-from pollen.classes import GrainClass
-from pollen.counting.rules import CountedFrame, count_frame
-from pollen.detection.grains import Grains
-from pollen.detection.settings import EdgeRule, OverlapRule
-from pollen.legend import (
+from pollen.reports.legend import (
     ALLOWED_LINE,
     CLASS_COLOURS,
     FORBIDDEN_LINE,

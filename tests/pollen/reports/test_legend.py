@@ -7,7 +7,7 @@ from pollen.classes import GrainClass
 from pollen.counting.rules import CountedFrame, count_frame
 from pollen.detection.grains import Grains
 from pollen.detection.settings import EdgeRule, OverlapRule
-from pollen.legend import (
+from pollen.reports.legend import (
     CLASS_COLOURS,
     FORBIDDEN_LINE,
     Caption,

@@ -16,8 +16,8 @@ from pollen.classes import GrainClass
 from pollen.columns import Status, excluded_column
 from pollen.counting.rules import Exclusion
 from pollen.detection.settings import DetectSettings, EdgeRule, OverlapRule
-from pollen.pages import environment
 from pollen.quality.grain_size import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize, mostly_empty
+from pollen.reports.pages import environment
 from pollen.statistics.intervals import ASSUMED_CORRELATION, ASSUMED_WEIGHT
 from pollen.statistics.samples import (
     ANOTHER,

@@ -9,7 +9,7 @@ from pollen import report
 from pollen.columns import COUNT_COLUMNS, IMAGE_RECORD
 from pollen.detection.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.layout import annotated_key
-from pollen.report import (
+from pollen.reports.detection import (
     MOST_IMAGES,
     ReportData,
     Thumbnail,
@@ -17,9 +17,9 @@ from pollen.report import (
     headline,
     render_report,
 )
+from pollen.reports.summary import markdown_summary
 from pollen.statistics.intervals import viability_interval
 from pollen.statistics.samples import overall_viability, summarise_samples
-from pollen.summary import markdown_summary
 from tests.support.pages import Page
 
 PATTERN = DetectSettings().sample_pattern

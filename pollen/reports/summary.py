@@ -11,8 +11,8 @@ import polars as pl
 
 from pollen import layout
 from pollen.columns import Status
-from pollen.pages import code, data_url, markdown
-from pollen.report import ReportData, Thumbnail, flags_of, headline, warnings_of
+from pollen.reports.detection import ReportData, Thumbnail, flags_of, headline, warnings_of
+from pollen.reports.pages import code, data_url, markdown
 from pollen.statistics.intervals import percent
 from pollen.statistics.samples import ONE_PLANT
 

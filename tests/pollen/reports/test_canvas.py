@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pollen.canvas import BAND_PX, LONGEST_SIDE_PX, fitted_scale, whole_picture
+from pollen.reports.canvas import BAND_PX, LONGEST_SIDE_PX, fitted_scale, whole_picture
 
 
 class Noted:

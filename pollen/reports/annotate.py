@@ -1,6 +1,6 @@
 """Annotated pictures: grains outlined by class and by what the counting rules said of them.
 
-The legend (:mod:`pollen.legend`) is a strip below, so it hides no grain and the picture keeps its
+The legend (:mod:`pollen.reports.legend`) is a strip below, so it hides no grain and the picture keeps its
 size.
 """
 
@@ -12,7 +12,7 @@ from pollen.classes import GrainClass
 from pollen.counting.rules import CountedFrame, Exclusion
 from pollen.detection.grains import FloatArray
 from pollen.detection.settings import EdgeRule
-from pollen.legend import (
+from pollen.reports.legend import (
     ALLOWED_LINE,
     CLASS_COLOURS,
     EXCLUSION_MARKS,
