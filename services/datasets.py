@@ -7,9 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pollen.dataset.check import CheckResult, Verdict, check
+from pollen.dataset.exports.trees import TreeError
 from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings
-from pollen.dataset.trees import TreeError
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.console import OUT, set_up_logging
 from services.options import parse_options

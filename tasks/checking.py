@@ -9,9 +9,9 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
 from pollen.dataset.check import CheckResult, Verdict, check, refused
+from pollen.dataset.exports.trees import TreeError
 from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings
-from pollen.dataset.trees import TreeError
 from pollen.layout import STAGING
 from pollen.reports.pages import markdown
 from tasks.dataset import staged_zips

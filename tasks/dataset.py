@@ -14,13 +14,13 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pollen.dataset.curated import CuratedError, read_curated
-from pollen.dataset.exports import Export, read_export, read_label, read_picture
+from pollen.dataset.exports.curated import CuratedError, read_curated
+from pollen.dataset.exports.reading import Export, read_export, read_label, read_picture
+from pollen.dataset.exports.trees import TreeError, open_tree
 from pollen.dataset.findings import Finding, Severity, in_order
 from pollen.dataset.manifest import Changes, Manifest, ManifestError, Split
 from pollen.dataset.merging import Merge, Write, merge
 from pollen.dataset.settings import DatasetSettings
-from pollen.dataset.trees import TreeError, open_tree
 from pollen.layout import STAGING, dataset_folder
 from pollen.models.card import sha256_of
 from tasks.entries import Entry

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from pollen.dataset.exports.trees import TreeError, too_large
 from pollen.dataset.findings import Finding
-from pollen.dataset.trees import TreeError, too_large
 from tasks.entries import Entry
 from tasks.faults import PollenError
 from tasks.folders import FolderStore
@@ -70,7 +70,7 @@ def _local_copy(store: Store, entry: Entry) -> Path:
 
 
 class StoreTree:
-    """Some objects of a store as :class:`pollen.dataset.trees.Tree`."""
+    """Some objects of a store as :class:`pollen.dataset.exports.trees.Tree`."""
 
     sha256 = ""
     findings: tuple[Finding, ...] = ()
@@ -93,7 +93,7 @@ class StoreTree:
         self.names = tuple(self._files)
 
     def read(self, name: str, limit_bytes: int) -> bytes:
-        """See :meth:`pollen.dataset.trees.Tree.read`."""
+        """See :meth:`pollen.dataset.exports.trees.Tree.read`."""
         path = self._files[name]
         if path.stat().st_size > limit_bytes:
             raise TreeError(too_large(limit_bytes))

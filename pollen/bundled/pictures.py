@@ -9,8 +9,8 @@ import numpy as np
 
 from pollen.collage import Outline, Pixels
 from pollen.dataset.findings import has_error
+from pollen.dataset.labels import LABEL_NAMES, read_labels
 from pollen.evaluation.pictures import origin_by_name
-from pollen.labels import LABEL_NAMES, read_labels
 from pollen.training.folder import LabelledFile, outlines_of
 from pollen.training.pieces import cover
 

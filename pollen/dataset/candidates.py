@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from pollen.dataset.exports import Export, ExportImage
+from pollen.dataset.exports.reading import Export, ExportImage
 from pollen.dataset.findings import Finding
 from pollen.dataset.manifest import CURATED, Manifest, Source, Split
 

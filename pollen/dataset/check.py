@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from pollen.dataset.curated import CuratedError, is_curated, read_curated
-from pollen.dataset.exports import Export, read_export
+from pollen.dataset.exports.curated import CuratedError, is_curated, read_curated
+from pollen.dataset.exports.reading import Export, read_export
+from pollen.dataset.exports.trees import NoTree, TreeError, open_tree
 from pollen.dataset.findings import Finding, Severity, has_error, in_order
 from pollen.dataset.manifest import GrainCounts, Manifest, Split
 from pollen.dataset.merging import Merge, merge
 from pollen.dataset.settings import DatasetSettings
-from pollen.dataset.trees import NoTree, TreeError, open_tree
 
 
 class Verdict(Enum):

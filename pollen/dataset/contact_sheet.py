@@ -7,9 +7,9 @@ from typing import Final
 import cv2
 import numpy as np
 
+from pollen.dataset.labels import LabelledGrain
 from pollen.dataset.manifest import GrainCounts, Manifest, ManifestImage
 from pollen.frames import Rgb
-from pollen.labels import LabelledGrain
 from pollen.reports.annotate import encode_jpeg
 from pollen.reports.legend import CLASS_COLOURS, HALO, Colour
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pollen.classes import GrainClass
-from pollen.labels import LABEL_NAMES, LabelledGrain
+from pollen.dataset.labels import LABEL_NAMES, LabelledGrain
 
 #: Source of a picture that was in the curated dataset and came by no export.
 CURATED: Final = "curated"

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pollen.dataset.candidates import Candidate, file_name, gather
 from pollen.dataset.duplicates import Copies, Look
-from pollen.dataset.exports import Export, read_picture
+from pollen.dataset.exports.reading import Export, read_picture
 from pollen.dataset.families import about_plants, family_of, group_of, tells_plant
 from pollen.dataset.findings import Finding, in_order
 from pollen.dataset.manifest import (
@@ -90,7 +90,7 @@ def merge(
     The trees of all of them must still be open: pictures that look alike are read again.
 
     Args:
-        curated: The dataset as it is, see :func:`pollen.dataset.curated.read_curated`.
+        curated: The dataset as it is, see :func:`pollen.dataset.exports.curated.read_curated`.
         exports: Usable exports, in any order, each with its own name.
         settings: Shares and rules.
         latest: The latest manifest, whose pictures keep their split.

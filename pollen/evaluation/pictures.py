@@ -9,10 +9,10 @@ import numpy as np
 
 from pollen.dataset.families import one_spelling
 from pollen.dataset.findings import has_error
+from pollen.dataset.labels import LABEL_NAMES, LabelledGrain, read_labels
 from pollen.detection.grains import FloatArray, Grains
 from pollen.detection.settings import DetectSettings
 from pollen.frames import FrameError, is_image, open_frames
-from pollen.labels import LABEL_NAMES, LabelledGrain, read_labels
 from pollen.statistics.samples import sample_of
 
 
@@ -82,7 +82,7 @@ def read_pictures(
 
     Args:
         split: Folder with ``images/`` and ``labels/`` (YOLO polygons or boxes, classes in the order
-            of :data:`pollen.labels.LABEL_NAMES`); no label file, or an empty one, means no grain.
+            of :data:`pollen.dataset.labels.LABEL_NAMES`); no label file, or an empty one, means no grain.
         origin_of: Plant and slide of a file name.
 
     Raises:

@@ -11,9 +11,9 @@ from PIL import Image
 
 from pollen.classes import GrainClass
 from pollen.collage import Outline
+from pollen.dataset.labels import LABEL_NAMES, LabelledGrain, Labels, read_labels
 from pollen.detection.tiling import TileGrid
 from pollen.frames import open_frames
-from pollen.labels import LABEL_NAMES, LabelledGrain, Labels, read_labels
 from pollen.training.pieces import Piece, Task, cover, cut, ellipse_in
 from pollen.training.run import TrainingError
 
@@ -30,7 +30,7 @@ class LabelledFile:
     Attributes:
         name: File name in the dataset; its stem names the pieces.
         picture: The picture's file.
-        label: The label's text, with class numbers as in :data:`pollen.labels.LABEL_NAMES`.
+        label: The label's text, with class numbers as in :data:`pollen.dataset.labels.LABEL_NAMES`.
         size_px: Width and height.
     """
 

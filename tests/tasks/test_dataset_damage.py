@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pollen.dataset.curated import read_curated
-from pollen.dataset.exports import Export
+from pollen.dataset.exports.curated import read_curated
+from pollen.dataset.exports.reading import Export
+from pollen.dataset.exports.trees import Tree
 from pollen.dataset.manifest import Manifest
 from pollen.dataset.settings import DatasetSettings
-from pollen.dataset.trees import Tree
 from tasks.dataset import Staging, update_dataset
 from tasks.faults import PollenError
 from tasks.storage import Location

@@ -12,10 +12,10 @@ from typing import Final
 import cv2
 import numpy as np
 
-from pollen.dataset.exports import Export, read_export
+from pollen.dataset.exports.reading import Export, read_export
+from pollen.dataset.exports.trees import TreeError, too_large
 from pollen.dataset.findings import Finding
 from pollen.dataset.settings import DatasetSettings
-from pollen.dataset.trees import TreeError, too_large
 from pollen.frames import Rgb
 
 SETTINGS: Final = DatasetSettings()

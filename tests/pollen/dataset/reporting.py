@@ -6,8 +6,8 @@ import numpy as np
 
 from pollen.classes import GrainClass
 from pollen.dataset.contact_sheet import Shown
+from pollen.dataset.labels import LabelledGrain
 from pollen.dataset.manifest import GrainCounts, Manifest, ManifestImage, Source, Split
-from pollen.labels import LabelledGrain
 
 
 def digest(text: str) -> str:

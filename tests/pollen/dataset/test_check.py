@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from pollen.dataset.check import CheckResult, Verdict, check
+from pollen.dataset.exports.trees import TreeError
 from pollen.dataset.findings import Finding, Severity, has_error, in_order
 from pollen.dataset.manifest import GrainCounts, Split
-from pollen.dataset.trees import TreeError
 from tests.pollen.dataset.making import NON_VIABLE, SETTINGS, VIABLE, picture, roboflow, zipped
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from pollen.dataset.curated import CuratedError, read_curated
-from pollen.dataset.exports import Export, read_label, read_picture
+from pollen.dataset.exports.curated import CuratedError, read_curated
+from pollen.dataset.exports.reading import Export, read_label, read_picture
 from pollen.dataset.findings import Finding, Severity
 from pollen.dataset.manifest import (
     Changes,

@@ -347,11 +347,11 @@ def test_table_of_findings_is_plain() -> None:
 
 @pytest.mark.slow
 def test_real_pictures_make_a_page(real_pictures: Path) -> None:
-    from pollen.dataset.curated import read_curated
+    from pollen.dataset.exports.curated import read_curated
+    from pollen.dataset.exports.trees import open_tree
     from pollen.dataset.merging import merge
     from pollen.dataset.pictures import decode
     from pollen.dataset.settings import DatasetSettings
-    from pollen.dataset.trees import open_tree
 
     settings = DatasetSettings()
     with open_tree(real_pictures, settings.limits) as tree:

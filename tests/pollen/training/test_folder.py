@@ -8,8 +8,8 @@ from PIL import Image
 
 from pollen.classes import GrainClass
 from pollen.collage import Outline
+from pollen.dataset.labels import LabelledGrain, write_labels
 from pollen.detection.tiling import TileGrid
-from pollen.labels import LabelledGrain, write_labels
 from pollen.synth import FrameSpec, render
 from pollen.training.folder import (
     GrainSizes,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pollen.dataset.exports import Export, read_export
+from pollen.dataset.exports.reading import Export, read_export
+from pollen.dataset.exports.trees import TreeError, open_tree
 from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings, Limits
-from pollen.dataset.trees import TreeError, open_tree
 from tests.pollen.dataset.making import SETTINGS, picture, roboflow, zipped
 
 GOOD = roboflow({"a.png": picture(1), "b.png": picture(2)})

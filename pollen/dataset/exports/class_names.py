@@ -11,9 +11,9 @@ from typing import Final
 
 import yaml
 
+from pollen.dataset.exports.trees import Tree, TreeError
 from pollen.dataset.findings import Finding
-from pollen.dataset.trees import Tree, TreeError
-from pollen.labels import LABEL_NAMES, UNSURE, class_number, parse_label_class
+from pollen.dataset.labels import LABEL_NAMES, UNSURE, class_number, parse_label_class
 
 #: A file of class names holds a few names; a larger one is something else.
 _MOST_BYTES: Final = 1 << 16

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from pollen.dataset.exports import MOST_KEPT, Export, read_export, read_label, read_picture
+from pollen.dataset.exports.reading import MOST_KEPT, Export, read_export, read_label, read_picture
+from pollen.dataset.exports.trees import TreeError, open_tree
 from pollen.dataset.findings import Finding, Severity
+from pollen.dataset.labels import MOST_TOLD
 from pollen.dataset.manifest import GrainCounts, Split
 from pollen.dataset.settings import DatasetSettings
-from pollen.dataset.trees import TreeError, open_tree
-from pollen.labels import MOST_TOLD
 from tests.pollen.dataset.making import (
     NON_VIABLE,
     SETTINGS,

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from pollen.dataset.class_names import classes_of
-from pollen.dataset.exports import Export, ExportImage, Rejected, read_export
+from pollen.dataset.exports.class_names import classes_of
+from pollen.dataset.exports.reading import Export, ExportImage, Rejected, read_export
+from pollen.dataset.exports.trees import Tree
 from pollen.dataset.findings import Finding, in_order
+from pollen.dataset.labels import LABEL_NAMES
 from pollen.dataset.manifest import Manifest, ManifestImage, Split, image_key, label_key
 from pollen.dataset.pictures import PictureFacts
 from pollen.dataset.settings import DatasetSettings
-from pollen.dataset.trees import Tree
-from pollen.labels import LABEL_NAMES
 
 _NAMES = dict(enumerate(LABEL_NAMES))
 _SPLIT_FOLDERS = tuple(f"{split}/" for split in Split)

@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Final, Self
 
+from pollen.dataset.exports.trees import TreeError, is_junk, too_large
 from pollen.dataset.findings import Finding
 from pollen.dataset.settings import Limits
-from pollen.dataset.trees import TreeError, is_junk, too_large
 
 _AGAIN: Final = "make the export again with the labelling tool and stage that zip"
 _LISTED: Final = 20
@@ -85,7 +85,7 @@ class ZipTree:
             raise TreeError(f"{self.name} can't be read any more ({error.strerror})") from error
 
     def read(self, name: str, limit_bytes: int) -> bytes:
-        """See :meth:`pollen.dataset.trees.Tree.read`."""
+        """See :meth:`pollen.dataset.exports.trees.Tree.read`."""
         info = self._entries[name]
         if self._zip is None:  # has no entries, see above
             raise KeyError(name)

@@ -118,7 +118,7 @@ def open_tree(path: Path, limits: Limits, name: str | None = None) -> Iterator[T
     Raises:
         TreeError: There is nothing at the path, or it can't be read.
     """
-    from pollen.dataset.zips import ZipTree
+    from pollen.dataset.exports.zips import ZipTree
 
     try:
         if path.is_dir():

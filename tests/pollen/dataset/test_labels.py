@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pollen.classes import GrainClass
 from pollen.dataset.findings import Finding, Severity
-from pollen.labels import (
+from pollen.dataset.labels import (
     LABEL_NAMES,
     MOST_TOLD,
     LabelledGrain,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.dataset.findings import Finding
-from pollen.labels import Labels
+from pollen.dataset.labels import Labels
 
 #: Times the median side from which an outline is told of. Of 2,432 real grains the largest has 3.1.
 MANY_TIMES: Final = 4.0

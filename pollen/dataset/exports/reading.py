@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
+from pollen.dataset.exports.layouts import Layout, Pair, find_layout
+from pollen.dataset.exports.outline_sizes import Sizes
+from pollen.dataset.exports.trees import Tree, TreeError
 from pollen.dataset.findings import Finding, Severity, has_error, in_order
-from pollen.dataset.layouts import Layout, Pair, find_layout
+from pollen.dataset.labels import LABEL_NAMES, Labels, read_labels, write_labels
 from pollen.dataset.manifest import GrainCounts, Source, Split
 from pollen.dataset.pictures import PictureFacts, examine
 from pollen.dataset.settings import DatasetSettings, MissingLabels, Unsure
-from pollen.dataset.sizes import Sizes
-from pollen.dataset.trees import Tree, TreeError
 from pollen.frames import FrameError
-from pollen.labels import LABEL_NAMES, Labels, read_labels, write_labels
 
 #: Findings of one kind that are kept of one export's pictures and labels.
 MOST_KEPT: Final = 2000

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final
 
-from pollen.dataset.class_names import (
+from pollen.dataset.exports.class_names import (
     NAMES_FILES,
     about_names,
     classes_of,
     names_files,
     read_names,
 )
+from pollen.dataset.exports.trees import Tree, TreeError
 from pollen.dataset.families import without_upload_prefix
 from pollen.dataset.findings import Finding
 from pollen.dataset.manifest import Split
-from pollen.dataset.trees import Tree, TreeError
 from pollen.frames import is_image
 
 #: Files of class names that are read: an export has one or two, a zip of several exports a few.

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pollen.dataset.exports import Export
+from pollen.dataset.exports.reading import Export
 from pollen.dataset.findings import Severity
 from tests.pollen.dataset.making import picture, read, roboflow
 
