@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pollen.dataset.manifest import Split
 from pollen.dataset.settings import DatasetSettings
-from pollen.gate import GateSettings
+from pollen.evaluation.gate import GateSettings
 from pollen.layout import SMUDGES
 from pollen.training.card import Making
 from pollen.training.identity import TrainingIdentity

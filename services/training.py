@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from flows.train import TrainRequest, make_model, train_request
 from pollen.dataset.settings import DatasetSettings
-from pollen.gate import GateSettings
+from pollen.evaluation.gate import GateSettings
 from pollen.layout import dataset_folder
 from pollen.training.settings import TrainSettings
 from services.command_line import DONE, SOME_FAILED

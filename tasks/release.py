@@ -13,10 +13,10 @@ from pollen.evaluation.charts import draw_charts
 from pollen.evaluation.curves import draw_training
 from pollen.evaluation.disagreement import draw_disagreements
 from pollen.evaluation.evaluate import Evaluation
+from pollen.evaluation.gate import Decision, GateSettings, decide
 from pollen.evaluation.metrics import as_metrics, gate_figures
 from pollen.evaluation.page import PageData, render_page
 from pollen.frames import FrameError
-from pollen.gate import Decision, GateSettings, decide
 from pollen.layout import METRICS_NAME, TRAINING_NAME, model_folder
 from pollen.training.card import Making, card_text
 from pollen.training.lineage import LEARNT_FROM, Lineage, Overlap, notices, unknown_plants

@@ -5,9 +5,9 @@ from typing import Any, Literal
 from pollen.classes import GrainClass
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.figures import Agreement, Rate, Summary
+from pollen.evaluation.gate import EvaluationFigures, GroupFigures
+from pollen.evaluation.gate import Rate as GateRate
 from pollen.evaluation.matching import BACKGROUND
-from pollen.gate import EvaluationFigures, GroupFigures
-from pollen.gate import Rate as GateRate
 
 
 def as_metrics(evaluation: Evaluation) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pollen.evaluation import wording
 from pollen.evaluation.disagreement import Disagreement
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.figures import SizeRecall, Summary
-from pollen.gate import Decision
+from pollen.evaluation.gate import Decision
 from pollen.reports.pages import environment
 from pollen.statistics.intervals import ASSUMED_CORRELATION
 

@@ -6,7 +6,7 @@ from pollen.dataset.families import tells_plant
 from pollen.dataset.manifest import GrainCounts, Manifest, Split
 from pollen.dataset.settings import DatasetSettings
 from pollen.evaluation.evaluate import Evaluation
-from pollen.gate import Decision
+from pollen.evaluation.gate import Decision
 from pollen.models.card import ModelCard
 from pollen.training.identity import TrainingIdentity
 from pollen.training.lineage import Lineage

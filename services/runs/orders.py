@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from pollen.dataset.settings import DatasetSettings
 from pollen.detection.settings import DetectSettings
-from pollen.gate import GateSettings
+from pollen.evaluation.gate import GateSettings
 from pollen.training.settings import TrainSettings
 from services.options import parse_options
 from services.training import TrainOptions, full_name

@@ -3,7 +3,7 @@
 from typing import Any
 
 from flows.train import TrainRequest
-from pollen.gate import GateSettings
+from pollen.evaluation.gate import GateSettings
 from pollen.training.settings import TrainSettings
 from tasks.dataset import Staging
 from tasks.storage import Location

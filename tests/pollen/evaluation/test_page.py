@@ -10,9 +10,9 @@ from pollen.detection.grains import Grains
 from pollen.evaluation.charts import draw_charts
 from pollen.evaluation.disagreement import draw_disagreements
 from pollen.evaluation.evaluate import Evaluation
+from pollen.evaluation.gate import Decision
 from pollen.evaluation.page import MOST_ROWS, PageData, render_page
 from pollen.evaluation.pictures import LabelledPicture
-from pollen.gate import Decision
 from tests.pollen.evaluation.judging import CARD, judged, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs
 

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pollen.bundled
-from pollen.gate import Decision, EvaluationFigures, GateSettings, GroupFigures, Rate, decide
+from pollen.evaluation.gate import (
+    Decision,
+    EvaluationFigures,
+    GateSettings,
+    GroupFigures,
+    Rate,
+    decide,
+)
 
 LIMITS = GateSettings()
 
