@@ -46,7 +46,7 @@ lock: venv ## remake the locks after a change of pyproject.toml (UPGRADE=1 also 
 
 model: venv ## train the bundled model again (DATA=labelled pictures WORK=folder for checkpoints)
 	$(if $(DATA),,$(error DATA names no folder of labelled pictures: make model DATA=path/to/pictures))
-	$(BIN)/python -m pollen.bundled.train $(DATA) --work $(WORK)
+	$(BIN)/python -m pollen.training.recipe.train $(DATA) --work $(WORK)
 
 bench: venv ## measure speed and memory, figures side by side
 	$(BIN)/python -m benchmarks

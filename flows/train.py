@@ -13,8 +13,8 @@ from pollen.dataset.manifest import Split
 from pollen.dataset.settings import DatasetSettings
 from pollen.evaluation.gate import GateSettings
 from pollen.layout import SMUDGES
-from pollen.training.card import Making
 from pollen.training.identity import TrainingIdentity
+from pollen.training.model_card import Making
 from pollen.training.settings import TrainSettings
 from tasks.dataset import DatasetVersion, Staging, archive_zips, update_dataset
 from tasks.dataset_report import report_dataset

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pollen.layout import checkpoints_folder
 from pollen.models.card import sha256_of
-from pollen.training.run import Checkpoint
+from pollen.training.ultralytics_run import Checkpoint
 from tasks.faults import NotFoundError, PollenError, StorageError
 from tasks.stage import Pool, healing, logger
 from tasks.storage import Store

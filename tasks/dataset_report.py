@@ -20,7 +20,7 @@ from pollen.dataset.report import (
     show_pairs,
 )
 from pollen.frames import FrameError
-from pollen.training.run import TrainingError
+from pollen.training.ultralytics_run import TrainingError
 from tasks.dataset import DatasetVersion, Staging, read_version
 from tasks.faults import NotFoundError
 from tasks.pictures import fetch_pictures

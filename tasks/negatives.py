@@ -8,11 +8,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from pollen.collage import Outline, Pixels
 from pollen.dataset.findings import Finding
 from pollen.frames import FrameError, is_image
 from pollen.models.card import sha256_of
-from pollen.negatives import (
+from pollen.training.collage import Outline, Pixels
+from pollen.training.folder import LabelledFile, outlines_of
+from pollen.training.negatives import (
     Background,
     DebrisPicture,
     DebrisStock,
@@ -20,7 +21,6 @@ from pollen.negatives import (
     make_negatives,
     read_debris,
 )
-from pollen.training.folder import LabelledFile, outlines_of
 from pollen.training.settings import TrainSettings
 from tasks.faults import PollenError
 from tasks.stage import logger, stage

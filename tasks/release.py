@@ -18,8 +18,8 @@ from pollen.evaluation.metrics import as_metrics, gate_figures
 from pollen.evaluation.page import PageData, render_page
 from pollen.frames import FrameError
 from pollen.layout import METRICS_NAME, TRAINING_NAME, model_folder
-from pollen.training.card import Making, card_text
 from pollen.training.lineage import LEARNT_FROM, Lineage, Overlap, notices, unknown_plants
+from pollen.training.model_card import Making, card_text
 from tasks.checkpoints import drop_checkpoints
 from tasks.faults import PollenError, StorageError
 from tasks.promotions import Order, promote

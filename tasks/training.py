@@ -5,11 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from pollen.bundled.network import ARCHITECTURE
-from pollen.bundled.pictures import picture_of
-from pollen.bundled.stages import window
-from pollen.bundled.train import train_recipe
-from pollen.bundled.weights import start_weights, write_result
 from pollen.detection.tiling import ScaleError, TileGrid
 from pollen.frames import FrameError
 from pollen.layout import checkpoints_folder
@@ -24,8 +19,20 @@ from pollen.training.folder import (
     write_split,
 )
 from pollen.training.identity import TrainingIdentity
-from pollen.training.run import Checkpoint, Epoch, TrainingError, device_name, strip, train
+from pollen.training.recipe.network import ARCHITECTURE
+from pollen.training.recipe.pictures import picture_of
+from pollen.training.recipe.stages import window
+from pollen.training.recipe.states import start_weights, write_result
+from pollen.training.recipe.train import train_recipe
 from pollen.training.settings import TrainSettings
+from pollen.training.ultralytics_run import (
+    Checkpoint,
+    Epoch,
+    TrainingError,
+    device_name,
+    strip,
+    train,
+)
 from tasks.checkpoints import Checkpoints
 from tasks.devices import check_device
 from tasks.faults import PollenError
@@ -362,10 +369,10 @@ class _Watch:
         self._progress = progress
 
     def epoch_done(self, epoch: Epoch) -> None:
-        """See :class:`pollen.training.run.Watcher`."""
+        """See :class:`pollen.training.ultralytics_run.Watcher`."""
         logger().info("%s", epoch.sentence)
         self._progress.reached(epoch.number, epoch.of, epoch.sentence)
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """See :class:`pollen.training.run.Watcher`."""
+        """See :class:`pollen.training.ultralytics_run.Watcher`."""
         self._keeper.keep(checkpoint)

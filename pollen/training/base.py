@@ -8,7 +8,7 @@ from typing import Final
 from pollen.models.card import ModelError
 from pollen.models.weights import load_yolo, quiet_ultralytics
 from pollen.training.lineage import Lineage
-from pollen.training.pieces import Task
+from pollen.training.tiles import Task
 
 #: Architectures that Ultralytics describes without any download, as detector or with outlines.
 ARCHITECTURE: Final = re.compile(r"yolo(v8|11|26)[nsmlx](?P<outlines>-seg)?\.yaml")

@@ -10,12 +10,12 @@ import yaml
 from PIL import Image
 
 from pollen.classes import GrainClass
-from pollen.collage import Outline
 from pollen.dataset.labels import LABEL_NAMES, LabelledGrain, Labels, read_labels
 from pollen.detection.tiling import TileGrid
 from pollen.frames import open_frames
-from pollen.training.pieces import Piece, Task, cover, cut, ellipse_in
-from pollen.training.run import TrainingError
+from pollen.training.collage import Outline
+from pollen.training.tiles import Piece, Task, cover, cut, ellipse_in
+from pollen.training.ultralytics_run import TrainingError
 
 #: Room for grains a little larger than the largest labelled one.
 LARGEST_MARGIN = 1.15

@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 from prefect.client.schemas.objects import State
 
-import pollen.bundled.stages
+import pollen.training.recipe.stages
 from flows.train import TrainRequest, make_model, train_request
-from pollen.bundled.fitting import Stage
-from pollen.bundled.scenes import SceneMix
 from pollen.layout import CHECKPOINTS, MODELS
+from pollen.training.recipe.fitting import Stage
+from pollen.training.recipe.scenes import SceneMix
 from pollen.training.settings import TrainSettings
 from tasks.faults import PollenError
 from tasks.progress import Silent, watched_by
@@ -45,7 +45,7 @@ class Stopping(Silent):
 @pytest.fixture
 def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainRequest:
     stages = (FIRST, replace(FIRST, name="2-second", mean_every=1))
-    monkeypatch.setattr(pollen.bundled.stages, "STAGES", stages)
+    monkeypatch.setattr(pollen.training.recipe.stages, "STAGES", stages)
     (tmp_path / "staging_area").mkdir()
     (tmp_path / "staging_area" / "labelled.zip").write_bytes(export())
     return request_below(Location(folder=tmp_path), settings=SETTINGS)

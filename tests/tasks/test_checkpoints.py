@@ -8,7 +8,7 @@ import pytest
 
 import tasks.stage
 from pollen.layout import checkpoints_folder
-from pollen.training.run import Checkpoint
+from pollen.training.ultralytics_run import Checkpoint
 from services.embedded import EmbeddedS3
 from tasks.checkpoints import KEPT, Checkpoints, drop_checkpoints
 from tasks.faults import StorageError

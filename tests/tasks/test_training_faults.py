@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-import pollen.bundled.stages
+import pollen.training.recipe.stages
 import tasks.stage
-from pollen.bundled.fitting import Stage
-from pollen.bundled.scenes import SceneMix
 from pollen.dataset.settings import DatasetSettings
 from pollen.layout import SMUDGES, metrics_key
 from pollen.training.folder import GrainSizes, LabelledFile
 from pollen.training.identity import TrainingIdentity
+from pollen.training.recipe.fitting import Stage
+from pollen.training.recipe.scenes import SceneMix
 from pollen.training.settings import TrainSettings
 from services.embedded import EmbeddedS3
 from tasks.dataset import DatasetVersion, Staging, update_dataset
@@ -123,7 +123,7 @@ def bench(
 ) -> Bench:
     monkeypatch.setattr(tasks.stage, "FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(tasks.stage, "JITTER", 0.01)
-    monkeypatch.setattr(pollen.bundled.stages, "STAGES", (ONE_STEP,))
+    monkeypatch.setattr(pollen.training.recipe.stages, "STAGES", (ONE_STEP,))
     monkeypatch.setenv("POLLEN_CACHE_DIR", str(tmp_path / "cache"))
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)

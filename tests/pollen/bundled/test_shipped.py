@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 import pollen.bundled
-from pollen.bundled.card_text import card_text
-from pollen.bundled.rendered import render_split
 from pollen.evaluation.evaluate import Evaluation, evaluate
 from pollen.evaluation.pictures import read_pictures
 from pollen.models.card import ModelCard, check_weights
+from pollen.training.recipe.card_text import card_text
+from pollen.training.recipe.rendered import render_split
 
 FOLDER = Path(pollen.bundled.__file__).parent
 NEVER_TRAINED_ON = 555_000

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from pollen import threads
-from pollen.bundled.polite_threads import PoliteThreads
 from pollen.detection.backends import OpenVinoBackend, TorchBackend
 from pollen.detection.threads import cpu_quota, keep_to_quota, threads_allowed
 from pollen.training import run
+from pollen.training.recipe.polite_threads import PoliteThreads
 from pollen.training.settings import TrainSettings
 from tests.pollen.conftest import Prepared
 from tests.pollen.model_making import write_model

@@ -9,7 +9,7 @@ import pytest
 from pollen.models.card import ModelError
 from pollen.models.weights import load_checkpoint, load_state, load_yolo, quiet_ultralytics
 from pollen.training.base import from_weights
-from pollen.training.run import strip
+from pollen.training.ultralytics_run import strip
 from tests.pollen.model_making import Bomb, write_model
 
 

@@ -7,10 +7,10 @@ import yaml
 from PIL import Image
 
 from pollen.classes import GrainClass
-from pollen.collage import Outline
 from pollen.dataset.labels import LabelledGrain, write_labels
 from pollen.detection.tiling import TileGrid
 from pollen.synth import FrameSpec, render
+from pollen.training.collage import Outline
 from pollen.training.folder import (
     GrainSizes,
     LabelledFile,
@@ -18,7 +18,7 @@ from pollen.training.folder import (
     write_description,
     write_split,
 )
-from pollen.training.run import TrainingError
+from pollen.training.ultralytics_run import TrainingError
 
 
 @pytest.fixture

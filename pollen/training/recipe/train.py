@@ -1,0 +1,251 @@
+"""Make the bundled model: ``python -m pollen.training.recipe.train DATA --work DIR``.
+
+Runs the recipe's stages one after the other, as ``pollen train`` does with ``recipe=bundled``. It may be killed at
+any time: run again with the same folder it goes on from the last checkpoint, with exactly the scenes it would have
+seen.
+"""
+
+import argparse
+import csv
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pollen.models.weights import load_state, quiet_ultralytics
+from pollen.training.recipe.fitting import FitOptions, Fitter, Stage, checkpoint_of
+from pollen.training.recipe.network import new_network
+from pollen.training.recipe.pictures import LabelledPicture, read_split
+from pollen.training.recipe.rendered import render_split
+from pollen.training.recipe.scenes import SceneMaker, prepare
+from pollen.training.recipe.stages import RENDERED_SEED, SEEDS_APART, stages_of
+from pollen.training.recipe.states import start_weights
+from pollen.training.settings import TrainSettings
+from pollen.training.ultralytics_run import (
+    Checkpoint,
+    Epoch,
+    TrainingError,
+    Watcher,
+    chosen_device,
+    explained,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+TABLE_NAME = "results.csv"
+
+
+def train_recipe(
+    pictures: Sequence[LabelledPicture],
+    folder: Path,
+    settings: TrainSettings,
+    watcher: Watcher,
+    start: Path | None = None,
+    resume: Checkpoint | None = None,
+) -> Checkpoint:
+    """Train through all stages, each from the result of the one before.
+
+    Args:
+        pictures: Of the train split.
+        folder: Where the run keeps its files; a checkpoint that is there is gone on from.
+        settings: Steps, seed, rendered frames, and how to run.
+        watcher: Hears of every fifty steps, and of checkpoints.
+        start: Weights of YOLOv8n-seg to start from, whose hash was checked; random ones without.
+        resume: Goes on from here instead.
+
+    Returns:
+        The last checkpoint; its weights are for :func:`pollen.training.recipe.states.write_result`.
+
+    Raises:
+        TrainingError: The training broke off for a known cause (memory, disk, GPU), or no grain is
+            whole in any picture.
+        ValueError: ``start`` is another network.
+    """
+    if resume is not None and resume.ended:
+        return resume
+    quiet_ultralytics(folder / "ultralytics")
+    stages = stages_of(settings)
+    if resume is not None:
+        _bring_back(resume, stages, folder)
+    with explained():
+        options = _options(settings)
+        logger.info("%d pictures: cutting out grains and debris", len(pictures))
+        real = [prepare(picture) for picture in pictures]
+        if not any(stock.grains for stock in real):
+            raise TrainingError(
+                "no labelled grain of the train split is whole: the bundled recipe pastes whole grains, so label "
+                "pictures that have some, or choose recipe: ultralytics"
+            )
+        rendered = render_split(
+            folder / "rendered",
+            settings.rendered_frames,
+            RENDERED_SEED + SEEDS_APART * settings.seed,
+            options.workers,
+        )
+
+        def maker(stage: Stage) -> SceneMaker:
+            return SceneMaker(real, rendered, stage.mix, stage.side_px, stage.scale, stage.seed)
+
+        course = _Course(stages, folder, watcher)
+        weights = start_weights(start, folder / "ultralytics") if start else None
+        return _run(stages, maker, course, options, weights, seed=1 + settings.seed)
+
+
+def _options(settings: TrainSettings) -> FitOptions:
+    device, _ = chosen_device(settings)
+    cores = len(os.sched_getaffinity(0))
+    return FitOptions(
+        workers=min(settings.workers, cores), device="cpu" if device == "cpu" else f"cuda:{device}"
+    )
+
+
+def _bring_back(resume: Checkpoint, stages: Sequence[Stage], folder: Path) -> None:
+    """Put a checkpoint where its stage looks for it."""
+    state = load_state(resume.last)
+    stage = next(stage for stage in stages if stage.name == state["name"])
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(resume.last, checkpoint_of(stage, folder))
+    shutil.copyfile(resume.results, folder / TABLE_NAME)
+
+
+def _run(
+    stages: Sequence[Stage],
+    maker: Callable[[Stage], SceneMaker],
+    course: "_Course",
+    options: FitOptions,
+    start: "dict[str, torch.Tensor] | None",
+    seed: int,
+) -> Checkpoint:
+    """Run the stages from the newest one that has a checkpoint."""
+    begun = [
+        place for place, one in enumerate(stages) if checkpoint_of(one, course.folder).exists()
+    ]
+    weights = start
+    for stage in stages[max(begun, default=0) :]:
+        network = new_network(seed)
+        if weights is not None:
+            network.load_state_dict(weights)
+        fitter = Fitter(network, stage, maker(stage), course.folder, options, course)
+        fitter.resume()
+        course.go_on(fitter)
+        if fitter.step < stage.steps:
+            fitter.run()
+        weights = fitter.result()
+    return course.checkpoint(fitter)
+
+
+class _Course:
+    """The course through all stages: tells a watcher, and keeps a table of it."""
+
+    def __init__(self, stages: Sequence[Stage], folder: Path, watcher: Watcher) -> None:
+        self.folder = folder
+        self._stages = stages
+        self._watcher = watcher
+        self._table = folder / TABLE_NAME
+        self._begun: tuple[float, float] | None = None
+
+    def go_on(self, fitter: Fitter) -> None:
+        """A stage begins or goes on: what the table has beyond it was done by a killed run and is done again."""
+        done = self._done(fitter)
+        if self._begun is None:
+            self._begun = time.monotonic(), self._work(fitter)
+        if self._table.exists():
+            head, *rows = self._table.read_text(encoding="utf-8").splitlines()
+            kept = [row for row in rows if int(row.partition(",")[0]) <= done]
+            self._table.write_text("\n".join([head, *kept, ""]), encoding="utf-8")
+
+    def _before(self, fitter: Fitter) -> Sequence[Stage]:
+        return self._stages[: self._stages.index(fitter.stage)]
+
+    def _done(self, fitter: Fitter) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self._before(fitter)) + fitter.step
+
+    def _work(self, fitter: Fitter) -> float:
+        """The same in pixels: larger scenes take longer."""
+        return sum(map(_pixels, self._before(fitter))) + _pixels(fitter.stage, fitter.step)
+
+    def _seconds_left(self, fitter: Fitter) -> float:
+        began, before = self._begun or (time.monotonic(), 0.0)
+        left = sum(map(_pixels, self._stages)) - self._work(fitter)
+        return left * (time.monotonic() - began) / max(self._work(fitter) - before, 1.0)
+
+    def reported(self, fitter: Fitter, losses: dict[str, float]) -> None:
+        """See :class:`pollen.training.recipe.fitting.FitWatcher`."""
+        done = self._done(fitter)
+        head = ["step", "stage", *(f"train/{name}" for name in losses)]
+        is_new = not self._table.exists()
+        with self._table.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if is_new:
+                writer.writerow(head)
+            writer.writerow([done, fitter.stage.name, *(f"{v:.5f}" for v in losses.values())])
+        self._watcher.epoch_done(
+            Epoch(
+                number=done,
+                of=sum(stage.steps for stage in self._stages),
+                losses=losses,
+                map50=None,
+                map50_95=None,
+                seconds_left=self._seconds_left(fitter),
+                unit="step",
+            )
+        )
+
+    def saved(self, fitter: Fitter) -> None:
+        """See :class:`pollen.training.recipe.fitting.FitWatcher`."""
+        self._watcher.checkpoint(self.checkpoint(fitter))
+
+    def checkpoint(self, fitter: Fitter) -> Checkpoint:
+        """What a training needs to go on: one file holds the last state and the best."""
+        last_stage = fitter.stage == self._stages[-1]
+        return Checkpoint(
+            epoch=self._done(fitter),
+            ended=last_stage and fitter.step == fitter.stage.steps,
+            last=fitter.checkpoint,
+            best=fitter.checkpoint,
+            results=self._table,
+        )
+
+
+def _pixels(stage: Stage, steps: int | None = None) -> float:
+    return float(stage.steps if steps is None else steps) * stage.batch * stage.side_px**2
+
+
+class _Log:
+    """Nobody watches but the log, which the stages write themselves."""
+
+    def epoch_done(self, epoch: Epoch) -> None:
+        """See :class:`pollen.training.ultralytics_run.Watcher`."""
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """See :class:`pollen.training.ultralytics_run.Watcher`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path, help="dataset with train/ and val/")
+    parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
+    parser.add_argument("--start", type=Path, help="weights (.pt) to start from")
+    parser.add_argument("--workers", type=int, default=2, help="processes that make scenes")
+    parser.add_argument("--share", type=float, default=1.0, help="part of the steps to do")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    settings = TrainSettings.model_validate(
+        {"recipe": "bundled", "recipe_share": chosen.share, "workers": chosen.workers}
+    )
+    pictures = read_split(chosen.data / "train")
+    last = train_recipe(pictures, chosen.work, settings, _Log(), chosen.start)
+    logger.info("done: %s", last.last)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
