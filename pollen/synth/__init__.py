@@ -4,7 +4,7 @@
 real data; `sample_frames` and `write_samples` make the small set the demo shows.
 """
 
-from pollen.synth.samples import sample_frames, write_frame, write_samples
+from pollen.synth.demo_pictures import sample_frames, write_frame, write_samples
 from pollen.synth.scene import render
 from pollen.synth.spec import Background, Debris, EmptyLook, FrameSpec, Optics, Stain
 from pollen.synth.truth import RenderedFrame, TrueGrain

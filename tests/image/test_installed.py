@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pollen.synth import sample_frames
-from pollen.synth.samples import write_frame
+from pollen.synth.demo_pictures import write_frame
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tests.support.installed import Installed, installed
 from tests.support.pods import PICTURES, SHARD, Finished, run_in_pods

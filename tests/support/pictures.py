@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from pollen.synth import FrameSpec, render
-from pollen.synth.samples import write_frame
+from pollen.synth.demo_pictures import write_frame
 
 SIDE_PX = 200
 
