@@ -11,10 +11,10 @@ import polars as pl
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.detection.settings import DetectSettings
 from pollen.layout import annotated_key
-from tasks.folders import FolderStore
 from tasks.planning import plan
 from tasks.records import write_records
-from tasks.storage import Location
+from tasks.storage.folders import FolderStore
+from tasks.storage.store import Location
 
 PICTURES = 100_000
 DONE = 99_000

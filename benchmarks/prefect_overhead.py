@@ -11,7 +11,7 @@ from flows.detect import count_pictures, detect_between
 from pollen.detection.settings import DetectSettings
 from services.embedded import EmbeddedPrefect
 from tasks.registry import BUNDLED
-from tasks.storage import Location
+from tasks.storage.store import Location
 
 PICTURES = 1000
 

@@ -9,7 +9,7 @@ from pollen.dataset.settings import DatasetSettings
 from tasks.checking import Checked, check_staged, show_checked
 from tasks.faults import PollenError
 from tasks.roots import say_where
-from tasks.storage import Location
+from tasks.storage.store import Location
 
 
 def _run_name() -> str:

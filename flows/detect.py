@@ -29,7 +29,7 @@ from tasks.roots import AnotherWaitsError, leave_to_another, one_run_at_a_time
 from tasks.shard_plans import forget_plans, read_plan
 from tasks.shards import FAILED_FOR_NOW, Order, count_on_shards, wait_for_left_over
 from tasks.stage import BATCHES_AT_ONCE, logger
-from tasks.storage import Location, open_store
+from tasks.storage.store import Location, open_store
 from tasks.work import Counted, Work
 
 

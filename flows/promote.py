@@ -9,7 +9,7 @@ from tasks.faults import PollenError
 from tasks.promotions import Order, Promoted
 from tasks.promotions import promote as put_into_production
 from tasks.roots import say_where
-from tasks.storage import Location
+from tasks.storage.store import Location
 
 
 def _run_name() -> str:

@@ -20,7 +20,6 @@ from tasks.dataset import DatasetVersion, Staging, archive_zips, update_dataset
 from tasks.dataset_report import report_dataset
 from tasks.faults import PollenError
 from tasks.judging import choose_card, evaluate_model, labelled_pictures
-from tasks.leftovers import scratch_folder
 from tasks.lineage import lineage_of
 from tasks.negatives import Smudge, digest, fetch_smudges, make_negative_files
 from tasks.pictures import fetch_pictures
@@ -30,7 +29,8 @@ from tasks.registry import PRODUCTION, Model, resolve_model
 from tasks.release import TrainingSummary, conclude, describe, judge
 from tasks.roots import say_where
 from tasks.stage import logger
-from tasks.storage import Location
+from tasks.storage.scratch import scratch_folder
+from tasks.storage.store import Location
 from tasks.tidying import tidy_up
 from tasks.training import (
     TrainingPlan,

@@ -19,10 +19,10 @@ from services.console import ERR, OUT, ProgressView, say_error, set_up_logging
 from services.detecting import tell
 from services.embedded import EmbeddedPrefect, EmbeddedS3, EmbeddedServerError
 from tasks.faults import PollenError
-from tasks.folders import FolderStore
 from tasks.progress import watched_by
 from tasks.reporting import Summary
-from tasks.storage import Location, Store, open_store
+from tasks.storage.folders import FolderStore
+from tasks.storage.store import Location, Store, open_store
 
 BUCKET = "pollen"
 ROOT = "Pollen_viability"

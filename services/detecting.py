@@ -10,7 +10,7 @@ from services.options import parse_options
 from services.running import guarded, run_story
 from tasks.progress import watched_by
 from tasks.reporting import Outcome, Summary
-from tasks.storage import Location
+from tasks.storage.store import Location
 
 
 def run_detection(

@@ -16,7 +16,7 @@ from services.running import guarded
 from tasks.catalogue import Figures, Listed, Shown, list_models, show_model
 from tasks.faults import PollenError
 from tasks.promotions import Order, promote, rollback
-from tasks.storage import Location
+from tasks.storage.store import Location
 
 #: Of a hash, what people compare.
 SHORT = 8

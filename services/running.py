@@ -11,7 +11,7 @@ from prefect.settings import get_current_settings
 from services.command_line import COULD_NOT_RUN
 from services.console import say_error
 from tasks.faults import PollenError
-from tasks.storage import Location
+from tasks.storage.store import Location
 
 R = TypeVar("R")
 

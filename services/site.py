@@ -20,8 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from tasks.entries import joined
 from tasks.faults import PollenError
+from tasks.storage.entries import joined
 
 PoolType = Literal["kubernetes", "process"]
 

@@ -17,7 +17,7 @@ from services.options import parse_options
 from services.running import guarded, run_story
 from tasks.dataset import Staging
 from tasks.progress import watched_by
-from tasks.storage import Location, open_store
+from tasks.storage.store import Location, open_store
 
 
 class TrainOptions(BaseModel):

@@ -11,7 +11,7 @@ from pollen.reports.detection import Thumbnail
 from pollen.reports.summary import Picked
 from tasks.faults import NotFoundError, PollenError, UnusableNameError
 from tasks.stage import logger
-from tasks.storage import Store
+from tasks.storage.store import Store
 
 #: Pictures in the report, and their longer side.
 IN_REPORT: Final = 6

@@ -20,7 +20,7 @@ from tasks.registry import (
     read_history,
 )
 from tasks.stage import stage
-from tasks.storage import Location, Store, open_store
+from tasks.storage.store import Location, Store, open_store
 from tasks.verdicts import read_conclusion
 
 

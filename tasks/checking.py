@@ -15,12 +15,12 @@ from pollen.dataset.settings import DatasetSettings
 from pollen.layout import STAGING
 from pollen.reports.pages import markdown
 from tasks.dataset import staged_zips
-from tasks.entries import Entry
 from tasks.faults import NotFoundError, PollenError
-from tasks.leftovers import scratch_folder
 from tasks.progress import best_effort
 from tasks.stage import healing, logger, stage
-from tasks.storage import Location, Store, open_store
+from tasks.storage.entries import Entry
+from tasks.storage.scratch import scratch_folder
+from tasks.storage.store import Location, Store, open_store
 
 #: Findings of one export that are shown in the Prefect UI, the gravest first.
 FINDINGS_SHOWN: Final = 60

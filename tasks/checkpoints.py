@@ -19,7 +19,7 @@ from pollen.models.card import sha256_of
 from pollen.training.ultralytics_run import Checkpoint
 from tasks.faults import NotFoundError, PollenError, StorageError
 from tasks.stage import Pool, healing, logger
-from tasks.storage import Store
+from tasks.storage.store import Store
 
 #: Checkpoints kept: the newest, and the one before, should the newest be damaged.
 KEPT: Final = 2

@@ -23,11 +23,11 @@ from pollen.dataset.merging import Merge, Write, merge
 from pollen.dataset.settings import DatasetSettings
 from pollen.layout import STAGING, dataset_folder
 from pollen.models.card import sha256_of
-from tasks.entries import Entry
 from tasks.faults import NotFoundError, PollenError, StorageError
-from tasks.objects import StoreTree, local_files
 from tasks.stage import Pool, healing, logger, stage
-from tasks.storage import Location, Store, open_store
+from tasks.storage.entries import Entry
+from tasks.storage.local_copies import StoreTree, local_files
+from tasks.storage.store import Location, Store, open_store
 
 VERSIONS: Final = "versions/"
 ARCHIVE: Final = "archive/"

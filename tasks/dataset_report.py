@@ -26,7 +26,7 @@ from tasks.faults import NotFoundError
 from tasks.pictures import fetch_pictures
 from tasks.progress import best_effort
 from tasks.stage import logger, stage
-from tasks.storage import Store, open_store
+from tasks.storage.store import Store, open_store
 
 PAGE = "dataset_report.html"
 

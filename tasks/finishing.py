@@ -22,7 +22,7 @@ from tasks.faults import OutsideError, PollenError, UnusableNameError, trouble
 from tasks.progress import Progress
 from tasks.reading import Input, OpenFrame, Reader
 from tasks.stage import healing, logger
-from tasks.storage import Store
+from tasks.storage.store import Store
 from tasks.work import Work
 
 #: Failed pictures of a batch that are logged one by one; all are in the table.

@@ -8,7 +8,7 @@ from pollen.training.lineage import Lineage
 from tasks.faults import NotFoundError, PollenError
 from tasks.registry import Model, bundled_model, read_card
 from tasks.stage import stage
-from tasks.storage import Location, Store, open_store
+from tasks.storage.store import Location, Store, open_store
 
 
 @stage("find what {model.card.version} learnt from")

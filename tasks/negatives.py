@@ -24,7 +24,7 @@ from pollen.training.negatives import (
 from pollen.training.settings import TrainSettings
 from tasks.faults import PollenError
 from tasks.stage import logger, stage
-from tasks.storage import Location, open_store
+from tasks.storage.store import Location, open_store
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pollen.dataset.manifest import ManifestImage
 from pollen.models.card import sha256_of
 from pollen.training.folder import LabelledFile
 from tasks.faults import PollenError
-from tasks.objects import local_files
 from tasks.stage import stage
-from tasks.storage import Location, Store, open_store
+from tasks.storage.local_copies import local_files
+from tasks.storage.store import Location, Store, open_store
 
 
 @stage("fetch pictures")

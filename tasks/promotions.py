@@ -22,7 +22,7 @@ from tasks.faults import NotFoundError, PollenError
 from tasks.publishing import publish_bundled
 from tasks.registry import BUNDLED, PRODUCTION, read_card, read_history, read_promotion
 from tasks.stage import stage
-from tasks.storage import Location, Store, open_store
+from tasks.storage.store import Location, Store, open_store
 
 
 @dataclass(frozen=True)

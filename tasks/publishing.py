@@ -34,7 +34,7 @@ from pollen.models.card import CARD_NAME, ModelCard, ModelError, check_weights
 from tasks.faults import NotFoundError, PollenError, StorageError
 from tasks.registry import BUNDLED, PRODUCTION, bundled_model, read_card
 from tasks.stage import logger, stage
-from tasks.storage import Location, Store, open_store
+from tasks.storage.store import Location, Store, open_store
 
 #: Names that mean something else on the command line or below ``trained_models/``.
 NO_VERSIONS = {

@@ -13,7 +13,7 @@ from pollen.detection.batches import Item
 from pollen.frames import Frame, FrameFile, Rgb, open_frames
 from tasks.faults import trouble
 from tasks.stage import healing
-from tasks.storage import Store
+from tasks.storage.store import Store
 
 REPLACED = "the picture was replaced while it was read; the next run counts it"
 

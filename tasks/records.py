@@ -15,11 +15,11 @@ import polars as pl
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.layout import RECORDS
 from pollen.results.tables import empty_records, write_measurements
-from tasks.entries import Entry
 from tasks.faults import NotFoundError, StorageError
-from tasks.leftovers import scratch_folder
 from tasks.stage import Pool, logger
-from tasks.storage import Store
+from tasks.storage.entries import Entry
+from tasks.storage.scratch import scratch_folder
+from tasks.storage.store import Store
 
 R = TypeVar("R")
 

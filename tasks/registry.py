@@ -15,7 +15,7 @@ from pollen.models.card import CARD_NAME, ModelCard, ModelError, check_weights, 
 from pollen.models.promotions import History, Promotion
 from tasks.faults import NotFoundError, PollenError
 from tasks.stage import logger, stage
-from tasks.storage import Location, Store, open_store
+from tasks.storage.store import Location, Store, open_store
 
 PRODUCTION = "production"
 BUNDLED = "bundled"

@@ -26,7 +26,7 @@ from tasks.promotions import Order, promote
 from tasks.publishing import drop_claim
 from tasks.release_artifact import show_model
 from tasks.stage import stage
-from tasks.storage import open_store
+from tasks.storage.store import open_store
 from tasks.training import Trained, TrainingPlan
 from tasks.verdicts import Verdict, read_verdict, record_conclusion
 

@@ -13,7 +13,7 @@ from pollen.reports.summary import LOGIN_NOTE
 from tasks.faults import PollenError
 from tasks.progress import best_effort
 from tasks.stage import logger
-from tasks.storage import Store
+from tasks.storage.store import Store
 
 KEY: Final = "training-summary"
 

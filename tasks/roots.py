@@ -21,7 +21,7 @@ from tasks.faults import PollenError
 from tasks.patience import patiently
 from tasks.progress import best_effort
 from tasks.stage import logger
-from tasks.storage import Location
+from tasks.storage.store import Location
 
 #: How often a run that waits for its turn asks again, in seconds.
 ASK_EVERY_S: Final = 5.0

@@ -14,7 +14,7 @@ from pollen.layout import PLANS, plan_key, plan_number, plans_folder
 from tasks.faults import NotFoundError, PollenError
 from tasks.remedies import DEPLOY
 from tasks.stage import logger, stage
-from tasks.storage import Location, Store, open_store
+from tasks.storage.store import Location, Store, open_store
 from tasks.work import Work
 
 #: Plans of others are kept for so long, in seconds: no run takes longer.

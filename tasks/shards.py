@@ -41,7 +41,7 @@ from tasks.reporting import begin_results
 from tasks.roots import limit_name, root_tag
 from tasks.shard_plans import ShardPlan, last_number, unfinished_plan, write_plan
 from tasks.stage import healing, logger
-from tasks.storage import Location, open_store
+from tasks.storage.store import Location, open_store
 from tasks.work import Counted, Work
 
 DEPLOYMENT: Final = "detect-shard/gpu"

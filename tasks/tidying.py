@@ -10,9 +10,9 @@ from typing import Final
 from pollen.layout import CHECKPOINTS
 from tasks.checkpoints import delete_quietly
 from tasks.faults import PollenError
-from tasks.objects import objects_folder
 from tasks.stage import logger
-from tasks.storage import Store, open_store
+from tasks.storage.local_copies import objects_folder
+from tasks.storage.store import Store, open_store
 from tasks.training import TrainingPlan
 
 _DAY_SECONDS: Final = 24 * 3600

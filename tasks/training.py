@@ -37,12 +37,12 @@ from tasks.checkpoints import Checkpoints
 from tasks.devices import check_device
 from tasks.faults import PollenError
 from tasks.forks import let_forks_end
-from tasks.leftovers import remove_dead, scratch_folders
 from tasks.lineage import lineage_of
 from tasks.progress import Progress
 from tasks.registry import BUNDLED, cache_folder, resolve_model
 from tasks.stage import logger, stage
-from tasks.storage import Location, Store, open_store
+from tasks.storage.scratch import remove_dead, scratch_folders
+from tasks.storage.store import Location, Store, open_store
 from tasks.verdicts import (
     DamagedVerdictError,
     published_versions,

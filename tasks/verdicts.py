@@ -12,7 +12,7 @@ from pollen.layout import MODELS, card_key, conclusion_key, metrics_key, trainin
 from tasks.faults import NotFoundError, PollenError, StorageError
 from tasks.registry import read_history
 from tasks.stage import healing, logger, stage
-from tasks.storage import Location, Store, open_store
+from tasks.storage.store import Location, Store, open_store
 
 
 class DamagedVerdictError(PollenError):

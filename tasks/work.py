@@ -6,7 +6,7 @@ from pollen.detection.detector import Profile
 from pollen.detection.settings import DetectSettings
 from tasks.faults import PollenError
 from tasks.registry import Model
-from tasks.storage import Location
+from tasks.storage.store import Location
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from services.doctor.storage import look_at_storage
 from services.doctor.workers import look_at_workers
 from services.setup.limits import roots
 from services.site import Site, read_site
-from tasks.entries import joined
 from tasks.faults import PollenError
-from tasks.storage import Location
+from tasks.storage.entries import joined
+from tasks.storage.store import Location
 
 #: In the order in which people read them. RUN is for `pollen doctor RUN`.
 ORDER: Final = tuple(category for category in Category if category is not Category.RUN)

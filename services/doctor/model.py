@@ -9,11 +9,11 @@ from pollen.layout import promotion_key
 from services.doctor.checking import About
 from services.doctor.finding import Category, Finding
 from services.doctor.storage import HASTY
-from tasks.buckets import BucketStore
 from tasks.faults import explained
 from tasks.promotions import check_stored_weights
 from tasks.registry import read_card, read_history
-from tasks.storage import Location, open_store
+from tasks.storage.buckets import BucketStore
+from tasks.storage.store import Location, open_store
 
 _ABOUT = About(Category.MODEL)
 _CHUNK_BYTES: Final = 1024 * 1024

@@ -16,9 +16,9 @@ from botocore.exceptions import ClientError
 from pollen.layout import INPUTS, RESULTS
 from services.doctor.checking import CONNECT_SECONDS, About
 from services.doctor.finding import Category, Finding, Level
-from tasks.buckets import BucketStore
 from tasks.faults import PollenError, StorageError, explained
-from tasks.storage import Location, open_store
+from tasks.storage.buckets import BucketStore
+from tasks.storage.store import Location, open_store
 
 #: The doctor does not wait as long as a run does, and tries once: it is to see what goes wrong.
 HASTY: Final[dict[str, Any]] = {

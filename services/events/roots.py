@@ -18,8 +18,8 @@ from pollen.layout import INPUTS, STAGING, STAGING_ARCHIVE
 from services.events.notices import Notice
 from services.setup.server import CONNECT_SECONDS, READ_SECONDS, refusal
 from services.site import Site, SiteStorage
-from tasks.entries import joined
 from tasks.faults import PollenError
+from tasks.storage.entries import joined
 
 #: How often the block is read again, in seconds: runs read it afresh each time, and it may be changed.
 LOOK_EVERY_S: Final = 60.0

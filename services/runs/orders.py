@@ -15,7 +15,7 @@ from services.training import TrainOptions, full_name
 from tasks.dataset import Staging
 from tasks.faults import PollenError
 from tasks.shards import Order as ShardOrder
-from tasks.storage import Location
+from tasks.storage.store import Location
 
 #: Parameters that are settings of their own.
 MODELS: dict[str, type[BaseModel]] = {"merging": DatasetSettings, "gate": GateSettings}

@@ -20,8 +20,8 @@ from prefect_aws import AwsCredentials, S3Bucket
 from services.setup.plan import Change, Step, keep
 from services.setup.server import without_password
 from services.site import Site, SiteStorage
-from tasks.entries import joined
 from tasks.faults import PollenError
+from tasks.storage.entries import joined
 
 KIND = "block"
 CREDENTIALS_KIND = "credentials"

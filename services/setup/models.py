@@ -8,7 +8,7 @@ from services.site import Site
 from tasks.faults import PollenError
 from tasks.promotions import Order, register_bundled
 from tasks.registry import read_history
-from tasks.storage import Location, open_store
+from tasks.storage.store import Location, open_store
 
 KIND = "model"
 

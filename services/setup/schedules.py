@@ -24,8 +24,8 @@ from prefect.exceptions import ObjectNotFound
 
 from services.setup.plan import Change, Step, keep
 from services.site import Site
-from tasks.entries import joined
 from tasks.remedies import DEPLOY
+from tasks.storage.entries import joined
 
 KIND = "schedule"
 NIGHTLY: Final = "detect/nightly"

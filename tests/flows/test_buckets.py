@@ -14,7 +14,7 @@ from tasks import storage
 from tasks.faults import PollenError
 from tasks.planning import list_inputs
 from tasks.reporting import Outcome
-from tasks.storage import Location, open_store
+from tasks.storage.store import Location, open_store
 from tests.support.pictures import picture
 from tests.support.runs import (
     BUCKET,

@@ -57,9 +57,9 @@ MOMENTS = {
 _DRIVER = """
 import json, os, signal, sys, threading
 from tasks import records
-from tasks.buckets import BucketStore
-from tasks.folders import FolderStore
-from tasks.storage import Location
+from tasks.storage.buckets import BucketStore
+from tasks.storage.folders import FolderStore
+from tasks.storage.store import Location
 from tests.support.runs import count
 
 def die_after(store, kind, part, times):

@@ -18,10 +18,10 @@ from pydantic import SecretStr
 from pollen.layout import annotated_key
 from services.embedded import EmbeddedPrefect
 from tasks import buckets, records
-from tasks.buckets import BucketStore
 from tasks.faults import PollenError
 from tasks.reporting import Outcome
-from tasks.storage import Location, open_store
+from tasks.storage.buckets import BucketStore
+from tasks.storage.store import Location, open_store
 from tests.support.pictures import pages, picture
 from tests.support.runs import TABLES, count, rows, tables, tiles_counted
 

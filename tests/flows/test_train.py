@@ -18,7 +18,7 @@ from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks.faults import PollenError
 from tasks.promotions import Order, rollback
 from tasks.release import TrainingOutcome, TrainingSummary
-from tasks.storage import Location, open_store
+from tasks.storage.store import Location, open_store
 from tests.flows.test_flow_run import artifacts_of, counts_of, save_block
 from tests.support.labelled import NAMES, export
 from tests.support.pictures import picture

@@ -12,7 +12,7 @@ import pytest
 
 from pollen.layout import CHECKPOINTS, MODELS
 from services.embedded import EmbeddedS3
-from tasks.storage import open_store
+from tasks.storage.store import open_store
 from tests.support.labelled import export
 from tests.support.runs import REPOSITORY, bucket_folder
 
@@ -35,8 +35,8 @@ MOMENTS = (
 _DRIVER = """
 import logging, os, signal, sys
 from flows.train import make_model
-from tasks.buckets import BucketStore
-from tasks.storage import Location
+from tasks.storage.buckets import BucketStore
+from tasks.storage.store import Location
 from tests.support.training import request_below, train_settings
 
 root, kind, part, epochs = sys.argv[1:]

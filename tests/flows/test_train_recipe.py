@@ -17,7 +17,7 @@ from pollen.training.settings import TrainSettings
 from tasks.faults import PollenError
 from tasks.progress import Silent, watched_by
 from tasks.release import TrainingOutcome, TrainingSummary
-from tasks.storage import Location, open_store
+from tasks.storage.store import Location, open_store
 from tests.support.labelled import export
 from tests.support.training import request_below
 

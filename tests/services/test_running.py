@@ -13,7 +13,7 @@ from services.command_line import COULD_NOT_RUN, SOME_FAILED
 from services.embedded import EmbeddedPrefect
 from services.running import guarded, run_story
 from tasks.faults import PollenError
-from tasks.storage import Location
+from tasks.storage.store import Location
 
 
 @flow(persist_result=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pollen.models.card import ModelCard
 from tasks.publishing import publish
-from tasks.storage import Location
+from tasks.storage.store import Location
 
 
 def stand_in(folder: Path, version: str, content: bytes | None = None) -> tuple[ModelCard, Path]:

@@ -20,7 +20,7 @@ from pollen.detection.settings import DetectSettings
 from pollen.detection.tiling import Pixels
 from services.embedded import EmbeddedS3
 from tasks.reporting import Summary
-from tasks.storage import Location
+from tasks.storage.store import Location
 
 #: Another model than the bundled one can be tried by its path.
 MODEL = os.environ.get("POLLEN_TEST_MODEL", "bundled")

@@ -10,7 +10,7 @@ from pollen.layout import annotated_key
 from pollen.reports.annotate import decode_jpeg, encode_jpeg
 from tasks.album import SHOWN, SHOWN_BYTES, SHOWN_PX, Album
 from tasks.faults import StorageError, UnreachableError
-from tasks.folders import FolderStore
+from tasks.storage.folders import FolderStore
 
 
 class Failing(FolderStore):

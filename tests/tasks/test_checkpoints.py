@@ -12,9 +12,9 @@ from pollen.training.ultralytics_run import Checkpoint
 from services.embedded import EmbeddedS3
 from tasks.checkpoints import KEPT, Checkpoints, drop_checkpoints
 from tasks.faults import StorageError
-from tasks.folders import FolderStore
 from tasks.stage import RETRIES
-from tasks.storage import Store, open_store
+from tasks.storage.folders import FolderStore
+from tasks.storage.store import Store, open_store
 from tests.support.runs import bucket_folder
 from tests.support.wire import tapped
 

@@ -22,9 +22,9 @@ from tasks.dataset import (
 )
 from tasks.dataset_report import report_dataset
 from tasks.faults import PollenError, StorageError
-from tasks.folders import FolderStore
 from tasks.pictures import fetch_pictures
-from tasks.storage import Location, open_store
+from tasks.storage.folders import FolderStore
+from tasks.storage.store import Location, open_store
 from tests.support.labelled import NAMES, export, labelled
 from tests.support.runs import bucket_folder
 from tests.support.wire import Wire, tapped

@@ -11,7 +11,7 @@ from pollen.dataset.manifest import Manifest
 from pollen.dataset.settings import DatasetSettings
 from tasks.dataset import Staging, update_dataset
 from tasks.faults import PollenError
-from tasks.storage import Location
+from tasks.storage.store import Location
 from tests.support.labelled import NAMES, export
 
 SETTINGS = DatasetSettings()

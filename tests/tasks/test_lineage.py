@@ -9,7 +9,7 @@ from pollen.layout import training_key
 from pollen.training.lineage import LEARNT_FROM, Lineage
 from tasks.lineage import lineage_of
 from tasks.registry import BUNDLED, Model, resolve_model
-from tasks.storage import Location, open_store
+from tasks.storage.store import Location, open_store
 from tests.support.models import put_model, stand_in
 
 LEARNT = Lineage().and_of(["1-1-A_2x"])

@@ -12,11 +12,11 @@ import pytest
 import tasks.stage
 from pollen.layout import promotion_key, weights_key
 from services.embedded import EmbeddedS3
-from tasks.buckets import BucketStore
 from tasks.faults import PollenError, StorageError
 from tasks.promotions import Order, Promoted, promote, register_bundled, rollback
 from tasks.registry import PRODUCTION, read_history, resolve_model
-from tasks.storage import Location, Store, open_store
+from tasks.storage.buckets import BucketStore
+from tasks.storage.store import Location, Store, open_store
 from tests.support.models import put_model
 from tests.support.runs import bucket_folder
 

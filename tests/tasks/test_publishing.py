@@ -16,14 +16,14 @@ import pytest
 from pollen.layout import card_key
 from pollen.models.card import ModelCard
 from services.embedded import EmbeddedS3
-from tasks.buckets import BucketStore
 from tasks.catalogue import list_models, show_model
 from tasks.faults import PollenError
-from tasks.folders import FolderStore
 from tasks.promotions import Order, promote, register_bundled
 from tasks.publishing import publish
 from tasks.registry import resolve_model
-from tasks.storage import Location, open_store
+from tasks.storage.buckets import BucketStore
+from tasks.storage.folders import FolderStore
+from tasks.storage.store import Location, open_store
 from tests.support.models import put_model, stand_in
 from tests.support.runs import bucket_folder, files
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pollen.detection.batches import Item
 from pollen.frames import frame as frames
-from tasks.folders import FolderStore
 from tasks.reading import REPLACED, Budget, Input, OpenFrame, Reader, read_ahead
+from tasks.storage.folders import FolderStore
 from tests.support.pictures import picture
 
 PAGES = 8

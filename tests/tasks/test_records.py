@@ -11,7 +11,6 @@ from pollen.layout import RECORDS
 from pollen.results.tables import INPUTS, count_rows, counts_csv, speaking_records
 from tasks import records
 from tasks.faults import StorageError
-from tasks.folders import FolderStore
 from tasks.records import (
     GRAINS,
     IMAGES,
@@ -21,6 +20,7 @@ from tasks.records import (
     write_grain_table,
     write_records,
 )
+from tasks.storage.folders import FolderStore
 from tests.support.pictures import put
 from tests.support.runs import COUNTS, count, tables
 

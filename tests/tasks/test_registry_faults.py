@@ -16,7 +16,7 @@ from tasks.promotions import Order, promote, register_bundled, rollback
 from tasks.publishing import publish
 from tasks.registry import read_history
 from tasks.stage import Stage
-from tasks.storage import Location, open_store
+from tasks.storage.store import Location, open_store
 from tests.support.models import put_model, stand_in
 from tests.support.runs import bucket_folder
 from tests.support.wire import Wire, tapped

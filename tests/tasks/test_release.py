@@ -17,12 +17,12 @@ from pollen.training.lineage import Lineage
 from pollen.training.settings import TrainSettings
 from tasks.catalogue import show_model
 from tasks.faults import StorageError
-from tasks.folders import FolderStore
 from tasks.promotions import Order, promote, rollback
 from tasks.publishing import publish
 from tasks.registry import read_history
 from tasks.release import TrainingOutcome, TrainingSummary, conclude, judge
-from tasks.storage import Location, open_store
+from tasks.storage.folders import FolderStore
+from tasks.storage.store import Location, open_store
 from tasks.training import TrainingPlan
 from tasks.verdicts import read_conclusion
 from tests.pollen.evaluation.judging import judged, perfect, picture_of

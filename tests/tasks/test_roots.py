@@ -31,7 +31,7 @@ from tasks.roots import (
     say_where,
 )
 from tasks.stage import Pool
-from tasks.storage import Location
+from tasks.storage.store import Location
 
 ROOT = Location(block="pollen", prefix="turns")
 NAME = limit_name(ROOT)

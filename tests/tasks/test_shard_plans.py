@@ -23,7 +23,7 @@ from tasks.shard_plans import (
     unfinished_plan,
     write_plan,
 )
-from tasks.storage import Location, open_store
+from tasks.storage.store import Location, open_store
 from tasks.work import Work
 
 SETTINGS = DetectSettings(device="cpu", confidence=0.3)

@@ -39,7 +39,7 @@ from tasks.records import MERGE_FROM_FILES, write_records
 from tasks.registry import Model, cache_folder, resolve_model
 from tasks.reporting import begin_results, summarise
 from tasks.stage import RETRIES, Stage
-from tasks.storage import open_store
+from tasks.storage.store import open_store
 from tasks.work import Work
 from tests.support.pictures import picture
 from tests.support.runs import MODEL, bucket_folder, settings, upload

@@ -8,9 +8,9 @@ import pytest
 
 from pollen.layout import CHECKPOINTS, checkpoints_folder
 from services.embedded import EmbeddedS3
-from tasks.folders import FolderStore
-from tasks.objects import local_files, objects_folder
-from tasks.storage import open_store
+from tasks.storage.folders import FolderStore
+from tasks.storage.local_copies import local_files, objects_folder
+from tasks.storage.store import open_store
 from tasks.tidying import drop_abandoned, drop_unused
 from tests.support.runs import bucket_folder
 from tests.support.wire import tapped

@@ -14,7 +14,7 @@ from pollen.training.folder import LabelledFile
 from pollen.training.identity import TrainingIdentity
 from pollen.training.lineage import Lineage
 from tasks.faults import PollenError
-from tasks.storage import Location, Store, open_store
+from tasks.storage.store import Location, Store, open_store
 from tasks.training import LaidOut, TrainingPlan, find_training, lay_out
 from tests.support.training import train_settings
 

@@ -28,7 +28,7 @@ from tasks.negatives import fetch_smudges
 from tasks.pictures import fetch_pictures
 from tasks.progress import Silent
 from tasks.registry import Model
-from tasks.storage import open_store
+from tasks.storage.store import open_store
 from tasks.training import LaidOut, TrainingPlan, find_training, resolve_base, train_model
 from tasks.verdicts import read_verdict
 from tests.support.labelled import NAMES, SIDE_PX, export, labelled

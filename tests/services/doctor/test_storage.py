@@ -14,7 +14,7 @@ from services.doctor.storage import look_at_storage
 from services.embedded import EmbeddedS3
 from services.embedded.ports import free_ports
 from tasks import storage
-from tasks.storage import Location
+from tasks.storage.store import Location
 from tests.support.proxy import Headers, proxy
 from tests.support.runs import BUCKET, objects, upload
 from tests.support.tls import HttpsS3, make_certificate

@@ -15,7 +15,7 @@ from services.events.roots import Kind, Passed, Upload, WatchedRoots, classify, 
 from services.site import Site
 from tasks.dataset import staged_zips
 from tasks.planning import list_inputs
-from tasks.storage import Location, open_store
+from tasks.storage.store import Location, open_store
 
 SITE = Site.model_validate({"storage": {"block": "lab"}, "prefixes": ["", "plants", "plants/rye"]})
 ROOTS = roots_in(SITE, "bucket", "Ostatni/Pollen")

@@ -14,7 +14,7 @@ from services.setup.blocks import plan_blocks
 from services.setup.plan import Action, Step, to_do
 from services.site import Site
 from tasks.faults import PollenError
-from tasks.storage import Location, _load_block, open_store
+from tasks.storage.store import Location, _load_block, open_store
 
 KEY, SECRET = "AKIAEXAMPLE", "s3cr3t-of-the-lab"
 

@@ -19,7 +19,7 @@ from services.setup.limits import roots
 from services.site import Overrides, read_site
 from tasks.registry import read_history
 from tasks.roots import limit_name
-from tasks.storage import Location, open_store
+from tasks.storage.store import Location, open_store
 from tests.support.wire import tapped
 
 PASSWORD = "correct-horse-battery"

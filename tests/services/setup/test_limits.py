@@ -13,7 +13,7 @@ from services.setup.limits import plan_limits, roots
 from services.setup.plan import Action, Step, to_do
 from services.site import Site
 from tasks.roots import limit_name
-from tasks.storage import Location
+from tasks.storage.store import Location
 
 
 def site(block: str, *prefixes: str) -> Site:

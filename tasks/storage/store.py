@@ -11,13 +11,13 @@ from prefect.exceptions import ObjectNotFound
 from prefect_aws import AwsClientParameters, AwsCredentials, MinIOCredentials, S3Bucket
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from tasks.buckets import BucketStore
-from tasks.entries import Entry, joined
 from tasks.faults import (
     PollenError,
     explained,
 )
-from tasks.folders import FolderStore
+from tasks.storage.buckets import BucketStore
+from tasks.storage.entries import Entry, joined
+from tasks.storage.folders import FolderStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -10,12 +10,12 @@ from typing import Final
 
 from pollen.dataset.exports.trees import TreeError, too_large
 from pollen.dataset.findings import Finding
-from tasks.entries import Entry
 from tasks.faults import PollenError
-from tasks.folders import FolderStore
 from tasks.registry import cache_folder
 from tasks.stage import Pool, healing
-from tasks.storage import Store
+from tasks.storage.entries import Entry
+from tasks.storage.folders import FolderStore
+from tasks.storage.store import Store
 
 #: Objects fetched at once: waiting for a bucket takes longer than reading from it.
 THREADS: Final = 16

@@ -17,7 +17,6 @@ from botocore.compat import HTTPHeaders
 from urllib3.response import HTTPResponse
 
 from services.embedded import EmbeddedS3
-from tasks.buckets import BucketStore
 from tasks.faults import (
     NotFoundError,
     PollenError,
@@ -26,8 +25,9 @@ from tasks.faults import (
     UnusableNameError,
     explained,
 )
-from tasks.folders import FolderStore
-from tasks.storage import Location, open_store
+from tasks.storage.buckets import BucketStore
+from tasks.storage.folders import FolderStore
+from tasks.storage.store import Location, open_store
 from tests.support.pictures import picture
 from tests.support.runs import bucket_folder, count, rows, upload
 from tests.support.wire import tapped

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.leftovers import KEPT_SECONDS, remove_dead, scratch_folder, scratch_folders
+from tasks.storage.scratch import KEPT_SECONDS, remove_dead, scratch_folder, scratch_folders
 from tests.support.pictures import put
 from tests.support.runs import REPOSITORY, count
 
@@ -19,8 +19,8 @@ from tests.support.runs import REPOSITORY, count
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tasks.folders import FolderStore
-from tasks.leftovers import scratch_folder
+from tasks.storage.folders import FolderStore
+from tasks.storage.scratch import scratch_folder
 
 scratch = scratch_folder("batch")
 Path(scratch.name, "copy").write_bytes(b"large")

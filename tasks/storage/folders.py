@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from tasks.entries import Entry
 from tasks.faults import NotFoundError, OutsideError, StorageError, UnusableNameError
-from tasks.leftovers import UNFINISHED, owned
 from tasks.stage import logger
+from tasks.storage.entries import Entry
+from tasks.storage.scratch import UNFINISHED, owned
 
 #: What a file system answers to names too long, with forbidden characters, or of a folder.
 _NAME_ERRORS = {

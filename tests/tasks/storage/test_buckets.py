@@ -10,8 +10,8 @@ from botocore.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.buckets import BucketStore
-from tasks.folders import FolderStore
+from tasks.storage.buckets import BucketStore
+from tasks.storage.folders import FolderStore
 
 Style = Literal["auto", "path", "virtual"]
 

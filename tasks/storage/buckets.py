@@ -10,9 +10,9 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ConnectTimeoutError
 
-from tasks.entries import Entry, joined
 from tasks.faults import NotFoundError, StorageError, TakenError, UnreachableError, explained
-from tasks.leftovers import scratch_folder
+from tasks.storage.entries import Entry, joined
+from tasks.storage.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
