@@ -10,7 +10,7 @@ from benchmarks.pictures import folder_of, small_frames
 from flows.detect import count_pictures, detect_between
 from pollen.detection.settings import DetectSettings
 from services.embedded import EmbeddedPrefect
-from tasks.registry import BUNDLED
+from tasks.models.resolve import BUNDLED
 from tasks.storage.store import Location
 
 PICTURES = 1000

@@ -14,7 +14,7 @@ from pollen.detection.settings import DetectSettings
 from pollen.detection.tiling import Pixels
 from pollen.frames import open_frames
 from pollen.models.weights import quiet_ultralytics
-from tasks.registry import BUNDLED, cache_folder, resolve_model
+from tasks.models.resolve import BUNDLED, cache_folder, resolve_model
 from tasks.storage.store import Location
 
 FRAMES = 6

@@ -21,9 +21,9 @@ from pollen.models.card import ModelCard
 from tasks.detection import BatchResult, detect_batch, load_model
 from tasks.devices import check_device
 from tasks.faults import PollenError, StorageError, heals
+from tasks.models.resolve import PRODUCTION, resolve_model
 from tasks.planning import Plan, check_access, compact_records, plan
 from tasks.progress import Published, watched_by, watcher
-from tasks.registry import PRODUCTION, resolve_model
 from tasks.reporting import Outcome, Summary, begin_results, summarise
 from tasks.roots import AnotherWaitsError, leave_to_another, one_run_at_a_time
 from tasks.shard_plans import forget_plans, read_plan

@@ -6,8 +6,8 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from tasks.faults import PollenError
-from tasks.promotions import Order, Promoted
-from tasks.promotions import promote as put_into_production
+from tasks.models.promotions import Order, Promoted
+from tasks.models.promotions import promote as put_into_production
 from tasks.roots import say_where
 from tasks.storage.store import Location
 

@@ -20,12 +20,12 @@ from tasks.dataset import DatasetVersion, Staging, archive_zips, update_dataset
 from tasks.dataset_report import report_dataset
 from tasks.faults import PollenError
 from tasks.judging import choose_card, evaluate_model, labelled_pictures
-from tasks.lineage import lineage_of
+from tasks.models.lineage import lineage_of
+from tasks.models.publishing import publish
+from tasks.models.resolve import PRODUCTION, Model, resolve_model
 from tasks.negatives import Smudge, digest, fetch_smudges, make_negative_files
 from tasks.pictures import fetch_pictures
 from tasks.progress import Published, watched_by, watcher
-from tasks.publishing import publish
-from tasks.registry import PRODUCTION, Model, resolve_model
 from tasks.release import TrainingSummary, conclude, describe, judge
 from tasks.roots import say_where
 from tasks.stage import logger

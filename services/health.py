@@ -15,7 +15,7 @@ import typer
 
 from pollen import __version__
 from pollen.models.card import ModelError
-from tasks.registry import bundled_model
+from tasks.models.resolve import bundled_model
 
 HEALTHY, UNHEALTHY = 0, 1
 

@@ -13,9 +13,9 @@ from pollen.models.card import ModelCard
 from services.command_line import DONE
 from services.console import OUT, set_up_logging
 from services.running import guarded
-from tasks.catalogue import Figures, Listed, Shown, list_models, show_model
 from tasks.faults import PollenError
-from tasks.promotions import Order, promote, rollback
+from tasks.models.catalogue import Figures, Listed, Shown, list_models, show_model
+from tasks.models.promotions import Order, promote, rollback
 from tasks.storage.store import Location
 
 #: Of a hash, what people compare.

@@ -21,10 +21,10 @@ from pollen.detection.detector import Detector, Profile, detect_frames
 from pollen.models.card import ModelError
 from tasks.faults import PollenError
 from tasks.finishing import Finisher, FrameResult
+from tasks.models.resolve import Model, cache_folder
 from tasks.progress import OfBatch, Progress
 from tasks.reading import Budget, OpenFrame, Reader, read_ahead
 from tasks.records import write_records
-from tasks.registry import Model, cache_folder
 from tasks.stage import BATCHES_AT_ONCE, Pool, logger, stage
 from tasks.storage.scratch import scratch_folder
 from tasks.storage.store import Store, open_store

@@ -16,7 +16,7 @@ from pollen.statistics.samples import sample_of
 from pollen.training.folder import LARGEST_MARGIN, LabelledFile
 from pollen.training.settings import TrainSettings
 from tasks.faults import PollenError
-from tasks.registry import Model, cache_folder
+from tasks.models.resolve import Model, cache_folder
 from tasks.stage import logger, stage
 from tasks.training import LaidOut, Trained, TrainingPlan
 

@@ -22,13 +22,13 @@ from pollen.training.lineage import LEARNT_FROM, Lineage, Overlap, notices, unkn
 from pollen.training.model_card import Making, card_text
 from tasks.checkpoints import drop_checkpoints
 from tasks.faults import PollenError, StorageError
-from tasks.promotions import Order, promote
-from tasks.publishing import drop_claim
+from tasks.models.promotions import Order, promote
+from tasks.models.publishing import drop_claim
+from tasks.models.verdicts import Verdict, read_verdict, record_conclusion
 from tasks.release_artifact import show_model
 from tasks.stage import stage
 from tasks.storage.store import open_store
 from tasks.training import Trained, TrainingPlan
-from tasks.verdicts import Verdict, read_verdict, record_conclusion
 
 #: Refused zips that a message names.
 ZIPS_NAMED: Final = 5

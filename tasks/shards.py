@@ -31,11 +31,11 @@ from pollen.detection.batches import Batch, deal
 from pollen.layout import plan_key
 from pollen.results.tables import INPUTS
 from tasks.faults import PollenError
+from tasks.models.resolve import PRODUCTION
 from tasks.patience import patiently
 from tasks.planning import Plan, plan
 from tasks.progress import Progress, watcher
 from tasks.records import IMAGES
-from tasks.registry import PRODUCTION
 from tasks.remedies import DEPLOY
 from tasks.reporting import begin_results
 from tasks.roots import limit_name, root_tag

@@ -37,18 +37,18 @@ from tasks.checkpoints import Checkpoints
 from tasks.devices import check_device
 from tasks.faults import PollenError
 from tasks.forks import let_forks_end
-from tasks.lineage import lineage_of
-from tasks.progress import Progress
-from tasks.registry import BUNDLED, cache_folder, resolve_model
-from tasks.stage import logger, stage
-from tasks.storage.scratch import remove_dead, scratch_folders
-from tasks.storage.store import Location, Store, open_store
-from tasks.verdicts import (
+from tasks.models.lineage import lineage_of
+from tasks.models.resolve import BUNDLED, cache_folder, resolve_model
+from tasks.models.verdicts import (
     DamagedVerdictError,
     published_versions,
     read_training_id,
     read_verdict,
 )
+from tasks.progress import Progress
+from tasks.stage import logger, stage
+from tasks.storage.scratch import remove_dead, scratch_folders
+from tasks.storage.store import Location, Store, open_store
 
 #: Pixel sizes that a warning names.
 SIZES_NAMED: Final = 5

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pollen.detection.detector import Profile
 from pollen.detection.settings import DetectSettings
 from tasks.faults import PollenError
-from tasks.registry import Model
+from tasks.models.resolve import Model
 from tasks.storage.store import Location
 
 

@@ -10,8 +10,8 @@ from services.doctor.checking import About
 from services.doctor.finding import Category, Finding
 from services.doctor.storage import HASTY
 from tasks.faults import explained
-from tasks.promotions import check_stored_weights
-from tasks.registry import read_card, read_history
+from tasks.models.promotions import check_stored_weights
+from tasks.models.resolve import read_card, read_history
 from tasks.storage.buckets import BucketStore
 from tasks.storage.store import Location, open_store
 

@@ -11,7 +11,7 @@ from typing import Final
 from pollen.dataset.exports.trees import TreeError, too_large
 from pollen.dataset.findings import Finding
 from tasks.faults import PollenError
-from tasks.registry import cache_folder
+from tasks.models.resolve import cache_folder
 from tasks.stage import Pool, healing
 from tasks.storage.entries import Entry
 from tasks.storage.folders import FolderStore

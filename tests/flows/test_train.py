@@ -16,7 +16,7 @@ from flows.train import make_model, train
 from pollen.layout import MODELS, PROMOTIONS, conclusion_key
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks.faults import PollenError
-from tasks.promotions import Order, rollback
+from tasks.models.promotions import Order, rollback
 from tasks.release import TrainingOutcome, TrainingSummary
 from tasks.storage.store import Location, open_store
 from tests.flows.test_flow_run import artifacts_of, counts_of, save_block

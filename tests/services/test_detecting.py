@@ -12,7 +12,7 @@ from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.detecting import run_detection
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks import detection, storage
-from tasks.registry import resolve_model
+from tasks.models.resolve import resolve_model
 from tasks.storage.store import Location
 from tests.support.pictures import picture, put
 from tests.support.runs import BUCKET, MODEL, files, objects, rows, upload

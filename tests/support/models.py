@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from pollen.models.card import ModelCard
-from tasks.publishing import publish
+from tasks.models.publishing import publish
 from tasks.storage.store import Location
 
 

@@ -15,16 +15,16 @@ from pollen.training.base import Base
 from pollen.training.identity import TrainingIdentity
 from pollen.training.lineage import Lineage
 from pollen.training.settings import TrainSettings
-from tasks.catalogue import show_model
 from tasks.faults import StorageError
-from tasks.promotions import Order, promote, rollback
-from tasks.publishing import publish
-from tasks.registry import read_history
+from tasks.models.catalogue import show_model
+from tasks.models.promotions import Order, promote, rollback
+from tasks.models.publishing import publish
+from tasks.models.resolve import read_history
+from tasks.models.verdicts import read_conclusion
 from tasks.release import TrainingOutcome, TrainingSummary, conclude, judge
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location, open_store
 from tasks.training import TrainingPlan
-from tasks.verdicts import read_conclusion
 from tests.pollen.evaluation.judging import judged, perfect, picture_of
 from tests.pollen.grain_making import discs
 from tests.support.models import put_model, stand_in

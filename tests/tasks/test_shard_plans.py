@@ -14,7 +14,7 @@ from pollen.layout import PLANS, plan_key
 from pollen.models.card import ModelCard
 from tasks import shard_plans
 from tasks.faults import PollenError
-from tasks.registry import Model
+from tasks.models.resolve import Model
 from tasks.shard_plans import (
     ShardPlan,
     forget_plans,

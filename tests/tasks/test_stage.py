@@ -33,10 +33,10 @@ from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks import detection, storage
 from tasks.detection import BatchResult, detect_batch, load_model
 from tasks.faults import PollenError, StorageError
+from tasks.models.resolve import Model, cache_folder, resolve_model
 from tasks.planning import check_access, compact_records, plan
 from tasks.progress import Silent
 from tasks.records import MERGE_FROM_FILES, write_records
-from tasks.registry import Model, cache_folder, resolve_model
 from tasks.reporting import begin_results, summarise
 from tasks.stage import RETRIES, Stage
 from tasks.storage.store import open_store

@@ -23,14 +23,14 @@ from services.embedded import EmbeddedS3
 from tasks.dataset import DatasetVersion, Staging, update_dataset
 from tasks.dataset_report import report_dataset
 from tasks.faults import StorageError
-from tasks.lineage import lineage_of
+from tasks.models.lineage import lineage_of
+from tasks.models.resolve import Model
+from tasks.models.verdicts import read_verdict
 from tasks.negatives import fetch_smudges
 from tasks.pictures import fetch_pictures
 from tasks.progress import Silent
-from tasks.registry import Model
 from tasks.storage.store import open_store
 from tasks.training import LaidOut, TrainingPlan, find_training, resolve_base, train_model
-from tasks.verdicts import read_verdict
 from tests.support.labelled import NAMES, SIDE_PX, export, labelled
 from tests.support.models import stand_in
 from tests.support.pictures import picture

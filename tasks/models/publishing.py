@@ -32,7 +32,7 @@ from pollen.layout import (
 )
 from pollen.models.card import CARD_NAME, ModelCard, ModelError, check_weights
 from tasks.faults import NotFoundError, PollenError, StorageError
-from tasks.registry import BUNDLED, PRODUCTION, bundled_model, read_card
+from tasks.models.resolve import BUNDLED, PRODUCTION, bundled_model, read_card
 from tasks.stage import logger, stage
 from tasks.storage.store import Location, Store, open_store
 

@@ -10,8 +10,8 @@ from pollen.layout import MODELS, card_key, metrics_key
 from pollen.models.card import ModelCard
 from pollen.models.promotions import Promotion
 from tasks.faults import NotFoundError, PollenError
-from tasks.publishing import NO_VERSIONS
-from tasks.registry import (
+from tasks.models.publishing import NO_VERSIONS
+from tasks.models.resolve import (
     BUNDLED,
     PRODUCTION,
     DamagedCardError,
@@ -19,9 +19,9 @@ from tasks.registry import (
     read_card,
     read_history,
 )
+from tasks.models.verdicts import read_conclusion
 from tasks.stage import stage
 from tasks.storage.store import Location, Store, open_store
-from tasks.verdicts import read_conclusion
 
 
 class _Overall(BaseModel):

@@ -19,8 +19,8 @@ from pollen.layout import promotion_key, weights_key
 from pollen.models.card import ModelCard, ModelError, check_weights
 from pollen.models.promotions import History, Promotion
 from tasks.faults import NotFoundError, PollenError
-from tasks.publishing import publish_bundled
-from tasks.registry import BUNDLED, PRODUCTION, read_card, read_history, read_promotion
+from tasks.models.publishing import publish_bundled
+from tasks.models.resolve import BUNDLED, PRODUCTION, read_card, read_history, read_promotion
 from tasks.stage import stage
 from tasks.storage.store import Location, Store, open_store
 

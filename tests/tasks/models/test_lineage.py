@@ -7,8 +7,8 @@ import pytest
 
 from pollen.layout import training_key
 from pollen.training.lineage import LEARNT_FROM, Lineage
-from tasks.lineage import lineage_of
-from tasks.registry import BUNDLED, Model, resolve_model
+from tasks.models.lineage import lineage_of
+from tasks.models.resolve import BUNDLED, Model, resolve_model
 from tasks.storage.store import Location, open_store
 from tests.support.models import put_model, stand_in
 

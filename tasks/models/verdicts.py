@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pollen.layout import MODELS, card_key, conclusion_key, metrics_key, training_key
 from tasks.faults import NotFoundError, PollenError, StorageError
-from tasks.registry import read_history
+from tasks.models.resolve import read_history
 from tasks.stage import healing, logger, stage
 from tasks.storage.store import Location, Store, open_store
 

@@ -10,11 +10,11 @@ from prefect import flow
 
 import tasks.stage
 from services.embedded import EmbeddedPrefect, EmbeddedS3
-from tasks.catalogue import list_models, show_model
 from tasks.faults import StorageError
-from tasks.promotions import Order, promote, register_bundled, rollback
-from tasks.publishing import publish
-from tasks.registry import read_history
+from tasks.models.catalogue import list_models, show_model
+from tasks.models.promotions import Order, promote, register_bundled, rollback
+from tasks.models.publishing import publish
+from tasks.models.resolve import read_history
 from tasks.stage import Stage
 from tasks.storage.store import Location, open_store
 from tests.support.models import put_model, stand_in

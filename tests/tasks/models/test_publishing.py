@@ -16,11 +16,11 @@ import pytest
 from pollen.layout import card_key
 from pollen.models.card import ModelCard
 from services.embedded import EmbeddedS3
-from tasks.catalogue import list_models, show_model
 from tasks.faults import PollenError
-from tasks.promotions import Order, promote, register_bundled
-from tasks.publishing import publish
-from tasks.registry import resolve_model
+from tasks.models.catalogue import list_models, show_model
+from tasks.models.promotions import Order, promote, register_bundled
+from tasks.models.publishing import publish
+from tasks.models.resolve import resolve_model
 from tasks.storage.buckets import BucketStore
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location, open_store
