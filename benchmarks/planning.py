@@ -11,8 +11,8 @@ import polars as pl
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.detection.settings import DetectSettings
 from pollen.layout import annotated_key
-from tasks.planning import plan
-from tasks.records import write_records
+from tasks.detection.planning import plan
+from tasks.detection.records import write_records
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location
 

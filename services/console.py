@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pollen.statistics.intervals import percent
-from tasks.reporting import Summary
+from tasks.detection.summary import Summary
 
 #: Tables and results go to standard output, everything else to standard error.
 OUT = Console()

@@ -18,9 +18,9 @@ from services.command_line import COULD_NOT_RUN
 from services.console import ERR, OUT, ProgressView, say_error, set_up_logging
 from services.detecting import tell
 from services.embedded import EmbeddedPrefect, EmbeddedS3, EmbeddedServerError
+from tasks.detection.summary import Summary
 from tasks.faults import PollenError
 from tasks.progress import watched_by
-from tasks.reporting import Summary
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location, Store, open_store
 

@@ -8,8 +8,8 @@ from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.console import ProgressView, say_error, set_up_logging, show_summary
 from services.options import parse_options
 from services.running import guarded, run_story
+from tasks.detection.summary import Outcome, Summary
 from tasks.progress import watched_by
-from tasks.reporting import Outcome, Summary
 from tasks.storage.store import Location
 
 

@@ -11,11 +11,11 @@ from pollen.detection.batches import Batch
 from pollen.detection.detector import Profile
 from pollen.detection.settings import DetectSettings
 from pollen.layout import PLANS, plan_key, plan_number, plans_folder
+from tasks.detection.work import Work
 from tasks.faults import NotFoundError, PollenError
 from tasks.remedies import DEPLOY
 from tasks.stage import logger, stage
 from tasks.storage.store import Location, Store, open_store
-from tasks.work import Work
 
 #: Plans of others are kept for so long, in seconds: no run takes longer.
 KEPT_S: Final = 7 * 86400.0

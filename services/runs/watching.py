@@ -19,8 +19,8 @@ from services.console import ERR, FAILED_SHOWN, LINE_EVERY_SECONDS, OUT, say_err
 from services.doctor.facts import RESTARTING
 from services.published import failed_images, percent_of, progress_of
 from services.runs.news import Changed, Line, News
+from tasks.detection.summary import Outcome
 from tasks.faults import PollenError
-from tasks.reporting import Outcome
 from tasks.shards import LOST
 
 #: How often the server is asked, in seconds.

@@ -19,7 +19,7 @@ from pollen.detection.grains import Grains
 from pollen.detection.settings import DetectSettings
 from pollen.detection.tiling import Pixels
 from services.embedded import EmbeddedS3
-from tasks.reporting import Summary
+from tasks.detection.summary import Summary
 from tasks.storage.store import Location
 
 #: Another model than the bundled one can be tried by its path.

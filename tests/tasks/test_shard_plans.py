@@ -13,6 +13,7 @@ from pollen.detection.settings import DetectSettings
 from pollen.layout import PLANS, plan_key
 from pollen.models.card import ModelCard
 from tasks import shard_plans
+from tasks.detection.work import Work
 from tasks.faults import PollenError
 from tasks.models.resolve import Model
 from tasks.shard_plans import (
@@ -24,7 +25,6 @@ from tasks.shard_plans import (
     write_plan,
 )
 from tasks.storage.store import Location, open_store
-from tasks.work import Work
 
 SETTINGS = DetectSettings(device="cpu", confidence=0.3)
 CARD = ModelCard(version="v1", sha256="a" * 64)

@@ -25,9 +25,9 @@ from pollen.layout import PLANS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.site import Site
 from tasks import shards
+from tasks.detection.summary import Summary
 from tasks.faults import PollenError
 from tasks.remedies import DEPLOY
-from tasks.reporting import Summary
 from tasks.shards import FAILED_FOR_NOW, Order
 from tasks.stage import Pool
 from tests.flows.test_flow_run import save_block

@@ -31,16 +31,16 @@ from pollen.models.card import ModelCard, check_weights
 from pollen.results.tables import INPUTS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks import detection, storage
-from tasks.detection import BatchResult, detect_batch, load_model
+from tasks.detection.batch import BatchResult, detect_batch, load_model
+from tasks.detection.planning import check_access, compact_records, plan
+from tasks.detection.records import MERGE_FROM_FILES, write_records
+from tasks.detection.summary import begin_results, summarise
+from tasks.detection.work import Work
 from tasks.faults import PollenError, StorageError
 from tasks.models.resolve import Model, cache_folder, resolve_model
-from tasks.planning import check_access, compact_records, plan
 from tasks.progress import Silent
-from tasks.records import MERGE_FROM_FILES, write_records
-from tasks.reporting import begin_results, summarise
 from tasks.stage import RETRIES, Stage
 from tasks.storage.store import open_store
-from tasks.work import Work
 from tests.support.pictures import picture
 from tests.support.runs import MODEL, bucket_folder, settings, upload
 from tests.support.wire import Wire, tapped

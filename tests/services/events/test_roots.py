@@ -14,7 +14,7 @@ from services.events.notices import Notice
 from services.events.roots import Kind, Passed, Upload, WatchedRoots, classify, roots_in
 from services.site import Site
 from tasks.dataset import staged_zips
-from tasks.planning import list_inputs
+from tasks.detection.planning import list_inputs
 from tasks.storage.store import Location, open_store
 
 SITE = Site.model_validate({"storage": {"block": "lab"}, "prefixes": ["", "plants", "plants/rye"]})

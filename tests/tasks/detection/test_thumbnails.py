@@ -8,7 +8,7 @@ import pytest
 
 from pollen.layout import annotated_key
 from pollen.reports.annotate import decode_jpeg, encode_jpeg
-from tasks.album import SHOWN, SHOWN_BYTES, SHOWN_PX, Album
+from tasks.detection.thumbnails import SHOWN, SHOWN_BYTES, SHOWN_PX, Album
 from tasks.faults import StorageError, UnreachableError
 from tasks.storage.folders import FolderStore
 

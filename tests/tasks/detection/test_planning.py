@@ -7,7 +7,7 @@ import pytest
 
 from pollen.detection.settings import DetectSettings
 from pollen.layout import COUNTS_TABLE, GRAINS_TABLE
-from tasks.planning import list_inputs, plan
+from tasks.detection.planning import list_inputs, plan
 from tasks.storage.store import Location
 
 PICTURES = ("a.png", "deep/b.png", "detected_images/mine.png", "out/c.png")

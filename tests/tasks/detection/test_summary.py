@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from pollen.columns import COUNT_COLUMNS, IMAGE_RECORD
-from tasks.reporting import Summary
+from tasks.detection.summary import Summary
 
 
 def summary(*rows: dict[str, object]) -> Summary:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pollen.detection.batches import Item
 from pollen.frames import frame as frames
-from tasks.reading import REPLACED, Budget, Input, OpenFrame, Reader, read_ahead
+from tasks.detection.reading import REPLACED, Budget, Input, OpenFrame, Reader, read_ahead
 from tasks.storage.folders import FolderStore
 from tests.support.pictures import picture
 
@@ -134,7 +134,7 @@ def test_an_unforeseen_error_with_one_picture_is_told_and_tried_again(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a mistake of ours")
 
-    monkeypatch.setattr("tasks.reading.open_frames", broken)
+    monkeypatch.setattr("tasks.detection.reading.open_frames", broken)
     store.write("a.png", picture(0))
     reading, _ = reader(store)
     opened = reading.read(0, item(store, "a.png"))

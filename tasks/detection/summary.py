@@ -34,15 +34,15 @@ from pollen.results.tables import (
 )
 from pollen.statistics.intervals import percent
 from pollen.statistics.samples import SAME_PICTURE, summarise_samples
-from tasks.album import Album
+from tasks.detection.planning import list_inputs
+from tasks.detection.records import read_earlier_records, read_image_records, write_grain_table
+from tasks.detection.thumbnails import Album
+from tasks.detection.work import Work
 from tasks.faults import NotFoundError, StorageError
-from tasks.planning import list_inputs
 from tasks.progress import best_effort
-from tasks.records import read_earlier_records, read_image_records, write_grain_table
 from tasks.stage import logger, stage
 from tasks.storage.scratch import remove_dead, scratch_folder, scratch_folders, unfinished_files
 from tasks.storage.store import Location, Store, open_store
-from tasks.work import Work
 
 #: Name of the artifact that says what came of a detection.
 SUMMARY_KEY: Final = "detection-summary"

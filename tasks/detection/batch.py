@@ -19,16 +19,16 @@ from pollen.columns import GRAIN_RECORD, IMAGE_RECORD, Status
 from pollen.detection.batches import Batch
 from pollen.detection.detector import Detector, Profile, detect_frames
 from pollen.models.card import ModelError
+from tasks.detection.reading import Budget, OpenFrame, Reader, read_ahead
+from tasks.detection.records import write_records
+from tasks.detection.work import Work
+from tasks.detection.writing import Finisher, FrameResult
 from tasks.faults import PollenError
-from tasks.finishing import Finisher, FrameResult
 from tasks.models.resolve import Model, cache_folder
 from tasks.progress import OfBatch, Progress
-from tasks.reading import Budget, OpenFrame, Reader, read_ahead
-from tasks.records import write_records
 from tasks.stage import BATCHES_AT_ONCE, Pool, logger, stage
 from tasks.storage.scratch import scratch_folder
 from tasks.storage.store import Store, open_store
-from tasks.work import Work
 
 BYTES_PER_PIXEL = 3
 

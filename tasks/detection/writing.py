@@ -18,12 +18,12 @@ from pollen.quality.grain_size import scale_flags, size_to_model
 from pollen.reports.annotate import UNDRAWN_FLAG, annotate, encode_jpeg
 from pollen.reports.canvas import fitted_scale, whole_picture
 from pollen.reports.legend import Caption
+from tasks.detection.reading import Input, OpenFrame, Reader
+from tasks.detection.work import Work
 from tasks.faults import OutsideError, PollenError, UnusableNameError, trouble
 from tasks.progress import Progress
-from tasks.reading import Input, OpenFrame, Reader
 from tasks.stage import healing, logger
 from tasks.storage.store import Store
-from tasks.work import Work
 
 #: Failed pictures of a batch that are logged one by one; all are in the table.
 FAILURES_LOGGED = 20

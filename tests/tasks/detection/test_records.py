@@ -10,8 +10,7 @@ from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.layout import RECORDS
 from pollen.results.tables import INPUTS, count_rows, counts_csv, speaking_records
 from tasks import records
-from tasks.faults import StorageError
-from tasks.records import (
+from tasks.detection.records import (
     GRAINS,
     IMAGES,
     compact,
@@ -20,6 +19,7 @@ from tasks.records import (
     write_grain_table,
     write_records,
 )
+from tasks.faults import StorageError
 from tasks.storage.folders import FolderStore
 from tests.support.pictures import put
 from tests.support.runs import COUNTS, count, tables
