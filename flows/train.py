@@ -16,23 +16,23 @@ from pollen.layout import SMUDGES
 from pollen.training.identity import TrainingIdentity
 from pollen.training.model_card import Making
 from pollen.training.settings import TrainSettings
-from tasks.dataset import DatasetVersion, Staging, archive_zips, update_dataset
-from tasks.dataset_report import report_dataset
 from tasks.faults import PollenError
-from tasks.judging import choose_card, evaluate_model, labelled_pictures
 from tasks.models.lineage import lineage_of
 from tasks.models.publishing import publish
 from tasks.models.resolve import PRODUCTION, Model, resolve_model
-from tasks.negatives import Smudge, digest, fetch_smudges, make_negative_files
-from tasks.pictures import fetch_pictures
 from tasks.progress import Published, watched_by, watcher
-from tasks.release import TrainingSummary, conclude, describe, judge
 from tasks.roots import say_where
 from tasks.stage import logger
 from tasks.storage.scratch import scratch_folder
 from tasks.storage.store import Location
-from tasks.tidying import tidy_up
-from tasks.training import (
+from tasks.training.dataset import DatasetVersion, Staging, archive_zips, update_dataset
+from tasks.training.dataset_report import report_dataset
+from tasks.training.evaluate import choose_card, evaluate_model, labelled_pictures
+from tasks.training.negatives import Smudge, digest, fetch_smudges, make_negative_files
+from tasks.training.pictures import fetch_pictures
+from tasks.training.release import TrainingSummary, conclude, describe, judge
+from tasks.training.tidying import tidy_up
+from tasks.training.train import (
     TrainingPlan,
     base_name,
     begin_training,

@@ -15,9 +15,9 @@ from services.command_line import DONE, SOME_FAILED
 from services.console import OUT, ProgressView, set_up_logging
 from services.options import parse_options
 from services.running import guarded, run_story
-from tasks.dataset import Staging
 from tasks.progress import watched_by
 from tasks.storage.store import Location, open_store
+from tasks.training.dataset import Staging
 
 
 class TrainOptions(BaseModel):

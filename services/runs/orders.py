@@ -12,10 +12,10 @@ from pollen.evaluation.gate import GateSettings
 from pollen.training.settings import TrainSettings
 from services.options import parse_options
 from services.training import TrainOptions, full_name
-from tasks.dataset import Staging
 from tasks.faults import PollenError
 from tasks.shards import Order as ShardOrder
 from tasks.storage.store import Location
+from tasks.training.dataset import Staging
 
 #: Parameters that are settings of their own.
 MODELS: dict[str, type[BaseModel]] = {"merging": DatasetSettings, "gate": GateSettings}

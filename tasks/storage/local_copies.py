@@ -48,7 +48,7 @@ def _local_copy(store: Store, entry: Entry) -> Path:
     kept = objects_folder() / place[:2] / f"{place}{suffix}"
     if kept.is_file() and kept.stat().st_size == entry.size:
         with suppress(OSError):  # a folder shared by people may allow its owner only
-            os.utime(kept)  # used today: see tasks/tidying.py
+            os.utime(kept)  # used today: see tasks/training/tidying.py
         return kept
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,8 @@ from pollen.layout import MODELS, PROMOTIONS, conclusion_key
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks.faults import PollenError
 from tasks.models.promotions import Order, rollback
-from tasks.release import TrainingOutcome, TrainingSummary
 from tasks.storage.store import Location, open_store
+from tasks.training.release import TrainingOutcome, TrainingSummary
 from tests.flows.test_flow_run import artifacts_of, counts_of, save_block
 from tests.support.labelled import NAMES, export
 from tests.support.pictures import picture

@@ -16,8 +16,8 @@ from pollen.training.recipe.scenes import SceneMix
 from pollen.training.settings import TrainSettings
 from tasks.faults import PollenError
 from tasks.progress import Silent, watched_by
-from tasks.release import TrainingOutcome, TrainingSummary
 from tasks.storage.store import Location, open_store
+from tasks.training.release import TrainingOutcome, TrainingSummary
 from tests.support.labelled import export
 from tests.support.training import request_below
 

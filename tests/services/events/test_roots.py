@@ -13,9 +13,9 @@ from services.embedded import EmbeddedPrefect
 from services.events.notices import Notice
 from services.events.roots import Kind, Passed, Upload, WatchedRoots, classify, roots_in
 from services.site import Site
-from tasks.dataset import staged_zips
 from tasks.detection.planning import list_inputs
 from tasks.storage.store import Location, open_store
+from tasks.training.dataset import staged_zips
 
 SITE = Site.model_validate({"storage": {"block": "lab"}, "prefixes": ["", "plants", "plants/rye"]})
 ROOTS = roots_in(SITE, "bucket", "Ostatni/Pollen")

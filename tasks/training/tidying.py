@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from pollen.layout import CHECKPOINTS
-from tasks.checkpoints import delete_quietly
 from tasks.faults import PollenError
 from tasks.stage import logger
 from tasks.storage.local_copies import objects_folder
 from tasks.storage.store import Store, open_store
-from tasks.training import TrainingPlan
+from tasks.training.checkpoints import delete_quietly
+from tasks.training.train import TrainingPlan
 
 _DAY_SECONDS: Final = 24 * 3600
 _TRAINING: Final = re.compile(rf"{CHECKPOINTS}(?P<id>[0-9a-f]{{16}})/")

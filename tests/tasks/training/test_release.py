@@ -21,10 +21,10 @@ from tasks.models.promotions import Order, promote, rollback
 from tasks.models.publishing import publish
 from tasks.models.resolve import read_history
 from tasks.models.verdicts import read_conclusion
-from tasks.release import TrainingOutcome, TrainingSummary, conclude, judge
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location, open_store
-from tasks.training import TrainingPlan
+from tasks.training.release import TrainingOutcome, TrainingSummary, conclude, judge
+from tasks.training.train import TrainingPlan
 from tests.pollen.evaluation.judging import judged, perfect, picture_of
 from tests.pollen.grain_making import discs
 from tests.support.models import put_model, stand_in

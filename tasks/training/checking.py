@@ -14,13 +14,13 @@ from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings
 from pollen.layout import STAGING
 from pollen.reports.pages import markdown
-from tasks.dataset import staged_zips
 from tasks.faults import NotFoundError, PollenError
 from tasks.progress import best_effort
 from tasks.stage import healing, logger, stage
 from tasks.storage.entries import Entry
 from tasks.storage.scratch import scratch_folder
 from tasks.storage.store import Location, Store, open_store
+from tasks.training.dataset import staged_zips
 
 #: Findings of one export that are shown in the Prefect UI, the gravest first.
 FINDINGS_SHOWN: Final = 60

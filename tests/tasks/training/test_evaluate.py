@@ -7,7 +7,7 @@ from pollen.dataset.manifest import GrainCounts, ManifestImage, Split
 from pollen.dataset.settings import DatasetSettings
 from pollen.evaluation.pictures import Origin
 from pollen.training.folder import LabelledFile
-from tasks.judging import labelled_pictures
+from tasks.training.evaluate import labelled_pictures
 
 PATTERN = DatasetSettings().sample_pattern
 

@@ -20,17 +20,17 @@ from pollen.training.recipe.fitting import Stage
 from pollen.training.recipe.scenes import SceneMix
 from pollen.training.settings import TrainSettings
 from services.embedded import EmbeddedS3
-from tasks.dataset import DatasetVersion, Staging, update_dataset
-from tasks.dataset_report import report_dataset
 from tasks.faults import StorageError
 from tasks.models.lineage import lineage_of
 from tasks.models.resolve import Model
 from tasks.models.verdicts import read_verdict
-from tasks.negatives import fetch_smudges
-from tasks.pictures import fetch_pictures
 from tasks.progress import Silent
 from tasks.storage.store import open_store
-from tasks.training import LaidOut, TrainingPlan, find_training, resolve_base, train_model
+from tasks.training.dataset import DatasetVersion, Staging, update_dataset
+from tasks.training.dataset_report import report_dataset
+from tasks.training.negatives import fetch_smudges
+from tasks.training.pictures import fetch_pictures
+from tasks.training.train import LaidOut, TrainingPlan, find_training, resolve_base, train_model
 from tests.support.labelled import NAMES, SIDE_PX, export, labelled
 from tests.support.models import stand_in
 from tests.support.pictures import picture

@@ -20,15 +20,15 @@ from pollen.frames import FrameError
 from pollen.layout import METRICS_NAME, TRAINING_NAME, model_folder
 from pollen.training.lineage import LEARNT_FROM, Lineage, Overlap, notices, unknown_plants
 from pollen.training.model_card import Making, card_text
-from tasks.checkpoints import drop_checkpoints
 from tasks.faults import PollenError, StorageError
 from tasks.models.promotions import Order, promote
 from tasks.models.publishing import drop_claim
 from tasks.models.verdicts import Verdict, read_verdict, record_conclusion
-from tasks.release_artifact import show_model
 from tasks.stage import stage
 from tasks.storage.store import open_store
-from tasks.training import Trained, TrainingPlan
+from tasks.training.checkpoints import drop_checkpoints
+from tasks.training.release_artifact import show_model
+from tasks.training.train import Trained, TrainingPlan
 
 #: Refused zips that a message names.
 ZIPS_NAMED: Final = 5

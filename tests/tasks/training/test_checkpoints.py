@@ -10,11 +10,11 @@ import tasks.stage
 from pollen.layout import checkpoints_folder
 from pollen.training.ultralytics_run import Checkpoint
 from services.embedded import EmbeddedS3
-from tasks.checkpoints import KEPT, Checkpoints, drop_checkpoints
 from tasks.faults import StorageError
 from tasks.stage import RETRIES
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Store, open_store
+from tasks.training.checkpoints import KEPT, Checkpoints, drop_checkpoints
 from tests.support.runs import bucket_folder
 from tests.support.wire import tapped
 

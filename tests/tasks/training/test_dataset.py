@@ -12,7 +12,10 @@ from pollen.dataset.report import find_leaks
 from pollen.dataset.settings import DatasetSettings
 from services.embedded import EmbeddedS3
 from tasks import dataset
-from tasks.dataset import (
+from tasks.faults import PollenError, StorageError
+from tasks.storage.folders import FolderStore
+from tasks.storage.store import Location, open_store
+from tasks.training.dataset import (
     DatasetVersion,
     Staging,
     archive_zips,
@@ -20,11 +23,8 @@ from tasks.dataset import (
     update_dataset,
     version_key,
 )
-from tasks.dataset_report import report_dataset
-from tasks.faults import PollenError, StorageError
-from tasks.pictures import fetch_pictures
-from tasks.storage.folders import FolderStore
-from tasks.storage.store import Location, open_store
+from tasks.training.dataset_report import report_dataset
+from tasks.training.pictures import fetch_pictures
 from tests.support.labelled import NAMES, export, labelled
 from tests.support.runs import bucket_folder
 from tests.support.wire import Wire, tapped

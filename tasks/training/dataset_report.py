@@ -21,12 +21,12 @@ from pollen.dataset.report import (
 )
 from pollen.frames import FrameError
 from pollen.training.ultralytics_run import TrainingError
-from tasks.dataset import DatasetVersion, Staging, read_version
 from tasks.faults import NotFoundError
-from tasks.pictures import fetch_pictures
 from tasks.progress import best_effort
 from tasks.stage import logger, stage
 from tasks.storage.store import Store, open_store
+from tasks.training.dataset import DatasetVersion, Staging, read_version
+from tasks.training.pictures import fetch_pictures
 
 PAGE = "dataset_report.html"
 

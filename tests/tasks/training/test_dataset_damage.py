@@ -9,9 +9,9 @@ from pollen.dataset.exports.reading import Export
 from pollen.dataset.exports.trees import Tree
 from pollen.dataset.manifest import Manifest
 from pollen.dataset.settings import DatasetSettings
-from tasks.dataset import Staging, update_dataset
 from tasks.faults import PollenError
 from tasks.storage.store import Location
+from tasks.training.dataset import Staging, update_dataset
 from tests.support.labelled import NAMES, export
 
 SETTINGS = DatasetSettings()
@@ -71,6 +71,6 @@ def test_a_file_that_vanishes_while_it_is_read_is_one_clear_error(
         (tmp_path / "root/datasets/pollen" / before.manifest.images[0].key).unlink()
         return read_curated(tree, settings, latest)
 
-    monkeypatch.setattr("tasks.dataset.read_curated", vanishing)
+    monkeypatch.setattr("tasks.training.dataset.read_curated", vanishing)
     with pytest.raises(PollenError, match=r"pollen can't be read to its end .*No such file"):
         update_dataset(staging, SETTINGS)

@@ -18,7 +18,7 @@ from pollen.training.settings import TrainSettings
 from tasks.faults import PollenError
 from tasks.models.resolve import Model, cache_folder
 from tasks.stage import logger, stage
-from tasks.training import LaidOut, Trained, TrainingPlan
+from tasks.training.train import LaidOut, Trained, TrainingPlan
 
 
 def labelled_pictures(

@@ -11,7 +11,7 @@ from services.embedded import EmbeddedS3
 from tasks.storage.folders import FolderStore
 from tasks.storage.local_copies import local_files, objects_folder
 from tasks.storage.store import open_store
-from tasks.tidying import drop_abandoned, drop_unused
+from tasks.training.tidying import drop_abandoned, drop_unused
 from tests.support.runs import bucket_folder
 from tests.support.wire import tapped
 

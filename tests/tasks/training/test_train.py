@@ -15,7 +15,7 @@ from pollen.training.identity import TrainingIdentity
 from pollen.training.lineage import Lineage
 from tasks.faults import PollenError
 from tasks.storage.store import Location, Store, open_store
-from tasks.training import LaidOut, TrainingPlan, find_training, lay_out
+from tasks.training.train import LaidOut, TrainingPlan, find_training, lay_out
 from tests.support.training import train_settings
 
 SETTINGS = train_settings()

@@ -33,10 +33,8 @@ from pollen.training.ultralytics_run import (
     strip,
     train,
 )
-from tasks.checkpoints import Checkpoints
 from tasks.devices import check_device
 from tasks.faults import PollenError
-from tasks.forks import let_forks_end
 from tasks.models.lineage import lineage_of
 from tasks.models.resolve import BUNDLED, cache_folder, resolve_model
 from tasks.models.verdicts import (
@@ -49,6 +47,8 @@ from tasks.progress import Progress
 from tasks.stage import logger, stage
 from tasks.storage.scratch import remove_dead, scratch_folders
 from tasks.storage.store import Location, Store, open_store
+from tasks.training.checkpoints import Checkpoints
+from tasks.training.forks import let_forks_end
 
 #: Pixel sizes that a warning names.
 SIZES_NAMED: Final = 5
