@@ -18,17 +18,17 @@ from pollen.detection.settings import DetectSettings
 from pollen.detection.tiling import ScaleError
 from pollen.layout import INPUTS, records_folder
 from pollen.models.card import ModelCard
+from tasks.cluster.devices import check_device
+from tasks.cluster.shard_plans import forget_plans, read_plan
+from tasks.cluster.shards import FAILED_FOR_NOW, Order, count_on_shards, wait_for_left_over
+from tasks.cluster.turns import AnotherWaitsError, leave_to_another, one_run_at_a_time
 from tasks.detection.batch import BatchResult, detect_batch, load_model
 from tasks.detection.planning import Plan, check_access, compact_records, plan
 from tasks.detection.summary import Outcome, Summary, begin_results, summarise
 from tasks.detection.work import Counted, Work
-from tasks.devices import check_device
 from tasks.faults import PollenError, StorageError, heals
 from tasks.models.resolve import PRODUCTION, resolve_model
 from tasks.progress import Published, watched_by, watcher
-from tasks.roots import AnotherWaitsError, leave_to_another, one_run_at_a_time
-from tasks.shard_plans import forget_plans, read_plan
-from tasks.shards import FAILED_FOR_NOW, Order, count_on_shards, wait_for_left_over
 from tasks.stage import BATCHES_AT_ONCE, logger
 from tasks.storage.store import Location, open_store
 

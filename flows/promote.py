@@ -5,10 +5,10 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from tasks.cluster.turns import say_where
 from tasks.faults import PollenError
 from tasks.models.promotions import Order, Promoted
 from tasks.models.promotions import promote as put_into_production
-from tasks.roots import say_where
 from tasks.storage.store import Location
 
 

@@ -16,12 +16,12 @@ from pollen.layout import SMUDGES
 from pollen.training.identity import TrainingIdentity
 from pollen.training.model_card import Making
 from pollen.training.settings import TrainSettings
+from tasks.cluster.turns import say_where
 from tasks.faults import PollenError
 from tasks.models.lineage import lineage_of
 from tasks.models.publishing import publish
 from tasks.models.resolve import PRODUCTION, Model, resolve_model
 from tasks.progress import Published, watched_by, watcher
-from tasks.roots import say_where
 from tasks.stage import logger
 from tasks.storage.scratch import scratch_folder
 from tasks.storage.store import Location

@@ -16,7 +16,7 @@ from services.setup.plan import to_do
 from services.setup.pools import pools_without_gpus
 from services.setup.server import connected
 from services.site import APP_DIR, Site, deployments_folder
-from tasks.remedies import DEPLOY
+from tasks.cluster.deploy_hint import DEPLOY
 
 #: Where pods find the flows: looked up where they run, or the image's own folder.
 _IN_PODS: Final = {f"{{{{ ${APP_DIR} }}}}", "/opt/app"}

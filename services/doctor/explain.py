@@ -14,8 +14,8 @@ from services.doctor.facts import RunFacts
 from services.doctor.finding import Category, Finding
 from services.doctor.troubles import latest_explained
 from services.doctor.workers import start_worker
+from tasks.cluster.deploy_hint import DEPLOY
 from tasks.detection.summary import Outcome
-from tasks.remedies import DEPLOY
 from tasks.training.release import TrainingOutcome
 
 #: How long a run may wait for its pod or worker before that is a warning.

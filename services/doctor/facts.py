@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from prefect.client.schemas.objects import FlowRun, State
 
-from tasks.shards import LOST
+from tasks.cluster.shards import LOST
 
 #: Name of a state that our automations give (deployments/automations/crashed.yaml).
 RESTARTING: Final = "Restarting"

@@ -14,7 +14,7 @@ from prefect_kubernetes.diagnostics import DiagnosisCategory  # type: ignore[imp
 from services.doctor.checking import About
 from services.doctor.facts import RunFacts, Trouble
 from services.doctor.finding import Category, Finding
-from tasks.remedies import DEPLOY
+from tasks.cluster.deploy_hint import DEPLOY
 
 #: How the worker begins the state of a run for which it could make no Job.
 NOT_SUBMITTED: Final = "Failed to submit flow run to infrastructure:"

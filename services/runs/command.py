@@ -17,8 +17,8 @@ from services.runs.finding_runs import find
 from services.runs.orders import RunOrder
 from services.runs.watching import watch
 from services.setup.server import connected
+from tasks.cluster.deploy_hint import DEPLOY
 from tasks.faults import PollenError
-from tasks.remedies import DEPLOY
 
 
 def run_deployed(

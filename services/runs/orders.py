@@ -12,8 +12,8 @@ from pollen.evaluation.gate import GateSettings
 from pollen.training.settings import TrainSettings
 from services.options import parse_options
 from services.training import TrainOptions, full_name
+from tasks.cluster.shards import Order as ShardOrder
 from tasks.faults import PollenError
-from tasks.shards import Order as ShardOrder
 from tasks.storage.store import Location
 from tasks.training.dataset import Staging
 

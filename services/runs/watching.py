@@ -19,9 +19,9 @@ from services.console import ERR, FAILED_SHOWN, LINE_EVERY_SECONDS, OUT, say_err
 from services.doctor.facts import RESTARTING
 from services.published import failed_images, percent_of, progress_of
 from services.runs.news import Changed, Line, News
+from tasks.cluster.shards import LOST
 from tasks.detection.summary import Outcome
 from tasks.faults import PollenError
-from tasks.shards import LOST
 
 #: How often the server is asked, in seconds.
 ASK_EVERY_SECONDS = 2.0

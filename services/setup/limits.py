@@ -11,7 +11,7 @@ from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 
 from services.setup.plan import Change, Step, keep
 from services.site import Site
-from tasks.roots import limit_name, limit_prefix
+from tasks.cluster.turns import limit_name, limit_prefix
 from tasks.storage.store import Location
 
 KIND = "limit"

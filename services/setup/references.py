@@ -7,7 +7,7 @@ from uuid import UUID
 
 from prefect.exceptions import ObjectNotFound
 
-from tasks.remedies import DEPLOY
+from tasks.cluster.deploy_hint import DEPLOY
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

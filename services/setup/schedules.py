@@ -24,7 +24,7 @@ from prefect.exceptions import ObjectNotFound
 
 from services.setup.plan import Change, Step, keep
 from services.site import Site
-from tasks.remedies import DEPLOY
+from tasks.cluster.deploy_hint import DEPLOY
 from tasks.storage.entries import joined
 
 KIND = "schedule"

@@ -33,7 +33,7 @@ from pollen.training.ultralytics_run import (
     strip,
     train,
 )
-from tasks.devices import check_device
+from tasks.cluster.devices import check_device
 from tasks.faults import PollenError
 from tasks.models.lineage import lineage_of
 from tasks.models.resolve import BUNDLED, cache_folder, resolve_model

@@ -15,8 +15,8 @@ from prefect.states import AwaitingRetry, Cancelling
 from pollen.detection.detector import cuda_present
 from pollen.layout import PLANS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
-from tasks.roots import limit_name
-from tasks.shards import Order
+from tasks.cluster.shards import Order
+from tasks.cluster.turns import limit_name
 from tests.flows.test_flow_run import save_block
 from tests.support.cluster import PATIENCE_S, Cluster, make_limit, runs_of
 from tests.support.pictures import picture

@@ -8,7 +8,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
-import tasks.devices
+import tasks.cluster.devices
 import tasks.stage
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.embedded import EmbeddedPrefect, EmbeddedS3
@@ -194,7 +194,7 @@ def test_a_base_that_is_no_model(run: Run, dataset: Path, output: Path, tmp_path
 def test_no_gpu_is_said_before_anything_is_merged(
     run: Run, dataset: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks.devices, "cuda_present", lambda: False)
+    monkeypatch.setattr(tasks.cluster.devices, "cuda_present", lambda: False)
     error = the_error(run(dataset, output, "device=cuda"))
     assert "no usable NVIDIA GPU on this machine" in error
     assert not output.exists()

@@ -27,7 +27,7 @@ from prefect.workers.process import ProcessWorker
 
 from services.embedded import EmbeddedPrefect
 from services.embedded.process import SupervisedProcess
-from tasks.roots import limit_name
+from tasks.cluster.turns import limit_name
 from tasks.storage.store import Location
 from tests.support.runs import REPOSITORY
 

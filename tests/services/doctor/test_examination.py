@@ -34,7 +34,7 @@ from services.embedded.ports import free_ports
 from services.setup.command import run_setup
 from services.setup.limits import roots
 from services.site import APP_DIR, Overrides, read_site
-from tasks.roots import limit_name
+from tasks.cluster.turns import limit_name
 from tests.services.doctor.conftest import Doctor
 from tests.services.doctor.runs import with_client
 from tests.support.kubernetes import FakeCluster, fake_cluster, node, quota, secret, worker_pod

@@ -32,7 +32,7 @@ from services.embedded import EmbeddedPrefect
 from services.runs import watching
 from services.runs.command import run_deployed, watch_again
 from services.runs.orders import detection, training
-from tasks.remedies import DEPLOY
+from tasks.cluster.deploy_hint import DEPLOY
 from tests.support.proxy import proxy
 from tests.support.runs import POLLEN, REPOSITORY
 

@@ -29,8 +29,8 @@ from services.site import (
     Site,
     deployments_folder,
 )
+from tasks.cluster.deploy_hint import DEPLOY
 from tasks.faults import PollenError
-from tasks.remedies import DEPLOY
 from tests.support.automations import declared_automations
 
 DETECT, CHECK = "detect/on-upload", "dataset-check/on-upload"

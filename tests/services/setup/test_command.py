@@ -17,8 +17,8 @@ from services.setup.automation_files import PREFIX
 from services.setup.command import run_setup
 from services.setup.limits import roots
 from services.site import Overrides, read_site
+from tasks.cluster.turns import limit_name
 from tasks.models.resolve import read_history
-from tasks.roots import limit_name
 from tasks.storage.store import Location, open_store
 from tests.support.wire import tapped
 

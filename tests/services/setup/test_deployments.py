@@ -48,7 +48,7 @@ def test_the_command_names_what_would_be_taken_away(
 
 
 def test_no_message_tells_of_a_bare_deploy() -> None:
-    """It would take the image and the device from all deployments: messages say what tasks.remedies says."""
+    """It would take the image and the device from all deployments: messages say what tasks.cluster.deploy_hint says."""
     files = [
         each for top in ("services", "flows", "tasks") for each in (CHECKOUT / top).rglob("*.py")
     ]

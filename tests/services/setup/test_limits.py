@@ -12,7 +12,7 @@ from prefect_aws import AwsCredentials, S3Bucket
 from services.setup.limits import plan_limits, roots
 from services.setup.plan import Action, Step, to_do
 from services.site import Site
-from tasks.roots import limit_name
+from tasks.cluster.turns import limit_name
 from tasks.storage.store import Location
 
 

@@ -30,17 +30,17 @@ from prefect.states import Cancelled
 from pollen.detection.batches import Batch, deal
 from pollen.layout import plan_key
 from pollen.results.tables import INPUTS
+from tasks.cluster.deploy_hint import DEPLOY
+from tasks.cluster.prefect_calls import patiently
+from tasks.cluster.shard_plans import ShardPlan, last_number, unfinished_plan, write_plan
+from tasks.cluster.turns import limit_name, root_tag
 from tasks.detection.planning import Plan, plan
 from tasks.detection.records import IMAGES
 from tasks.detection.summary import begin_results
 from tasks.detection.work import Counted, Work
 from tasks.faults import PollenError
 from tasks.models.resolve import PRODUCTION
-from tasks.patience import patiently
 from tasks.progress import Progress, watcher
-from tasks.remedies import DEPLOY
-from tasks.roots import limit_name, root_tag
-from tasks.shard_plans import ShardPlan, last_number, unfinished_plan, write_plan
 from tasks.stage import healing, logger
 from tasks.storage.store import Location, open_store
 

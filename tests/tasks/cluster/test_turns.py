@@ -21,8 +21,7 @@ from prefect.states import Crashed, Running
 
 from services.embedded import EmbeddedPrefect
 from tasks import roots
-from tasks.faults import PollenError
-from tasks.roots import (
+from tasks.cluster.turns import (
     AnotherWaitsError,
     leave_to_another,
     limit_name,
@@ -30,6 +29,7 @@ from tasks.roots import (
     root_tag,
     say_where,
 )
+from tasks.faults import PollenError
 from tasks.stage import Pool
 from tasks.storage.store import Location
 

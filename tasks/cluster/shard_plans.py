@@ -11,9 +11,9 @@ from pollen.detection.batches import Batch
 from pollen.detection.detector import Profile
 from pollen.detection.settings import DetectSettings
 from pollen.layout import PLANS, plan_key, plan_number, plans_folder
+from tasks.cluster.deploy_hint import DEPLOY
 from tasks.detection.work import Work
 from tasks.faults import NotFoundError, PollenError
-from tasks.remedies import DEPLOY
 from tasks.stage import logger, stage
 from tasks.storage.store import Location, Store, open_store
 

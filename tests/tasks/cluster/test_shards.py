@@ -25,10 +25,10 @@ from pollen.layout import PLANS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.site import Site
 from tasks import shards
+from tasks.cluster.deploy_hint import DEPLOY
+from tasks.cluster.shards import FAILED_FOR_NOW, Order
 from tasks.detection.summary import Summary
 from tasks.faults import PollenError
-from tasks.remedies import DEPLOY
-from tasks.shards import FAILED_FOR_NOW, Order
 from tasks.stage import Pool
 from tests.flows.test_flow_run import save_block
 from tests.support.automations import declared_automations

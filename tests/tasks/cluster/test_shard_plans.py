@@ -13,10 +13,7 @@ from pollen.detection.settings import DetectSettings
 from pollen.layout import PLANS, plan_key
 from pollen.models.card import ModelCard
 from tasks import shard_plans
-from tasks.detection.work import Work
-from tasks.faults import PollenError
-from tasks.models.resolve import Model
-from tasks.shard_plans import (
+from tasks.cluster.shard_plans import (
     ShardPlan,
     forget_plans,
     last_number,
@@ -24,6 +21,9 @@ from tasks.shard_plans import (
     unfinished_plan,
     write_plan,
 )
+from tasks.detection.work import Work
+from tasks.faults import PollenError
+from tasks.models.resolve import Model
 from tasks.storage.store import Location, open_store
 
 SETTINGS = DetectSettings(device="cpu", confidence=0.3)

@@ -3,7 +3,7 @@
 import pytest
 
 from tasks import devices
-from tasks.devices import Device, check_device
+from tasks.cluster.devices import Device, check_device
 from tasks.faults import PollenError
 
 
