@@ -71,7 +71,7 @@ def detect(
 
     or: pollen detect s3://lab/2026 --output s3://lab/results --edge-rule all
     """
-    from services.detecting import run_detection
+    from services.commands.detect import run_detection
 
     sys.exit(
         run_detection(
@@ -133,7 +133,7 @@ def train(
 
     For example: pollen train datasets/pollen --output . --set epochs=50
     """
-    from services.training import Places, run_training
+    from services.commands.train import Places, run_training
 
     places = Places(dataset, output, staging, debris, block)
     sys.exit(run_training(places, base=base, fresh=fresh, settings=setting or (), verbose=verbose))
@@ -158,7 +158,7 @@ def check_dataset(
 
     Exit codes: 0 nothing to do, 1 it can be used but something wants a look, 2 it would be refused.
     """
-    from services.datasets import run_check
+    from services.commands.dataset import run_check
 
     sys.exit(run_check(path, setting or (), verbose=verbose))
 
@@ -197,7 +197,7 @@ def setup(
 
     For example: pollen setup --dry-run
     """
-    from services.setup.command import run_setup
+    from services.commands.setup import run_setup
     from services.site import Overrides
 
     overrides = Overrides(bucket=bucket, folder=folder, endpoint_url=endpoint, pools=pools)
@@ -223,7 +223,7 @@ def doctor(
 
     Exit codes: 0 nothing is wrong, 1 something wants a look, 2 something will not work.
     """
-    from services.doctor.command import run_doctor
+    from services.commands.doctor import run_doctor
 
     sys.exit(run_doctor(run, config, as_json=as_json, verbose=verbose))
 
@@ -247,7 +247,7 @@ def events(
 
     For example: POLLEN_EVENTS_TOKEN=$(openssl rand -hex 32) pollen events --port 8080
     """
-    from services.events.command import run_events
+    from services.commands.events import run_events
 
     sys.exit(run_events(config, host, port, verbose=verbose))
 
@@ -262,7 +262,7 @@ def demo(
 
     Both servers run on this computer only, and only for as long as the demo takes.
     """
-    from services.demo import run_demo
+    from services.commands.demo import run_demo
 
     sys.exit(run_demo(output))
 

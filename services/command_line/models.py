@@ -35,7 +35,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.
 @app.command("list")
 def list_all(root: Root = None, block: Block = None, verbose: Verbose = False) -> None:
     """List all models, how good they are, and which one is in production."""
-    from services.registry_desk import tell_list
+    from services.commands.models import tell_list
 
     sys.exit(tell_list(root, block, verbose=verbose))
 
@@ -50,7 +50,7 @@ def show(
     verbose: Verbose = False,
 ) -> None:
     """Show one model: its card, its figures, and when it was promoted."""
-    from services.registry_desk import tell_one
+    from services.commands.models import tell_one
 
     sys.exit(tell_one(name, root, block, verbose=verbose))
 
@@ -67,7 +67,7 @@ def promote(
 
     Its weights are checked first. Nothing is overwritten: the change is one more numbered entry.
     """
-    from services.registry_desk import order_promotion
+    from services.commands.models import order_promotion
 
     sys.exit(order_promotion(version, root, block, note=note, verbose=verbose))
 
@@ -84,6 +84,6 @@ def rollback(
     verbose: Verbose = False,
 ) -> None:
     """Go back to the model that was in production before; once more, and it is the one before that."""
-    from services.registry_desk import order_rollback
+    from services.commands.models import order_rollback
 
     sys.exit(order_rollback(to, root, block, note=note, verbose=verbose))

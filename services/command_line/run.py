@@ -52,7 +52,7 @@ def detect(
 
     or: pollen run detect --prefix plot7 --shards 4 --set edge_rule=all --watch
     """
-    from services.runs.command import run_deployed
+    from services.commands.run import run_deployed
     from services.runs.orders import detection
 
     given = {"bucket": bucket, "prefix": prefix, "model": model, "shards": shards}
@@ -88,7 +88,7 @@ def train(  # noqa: PLR0913, PLR0917  (options are arguments)
 
     For example: pollen run train --set epochs=50 --set gate.min_grains=200 --watch
     """
-    from services.runs.command import run_deployed
+    from services.commands.run import run_deployed
     from services.runs.orders import training
 
     given = {
@@ -114,6 +114,6 @@ def watch_run(
 
     For example: pollen run watch wise-otter
     """
-    from services.runs.command import watch_again
+    from services.commands.run import watch_again
 
     sys.exit(watch_again(run, verbose=verbose))

@@ -18,7 +18,7 @@ from prefect.settings import Settings
 from typer.testing import CliRunner
 
 from services.command_line import app
-from services.events.command import FINISH_S, FLUSH_S, READER_S
+from services.commands.events import FINISH_S, FLUSH_S, READER_S
 from services.site import deployments_folder
 from tests.deployments.checking import (
     GOLDEN,

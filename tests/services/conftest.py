@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.datasets import run_check
+from services.commands.dataset import run_check
 
 
 @pytest.fixture

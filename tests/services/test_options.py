@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from pollen.dataset.settings import DatasetSettings, Unsure
 from pollen.training.settings import TrainSettings
+from services.commands.train import TrainOptions
 from services.options import parse_options
-from services.training import TrainOptions
 from tasks.faults import PollenError
 
 

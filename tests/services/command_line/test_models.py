@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from services.command_line import COULD_NOT_RUN, DONE
+from services.commands.models import order_promotion, order_rollback, tell_list, tell_one
 from services.embedded import EmbeddedPrefect, EmbeddedS3
-from services.registry_desk import order_promotion, order_rollback, tell_list, tell_one
 from tasks.models.resolve import PRODUCTION, read_history, resolve_model
 from tasks.storage.store import Location, open_store
 from tests.flows.test_flow_run import save_block

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from services.commands.doctor import run_doctor
 from services.console import ERR, OUT
-from services.doctor.command import run_doctor
 from services.doctor.kube import Access
 from tests.services.doctor.looking import reached
 from tests.support.kubernetes import (

@@ -24,14 +24,14 @@ from prefect.settings import (
 from rich.console import Console
 
 from pollen.layout import promotion_key, weights_key
+from services.commands.doctor import run_doctor
+from services.commands.setup import run_setup
 from services.console import OUT
 from services.doctor import deployments, examination, showing
 from services.doctor.checking import CHECK_SECONDS
-from services.doctor.command import run_doctor
 from services.doctor.finding import Finding
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.embedded.ports import free_ports
-from services.setup.command import run_setup
 from services.setup.limits import roots
 from services.site import APP_DIR, Overrides, read_site
 from tasks.cluster.turns import limit_name

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from services.commands.events import server_of
 from services.embedded.ports import LOOPBACK, free_ports
 from services.events import connections
-from services.events.command import server_of
 from tests.services.events.here import started
 from tests.support.events import TOKEN
 

@@ -13,8 +13,8 @@ import httpx
 import psutil
 import pytest
 
+from services.commands.events import _Service, token_from_environment
 from services.embedded import EmbeddedPrefect
-from services.events.command import _Service, token_from_environment
 from services.events.connections import MOST_CONNECTIONS
 from services.events.notices import Notice
 from services.events.posting import Poster

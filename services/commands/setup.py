@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from services.command_line import COULD_NOT_RUN, DONE
+from services.commands.running import guarded
 from services.console import OUT, say_error, set_up_logging
-from services.running import guarded
 from services.setup.automations import plan_automations
 from services.setup.blocks import plan_blocks
 from services.setup.deployments import (

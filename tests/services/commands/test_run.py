@@ -27,10 +27,10 @@ from prefect.utilities.callables import parameter_schema
 
 from flows.detect import detect
 from flows.train import train
+from services.commands.run import run_deployed, watch_again
 from services.console import ERR, OUT
 from services.embedded import EmbeddedPrefect
 from services.runs import watching
-from services.runs.command import run_deployed, watch_again
 from services.runs.orders import detection, training
 from tasks.cluster.deploy_hint import DEPLOY
 from tests.support.proxy import proxy
@@ -508,7 +508,7 @@ def test_on_a_terminal_ctrl_c_asks(
 
 def test_it_loads_nothing_that_only_clusters_need() -> None:
     """Of the seconds until it says something, nearly all are spent loading libraries."""
-    asked = "import sys, services.runs.command; print(*{each.partition('.')[0] for each in sys.modules})"
+    asked = "import sys, services.commands.run; print(*{each.partition('.')[0] for each in sys.modules})"
     done = subprocess.run(
         [sys.executable, "-c", asked], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )

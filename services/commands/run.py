@@ -9,10 +9,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.urls import url_for
 
 from services.command_line import DONE
+from services.commands.running import guarded
 from services.console import ERR, OUT, set_up_logging
 from services.doctor.finding import Level
 from services.doctor.workers import look_at_workers
-from services.running import guarded
 from services.runs.finding_runs import find
 from services.runs.orders import RunOrder
 from services.runs.watching import watch

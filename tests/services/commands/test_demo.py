@@ -9,7 +9,7 @@ import pytest
 
 from pollen.synth import sample_frames
 from services.command_line import COULD_NOT_RUN, DONE
-from services.demo import MARKER, run_demo
+from services.commands.demo import MARKER, run_demo
 from services.embedded import EmbeddedServerError
 from tests.support.runs import GRAINS, REPORT, rows
 
@@ -59,8 +59,8 @@ def test_a_server_that_does_not_start_is_one_error(
     def refused(_: object) -> None:
         raise EmbeddedServerError("no free port: stop something")
 
-    monkeypatch.setattr("services.demo.EmbeddedS3.__enter__", refused)
-    monkeypatch.setattr("services.demo.EmbeddedPrefect.__enter__", refused)
+    monkeypatch.setattr("services.commands.demo.EmbeddedS3.__enter__", refused)
+    monkeypatch.setattr("services.commands.demo.EmbeddedPrefect.__enter__", refused)
     assert run_demo(tmp_path / "out") == COULD_NOT_RUN
     assert "Error: no free port: stop something" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -78,7 +78,9 @@ def test_an_output_that_is_taken_is_one_error_before_anything_starts(
         output.mkdir()
     mine = output / "notes.txt" if taken == "folder" else output
     mine.write_text("mine")
-    monkeypatch.setattr("services.demo._count_samples", lambda _: pytest.fail("it started"))
+    monkeypatch.setattr(
+        "services.commands.demo._count_samples", lambda _: pytest.fail("it started")
+    )
     assert run_demo(output) == COULD_NOT_RUN
     assert "name a new folder with --output" in capsys.readouterr().err
     assert mine.read_text() == "mine"

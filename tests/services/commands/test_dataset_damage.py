@@ -84,7 +84,7 @@ def test_what_nobody_foresaw_is_2_and_one_sentence(
     def broken(*_: object) -> None:
         raise LookupError("nobody foresaw this")
 
-    monkeypatch.setattr("services.datasets.check", broken)
+    monkeypatch.setattr("services.commands.dataset.check", broken)
     code, told, error = check(dataset)
     assert (code, told) == (COULD_NOT_RUN, "")
     assert "unexpected error (LookupError: nobody foresaw this): nothing was written" in error

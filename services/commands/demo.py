@@ -15,8 +15,8 @@ from flows.detect import detect
 from pollen.layout import ANNOTATED, INPUTS, RECORDS, RESULTS
 from pollen.synth import write_samples
 from services.command_line import COULD_NOT_RUN
+from services.commands.detect import tell
 from services.console import ERR, OUT, ProgressView, say_error, set_up_logging
-from services.detecting import tell
 from services.embedded import EmbeddedPrefect, EmbeddedS3, EmbeddedServerError
 from tasks.detection.summary import Summary
 from tasks.faults import PollenError

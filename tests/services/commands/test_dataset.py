@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
-from services.datasets import FINDINGS_SHOWN
+from services.commands.dataset import FINDINGS_SHOWN
 from tests.support.labelled import NAMES, export, labelled
 from tests.support.runs import files
 

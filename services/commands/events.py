@@ -17,6 +17,7 @@ import uvicorn
 from prefect.settings import get_current_settings
 
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
+from services.commands.running import guarded
 from services.events import sns, sqs
 from services.events.app import Desk, application
 from services.events.connections import BoundedProtocol, allow_connections
@@ -28,7 +29,6 @@ from services.events.posting import Poster
 from services.events.receiver import Receiver
 from services.events.roots import WatchedRoots
 from services.events.status import Status, status_of
-from services.running import guarded
 from services.setup.server import without_password
 from services.site import Overrides, Site, read_site
 from tasks.faults import PollenError

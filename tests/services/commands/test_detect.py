@@ -9,7 +9,7 @@ import pytest
 
 import tasks.stage
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
-from services.detecting import run_detection
+from services.commands.detect import run_detection
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks import detection, storage
 from tasks.models.resolve import resolve_model

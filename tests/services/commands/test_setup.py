@@ -10,11 +10,11 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from pollen.layout import promotion_key
+from services.commands.setup import run_setup
 from services.console import ERR, OUT
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.embedded.ports import free_ports
 from services.setup.automation_files import PREFIX
-from services.setup.command import run_setup
 from services.setup.limits import roots
 from services.site import Overrides, read_site
 from tasks.cluster.turns import limit_name

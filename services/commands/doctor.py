@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from services.commands.running import guarded
 from services.console import set_up_logging
 from services.doctor.showing import show
-from services.running import guarded
 
 
 def run_doctor(

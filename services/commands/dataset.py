@@ -11,9 +11,9 @@ from pollen.dataset.exports.trees import TreeError
 from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
+from services.commands.running import guarded
 from services.console import OUT, set_up_logging
 from services.options import parse_options
-from services.running import guarded
 from tasks.faults import PollenError
 
 #: Findings printed, the gravest first.
