@@ -29,7 +29,7 @@ from services.events.posting import Poster
 from services.events.receiver import Receiver
 from services.events.roots import WatchedRoots
 from services.events.status import Status, status_of
-from services.setup.server import without_password
+from services.prefect_server.connection import without_password
 from services.site import Overrides, Site, read_site
 from tasks.faults import PollenError
 

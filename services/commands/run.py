@@ -13,10 +13,10 @@ from services.commands.running import guarded
 from services.console import ERR, OUT, set_up_logging
 from services.doctor.finding import Level
 from services.doctor.workers import look_at_workers
-from services.runs.finding_runs import find
+from services.prefect_server.connection import connected
+from services.prefect_server.finding_runs import find
 from services.runs.orders import RunOrder
 from services.runs.watching import watch
-from services.setup.server import connected
 from tasks.cluster.deploy_hint import DEPLOY
 from tasks.faults import PollenError
 

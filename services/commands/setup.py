@@ -15,6 +15,7 @@ from rich.text import Text
 from services.command_line import COULD_NOT_RUN, DONE
 from services.commands.running import guarded
 from services.console import OUT, say_error, set_up_logging
+from services.prefect_server.connection import connected, refusal, version_note, without_password
 from services.setup.automations import plan_automations
 from services.setup.blocks import plan_blocks
 from services.setup.deployments import (
@@ -28,7 +29,6 @@ from services.setup.models import plan_models
 from services.setup.plan import Action, Change, Step, to_do
 from services.setup.pools import plan_pools
 from services.setup.schedules import plan_schedules
-from services.setup.server import connected, refusal, version_note, without_password
 from services.site import Overrides, Site, deployments_folder, read_site
 from tasks.faults import PollenError
 

@@ -14,7 +14,7 @@ from pollen import __version__
 from services.doctor.checking import About
 from services.doctor.finding import Category, Finding
 from services.doctor.storage import credentials_source
-from services.setup.server import without_password
+from services.prefect_server.connection import without_password
 
 _ABOUT = About(Category.CONFIGURATION)
 _KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")

@@ -11,10 +11,10 @@ from prefect.exceptions import ObjectNotFound
 
 from services.doctor.checking import CONNECT_SECONDS, READ_SECONDS, About
 from services.doctor.finding import Category, Finding
+from services.prefect_server.connection import connected
 from services.setup.deployments import declared_deployments, plan_deployments
 from services.setup.plan import to_do
 from services.setup.pools import pools_without_gpus
-from services.setup.server import connected
 from services.site import APP_DIR, Site, deployments_folder
 from tasks.cluster.deploy_hint import DEPLOY
 

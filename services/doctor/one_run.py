@@ -19,7 +19,7 @@ from services.doctor.facts import RunFacts
 from services.doctor.finding import Category, Finding, Level
 from services.doctor.gathering import children_of, find_run, gather
 from services.doctor.kube import Access, cluster, find_access, of_run
-from services.setup.server import explained_server, without_password
+from services.prefect_server.connection import explained_server, without_password
 from tasks.faults import PollenError
 
 _ABOUT = About(Category.RUN)

@@ -12,12 +12,12 @@ from prefect.settings import get_current_settings
 
 from services.doctor.checking import CONNECT_SECONDS, READ_SECONDS, About
 from services.doctor.finding import Category, Finding
+from services.prefect_server.connection import connected, without_password
 from services.setup.automations import plan_automations
 from services.setup.blocks import plan_blocks
 from services.setup.limits import plan_limits
 from services.setup.plan import Change, Step
 from services.setup.pools import plan_pools
-from services.setup.server import connected, without_password
 from services.site import Site
 
 _ABOUT = About(Category.PREFECT)

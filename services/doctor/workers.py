@@ -9,7 +9,7 @@ from prefect.exceptions import ObjectNotFound
 
 from services.doctor.checking import CONNECT_SECONDS, READ_SECONDS, About
 from services.doctor.finding import Category, Finding
-from services.setup.server import connected
+from services.prefect_server.connection import connected
 
 _POOLS = About(Category.POOLS)
 

@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from services.events.counters import Counters
 from services.events.gathering import Gathered, Gathering
 from services.events.roots import Kind, Root
-from services.setup.server import refusal
+from services.prefect_server.connection import refusal
 from tasks.faults import PollenError
 
 #: Names of the events, which the automations of `pollen setup` listen to.

@@ -16,7 +16,7 @@ from pollen.detection.batches import is_hidden
 from pollen.frames import is_image
 from pollen.layout import INPUTS, STAGING, STAGING_ARCHIVE
 from services.events.notices import Notice
-from services.setup.server import CONNECT_SECONDS, READ_SECONDS, refusal
+from services.prefect_server.connection import CONNECT_SECONDS, READ_SECONDS, refusal
 from services.site import Site, SiteStorage
 from tasks.faults import PollenError
 from tasks.storage.entries import joined

@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact, FlowRun, Log
 from prefect.client.schemas.sorting import LogSort
 
-from services.published import READ_BACK
+from services.prefect_server.published import READ_BACK
 
 #: Log lines come in packets, not always in order: lines this much older than the last are looked for.
 LATE_LINES: Final = timedelta(seconds=15)

@@ -3,7 +3,7 @@
 from prefect.client.schemas.objects import Artifact
 
 from pollen.reports.pages import markdown
-from services.published import failed_images, percent_of, progress_of
+from services.prefect_server.published import failed_images, percent_of, progress_of
 
 NAME = "a|b`c_d <e> ![f](//www.g).png"
 
