@@ -32,7 +32,7 @@ def run_doctor(
 
 def _look(run: str | None, config: Path | None, *, as_json: bool) -> int:
     if run is not None:
-        from services.doctor.one_run import explain_run
+        from services.doctor.run.one_run import explain_run
 
         return show(explain_run(run), as_json=as_json)
     from services.doctor.examination import examine

@@ -9,17 +9,17 @@ from typing import Final
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 
 from services.doctor.checking import CHECK_SECONDS, About, collect, in_thread
-from services.doctor.cluster import look_at_access, look_at_cluster
-from services.doctor.configuration import look_at_environment
-from services.doctor.deployments import look_at_deployments
+from services.doctor.checks.cluster import look_at_access, look_at_cluster
+from services.doctor.checks.configuration import look_at_environment
+from services.doctor.checks.deployments import look_at_deployments
+from services.doctor.checks.model import look_at_model
+from services.doctor.checks.prefect_api import PLANNERS, look_at_server, look_at_setup
+from services.doctor.checks.resources import look_at_resources
+from services.doctor.checks.rights import look_at_rights
+from services.doctor.checks.storage import look_at_storage
+from services.doctor.checks.workers import look_at_workers
 from services.doctor.finding import SKIPPED, Category, Finding, Level
 from services.doctor.kube import Access, find_access
-from services.doctor.model import look_at_model
-from services.doctor.prefect_api import PLANNERS, look_at_server, look_at_setup
-from services.doctor.resources import look_at_resources
-from services.doctor.rights import look_at_rights
-from services.doctor.storage import look_at_storage
-from services.doctor.workers import look_at_workers
 from services.setup.limits import roots
 from services.site import Site, read_site
 from tasks.faults import PollenError

@@ -17,8 +17,8 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from prefect_kubernetes.diagnostics import diagnose_k8s_pod  # type: ignore[import-untyped]
 from yaml import YAMLError
 
-from services.doctor.facts import Trouble
-from services.doctor.troubles import BACKOFF, DEADLINE, FAILED_CREATE, better_kind
+from services.doctor.run.facts import Trouble
+from services.doctor.run.pod_failures import BACKOFF, DEADLINE, FAILED_CREATE, better_kind
 from services.namespace import current_namespace
 from tasks.faults import PollenError
 

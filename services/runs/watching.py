@@ -16,7 +16,7 @@ from rich.text import Text
 
 from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.console import ERR, FAILED_SHOWN, LINE_EVERY_SECONDS, OUT, say_error
-from services.doctor.facts import RESTARTING
+from services.doctor.run.facts import RESTARTING
 from services.prefect_server.published import failed_images, percent_of, progress_of
 from services.runs.news import Changed, Line, News
 from tasks.cluster.shards import LOST

@@ -14,10 +14,10 @@ from prefect.client.schemas.actions import ArtifactCreate, LogCreate, WorkPoolCr
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectAlreadyExists
 
-from services.doctor.explain import explain
-from services.doctor.facts import RunFacts
 from services.doctor.finding import Finding
-from services.doctor.gathering import gather
+from services.doctor.run.explain import explain
+from services.doctor.run.facts import RunFacts
+from services.doctor.run.gathering import gather
 
 R = TypeVar("R")
 IMAGE = "registry.example/pollen:abc"

@@ -457,7 +457,7 @@ def test_a_site_file_that_can_not_be_used(
 def test_the_environment(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
 ) -> None:
-    from services.doctor.configuration import look_at_environment
+    from services.doctor.checks.configuration import look_at_environment
 
     monkeypatch.setenv(name, value)
     found = [each.summary for each in look_at_environment() if each.level == "error"]

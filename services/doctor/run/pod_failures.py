@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import State
 from prefect_kubernetes.diagnostics import DiagnosisCategory  # type: ignore[import-untyped]
 
 from services.doctor.checking import About
-from services.doctor.facts import RunFacts, Trouble
 from services.doctor.finding import Category, Finding
+from services.doctor.run.facts import RunFacts, Trouble
 from tasks.cluster.deploy_hint import DEPLOY
 
 #: How the worker begins the state of a run for which it could make no Job.

@@ -9,10 +9,10 @@ from kubernetes_asyncio.client import ApiClient, CoreV1Api
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from services.doctor.checking import About
-from services.doctor.cluster import FORBIDDEN
+from services.doctor.checks.cluster import FORBIDDEN
+from services.doctor.checks.quantity import amount
 from services.doctor.finding import Category, Finding
 from services.doctor.kube import REQUEST_SECONDS
-from services.doctor.quantity import amount
 
 #: What a GPU is called where a pool does not say.
 GPU: Final = "nvidia.com/gpu"

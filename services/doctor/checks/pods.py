@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from services.doctor.checking import About
-from services.doctor.facts import Trouble
 from services.doctor.finding import Category, Finding
 from services.doctor.kube import pod_troubles
-from services.doctor.troubles import CONFIG_ERROR
+from services.doctor.run.facts import Trouble
+from services.doctor.run.pod_failures import CONFIG_ERROR
 
 #: Label by which our manifests tell pods apart, and its values for those that stay.
 ROLE: Final = "pollen/role"

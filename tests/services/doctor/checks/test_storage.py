@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from services.doctor.checks.storage import look_at_storage
 from services.doctor.finding import Finding, Level
-from services.doctor.storage import look_at_storage
 from services.embedded import EmbeddedS3
 from services.embedded.ports import free_ports
 from tasks import storage

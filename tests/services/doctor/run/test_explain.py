@@ -37,12 +37,12 @@ from prefect_kubernetes.diagnostics import (  # type: ignore[import-untyped]
     diagnose_k8s_pod,
 )
 
-from services.doctor.explain import LIMIT_REACHED, explain
-from services.doctor.explain import NO_GPU as NO_GPU_TEXT
-from services.doctor.facts import RunFacts, Trouble
 from services.doctor.finding import Finding, Level, exit_code
-from services.doctor.gathering import gather
-from services.doctor.troubles import EXPLAINED, NOT_SUBMITTED
+from services.doctor.run.explain import LIMIT_REACHED, explain
+from services.doctor.run.explain import NO_GPU as NO_GPU_TEXT
+from services.doctor.run.facts import RunFacts, Trouble
+from services.doctor.run.gathering import gather
+from services.doctor.run.pod_failures import EXPLAINED, NOT_SUBMITTED
 from services.embedded import EmbeddedPrefect
 from tests.services.doctor.runs import Story, make, told, with_client
 from tests.support.runs import REPOSITORY

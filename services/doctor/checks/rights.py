@@ -8,7 +8,7 @@ from kubernetes_asyncio.client import ApiClient, AuthorizationV1Api, RbacAuthori
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from services.doctor.checking import About
-from services.doctor.cluster import FORBIDDEN, NOT_FOUND
+from services.doctor.checks.cluster import FORBIDDEN, NOT_FOUND
 from services.doctor.finding import Category, Finding
 from services.doctor.kube import REQUEST_SECONDS, Access, cluster
 

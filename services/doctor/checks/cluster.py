@@ -8,9 +8,9 @@ from kubernetes_asyncio.client import ApiClient, CoreV1Api, VersionApi
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from services.doctor.checking import About
+from services.doctor.checks.pods import ROLE, ROLES, look_at_pods
 from services.doctor.finding import Category, Finding
 from services.doctor.kube import PAGE, REQUEST_SECONDS, Access, cluster
-from services.doctor.pods import ROLE, ROLES, look_at_pods
 
 FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404

@@ -12,8 +12,8 @@ from prefect.settings import get_current_settings
 
 from pollen import __version__
 from services.doctor.checking import About
+from services.doctor.checks.storage import credentials_source
 from services.doctor.finding import Category, Finding
-from services.doctor.storage import credentials_source
 from services.prefect_server.connection import without_password
 
 _ABOUT = About(Category.CONFIGURATION)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from services.doctor.cluster import look_at_access, look_at_cluster
+from services.doctor.checks.cluster import look_at_access, look_at_cluster
+from services.doctor.checks.quantity import amount
+from services.doctor.checks.resources import look_at_resources
+from services.doctor.checks.rights import FOR_WORKERS, look_at_rights
 from services.doctor.finding import Finding, Level
 from services.doctor.kube import Access, find_access
-from services.doctor.quantity import amount
-from services.doctor.resources import look_at_resources
-from services.doctor.rights import FOR_WORKERS, look_at_rights
 from services.embedded.ports import free_ports
 from services.site import Site, SitePool
 from tasks.faults import PollenError
@@ -142,7 +142,7 @@ def role(*without: str) -> Json:
 def test_the_shipped_role_grants_what_is_looked_for() -> None:
     import yaml
 
-    from services.doctor.rights import _grants
+    from services.doctor.checks.rights import _grants
     from tests.support.runs import REPOSITORY
 
     text = (REPOSITORY / "deployments" / "kubernetes" / "base" / "rights.yaml").read_text("utf-8")

@@ -7,8 +7,8 @@ from typing import Final
 
 from pollen.layout import promotion_key
 from services.doctor.checking import About
+from services.doctor.checks.storage import HASTY
 from services.doctor.finding import Category, Finding
-from services.doctor.storage import HASTY
 from tasks.faults import explained
 from tasks.models.promotions import check_stored_weights
 from tasks.models.resolve import read_card, read_history

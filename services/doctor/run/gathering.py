@@ -32,8 +32,8 @@ from prefect.events.filters import (
 )
 from prefect.exceptions import ObjectNotFound
 
-from services.doctor.facts import LogLine, PoolFacts, RunFacts, Trouble
-from services.doctor.troubles import better_kind, told_by_observer, told_by_state
+from services.doctor.run.facts import LogLine, PoolFacts, RunFacts, Trouble
+from services.doctor.run.pod_failures import better_kind, told_by_observer, told_by_state
 from services.prefect_server.published import READ_BACK, failed_images, progress_of
 
 #: Lines of a run's log that are read, from its end; the server gives at most so many at once.

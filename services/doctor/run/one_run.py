@@ -14,11 +14,11 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, t
 from prefect.utilities.urls import url_for
 
 from services.doctor.checking import CHECK_SECONDS, CONNECT_SECONDS, READ_SECONDS, About, collect
-from services.doctor.explain import explain
-from services.doctor.facts import RunFacts
 from services.doctor.finding import Category, Finding, Level
-from services.doctor.gathering import children_of, find_run, gather
 from services.doctor.kube import Access, cluster, find_access, of_run
+from services.doctor.run.explain import explain
+from services.doctor.run.facts import RunFacts
+from services.doctor.run.gathering import children_of, find_run, gather
 from services.prefect_server.connection import explained_server, without_password
 from tasks.faults import PollenError
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.doctor.cluster import look_at_cluster
+from services.doctor.checks.cluster import look_at_cluster
 from services.doctor.finding import Level
 from services.doctor.kube import PAGE, Access
 from tests.services.doctor.looking import looked, one

@@ -2,9 +2,9 @@
 
 import pytest
 
+from services.doctor.checks.resources import look_at_resources
 from services.doctor.finding import Level
 from services.doctor.kube import Access
-from services.doctor.resources import look_at_resources
 from tests.services.doctor.looking import SITE, looked, one
 from tests.support.kubernetes import (
     FakeCluster,

@@ -9,11 +9,11 @@ from prefect.client.schemas.objects import StateType
 
 from pollen.layout import INPUTS
 from services.doctor.checking import About
-from services.doctor.crashes import crash
-from services.doctor.facts import RunFacts
+from services.doctor.checks.workers import start_worker
 from services.doctor.finding import Category, Finding
-from services.doctor.troubles import latest_explained
-from services.doctor.workers import start_worker
+from services.doctor.run.crashes import crash
+from services.doctor.run.facts import RunFacts
+from services.doctor.run.pod_failures import latest_explained
 from tasks.cluster.deploy_hint import DEPLOY
 from tasks.detection.summary import Outcome
 from tasks.training.release import TrainingOutcome

@@ -8,12 +8,12 @@ from kubernetes_asyncio.client import ApiClient, CoreV1Api
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from services.doctor.checking import About
-from services.doctor.cluster import FORBIDDEN, NOT_FOUND
+from services.doctor.checks.cluster import FORBIDDEN, NOT_FOUND
+from services.doctor.checks.pods import ROLE
+from services.doctor.checks.quantity import amount
+from services.doctor.checks.quotas import GPU, look_at_quotas
 from services.doctor.finding import Category, Finding
 from services.doctor.kube import PAGE, REQUEST_SECONDS, Access, cluster
-from services.doctor.pods import ROLE
-from services.doctor.quantity import amount
-from services.doctor.quotas import GPU, look_at_quotas
 from services.setup.pools import pool_template
 from services.site import Site
 

@@ -5,9 +5,9 @@ from typing import Final
 from prefect.client.schemas.objects import State
 
 from services.doctor.checking import About
-from services.doctor.facts import RunFacts, Trouble
 from services.doctor.finding import Category, Finding
-from services.doctor.troubles import (
+from services.doctor.run.facts import RunFacts, Trouble
+from services.doctor.run.pod_failures import (
     DEADLINE,
     NOT_SUBMITTED,
     explained,
