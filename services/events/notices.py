@@ -21,7 +21,7 @@ from typing import Final, NoReturn
 from urllib.parse import unquote_plus
 
 from services.events.fields import NotANoticeError, kind_of, object_of, shown, text_of
-from services.events.seldom import Seldom
+from services.events.rate_limited_log import Seldom
 
 __all__ = ["NotANoticeError", "Notice", "decode", "opaque_data", "parse", "parse_text", "shown"]
 

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from services.events.fields import shown
-from services.events.seldom import Seldom
+from services.events.rate_limited_log import Seldom
 from tasks.faults import PollenError
 
 #: SNS tries an HTTP address for an hour at most (the limit of a topic's delivery policy). What is

@@ -19,7 +19,7 @@ from botocore.parsers import ResponseParserError
 
 from services.events.fields import NotANoticeError, shown
 from services.events.notices import Notice, decode, parse_text
-from services.events.seldom import Seldom
+from services.events.rate_limited_log import Seldom
 from tasks.faults import PollenError
 
 #: Seconds that one call waits for messages, and so how long stopping takes; SQS allows 20, but
