@@ -1,1 +1,1 @@
-""""""
+"""From detected grains to counts: the rules, and the rows of a frame."""

@@ -1,1 +1,1 @@
-""""""
+"""Find grains: tiles, models and what they find."""

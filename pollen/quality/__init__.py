@@ -1,1 +1,1 @@
-""""""
+"""Flags on pictures and samples whose numbers are doubtful."""

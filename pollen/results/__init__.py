@@ -1,1 +1,1 @@
-""""""
+"""Turn records into the rows of the tables."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from services import models, run
+from services.command_line import models, run
 
 app = typer.Typer(
     name="pollen",
@@ -21,8 +21,6 @@ app = typer.Typer(
 
 app.add_typer(models.app, name="models")
 app.add_typer(run.app, name="run")
-
-DONE, SOME_FAILED, COULD_NOT_RUN = 0, 1, 2
 
 
 @app.callback()

@@ -64,7 +64,7 @@ def detect(
 
 
 @app.command()
-def train(  # noqa: PLR0913, PLR0917  (options are arguments)
+def train(
     bucket: Bucket = None,
     prefix: Prefix = None,
     dataset: Annotated[

@@ -10,9 +10,9 @@ from pollen.dataset.check import CheckResult, Verdict, check
 from pollen.dataset.exports.trees import TreeError
 from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings
-from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.commands.running import guarded
 from services.console import OUT, set_up_logging
+from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.options import parse_options
 from tasks.faults import PollenError
 

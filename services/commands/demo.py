@@ -14,10 +14,10 @@ from pydantic import SecretStr
 from flows.detect import detect
 from pollen.layout import ANNOTATED, INPUTS, RECORDS, RESULTS
 from pollen.synth import write_samples
-from services.command_line import COULD_NOT_RUN
 from services.commands.detect import tell
 from services.console import ERR, OUT, ProgressView, say_error, set_up_logging
 from services.embedded import EmbeddedPrefect, EmbeddedS3, EmbeddedServerError
+from services.exit_codes import COULD_NOT_RUN
 from tasks.detection.summary import Summary
 from tasks.faults import PollenError
 from tasks.progress import watched_by

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from flows.detect import count_pictures, detect_between
 from pollen.detection.settings import DetectSettings
-from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.commands.running import guarded, run_story
 from services.console import ProgressView, say_error, set_up_logging, show_summary
+from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.options import parse_options
 from tasks.detection.summary import Outcome, Summary
 from tasks.progress import watched_by

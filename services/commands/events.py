@@ -16,7 +16,6 @@ from typing import Final
 import uvicorn
 from prefect.settings import get_current_settings
 
-from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.commands.running import guarded
 from services.events import sns, sqs
 from services.events.app import Desk, application
@@ -29,6 +28,7 @@ from services.events.posting import Poster
 from services.events.receiver import Receiver
 from services.events.roots import WatchedRoots
 from services.events.status import Status, status_of
+from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.prefect_server.connection import without_password
 from services.site import Overrides, Site, read_site
 from tasks.faults import PollenError

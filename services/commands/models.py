@@ -10,9 +10,9 @@ from rich.text import Text
 
 from pollen.classes import GrainClass
 from pollen.models.card import ModelCard
-from services.command_line import DONE
 from services.commands.running import guarded
 from services.console import OUT, set_up_logging
+from services.exit_codes import DONE
 from tasks.faults import PollenError
 from tasks.models.catalogue import Figures, Listed, Shown, list_models, show_model
 from tasks.models.promotions import Order, promote, rollback

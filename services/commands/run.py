@@ -8,11 +8,11 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.urls import url_for
 
-from services.command_line import DONE
 from services.commands.running import guarded
 from services.console import ERR, OUT, set_up_logging
 from services.doctor.checks.workers import look_at_workers
 from services.doctor.finding import Level
+from services.exit_codes import DONE
 from services.prefect_server.connection import connected
 from services.prefect_server.finding_runs import find
 from services.runs.orders import RunOrder

@@ -8,8 +8,8 @@ import httpx
 from prefect.client.schemas.objects import State
 from prefect.settings import get_current_settings
 
-from services.command_line import COULD_NOT_RUN
 from services.console import say_error
+from services.exit_codes import COULD_NOT_RUN
 from tasks.faults import PollenError
 from tasks.storage.store import Location
 

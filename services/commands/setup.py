@@ -12,9 +12,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from services.command_line import COULD_NOT_RUN, DONE
 from services.commands.running import guarded
 from services.console import OUT, say_error, set_up_logging
+from services.exit_codes import COULD_NOT_RUN, DONE
 from services.prefect_server.connection import connected, refusal, version_note, without_password
 from services.setup.automations import plan_automations
 from services.setup.blocks import plan_blocks

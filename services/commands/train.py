@@ -11,9 +11,9 @@ from pollen.dataset.settings import DatasetSettings
 from pollen.evaluation.gate import GateSettings
 from pollen.layout import dataset_folder
 from pollen.training.settings import TrainSettings
-from services.command_line import DONE, SOME_FAILED
 from services.commands.running import guarded, run_story
 from services.console import OUT, ProgressView, set_up_logging
+from services.exit_codes import DONE, SOME_FAILED
 from services.options import parse_options
 from tasks.progress import watched_by
 from tasks.storage.store import Location, open_store

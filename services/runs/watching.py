@@ -14,9 +14,9 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.console import ERR, FAILED_SHOWN, LINE_EVERY_SECONDS, OUT, say_error
 from services.doctor.run.facts import RESTARTING
+from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.prefect_server.published import failed_images, percent_of, progress_of
 from services.runs.news import Changed, Line, News
 from tasks.cluster.shards import LOST

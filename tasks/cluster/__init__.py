@@ -1,1 +1,1 @@
-""""""
+"""Work on a cluster: turns, shards, devices."""

@@ -1,1 +1,1 @@
-""""""
+"""The registry of models in the bucket."""

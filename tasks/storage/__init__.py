@@ -1,1 +1,1 @@
-""""""
+"""Folders and buckets behind one small interface."""

@@ -1,1 +1,1 @@
-""""""
+"""The stages of training, from staged exports to a published model."""

@@ -10,10 +10,10 @@ from pydantic import SecretStr
 
 import tasks.stage
 from services.embedded import EmbeddedPrefect, EmbeddedS3
-from tasks import storage
 from tasks.detection.planning import list_inputs
 from tasks.detection.summary import Outcome
 from tasks.faults import PollenError
+from tasks.storage import store as storage
 from tasks.storage.store import Location, open_store
 from tests.support.pictures import picture
 from tests.support.runs import (

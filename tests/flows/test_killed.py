@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from services.embedded import EmbeddedS3
-from tasks import records
+from tasks.detection import records
 from tests.support.pictures import picture, put
 from tests.support.runs import (
     BUCKET,
@@ -56,7 +56,7 @@ MOMENTS = {
 #: by SIGKILL, as at the hands of an out-of-memory killer: nothing is tidied up.
 _DRIVER = """
 import json, os, signal, sys, threading
-from tasks import records
+from tasks.detection import records
 from tasks.storage.buckets import BucketStore
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location

@@ -17,9 +17,10 @@ from pydantic import SecretStr
 
 from pollen.layout import annotated_key
 from services.embedded import EmbeddedPrefect
-from tasks import buckets, records
+from tasks.detection import records
 from tasks.detection.summary import Outcome
 from tasks.faults import PollenError
+from tasks.storage import buckets
 from tasks.storage.buckets import BucketStore
 from tasks.storage.store import Location, open_store
 from tests.support.pictures import pages, picture

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from services import console
-from tests.tasks.test_reporting import row, summary
+from tests.tasks.detection.test_summary import row, summary
 
 
 def test_the_table_rounds_nothing_to_all(monkeypatch: pytest.MonkeyPatch) -> None:

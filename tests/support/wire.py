@@ -12,7 +12,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from urllib3.response import HTTPResponse
 
-from tasks import storage
+from tasks.storage import store as storage
 
 _BODY = "<Error><Code>{code}</Code><Message>injected</Message></Error>"
 _CODES = {

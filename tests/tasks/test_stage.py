@@ -21,16 +21,16 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, StateType, TaskRun
 
 import tasks.stage
-from pollen import backends
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.counting.measurement import Origin, failed_row
+from pollen.detection import backends
 from pollen.detection.batches import Item
 from pollen.detection.detector import Profile
 from pollen.layout import records_folder
 from pollen.models.card import ModelCard, check_weights
 from pollen.results.tables import INPUTS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
-from tasks import detection, storage
+from tasks.detection import batch as detection
 from tasks.detection.batch import BatchResult, detect_batch, load_model
 from tasks.detection.planning import check_access, compact_records, plan
 from tasks.detection.records import MERGE_FROM_FILES, write_records
@@ -40,6 +40,7 @@ from tasks.faults import PollenError, StorageError
 from tasks.models.resolve import Model, cache_folder, resolve_model
 from tasks.progress import Silent
 from tasks.stage import RETRIES, Stage
+from tasks.storage import store as storage
 from tasks.storage.store import open_store
 from tests.support.pictures import picture
 from tests.support.runs import MODEL, bucket_folder, settings, upload

@@ -1,1 +1,1 @@
-""""""
+"""Read exports of labelling tools, and the dataset itself, without trusting them."""

@@ -1,1 +1,1 @@
-""""""
+"""The recipe of the bundled model: scenes made of real grains, trained in stages."""

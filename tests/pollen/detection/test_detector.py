@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pollen import detector as module
+from pollen.detection import detector as module
 from pollen.detection.decoding import Decoder, OutputError
 from pollen.detection.detector import Detector, DeviceError, Profile, detect_frames
 from pollen.detection.grains import FloatArray, Grains, overlaps

@@ -7,10 +7,10 @@ import cv2
 import pytest
 import torch
 
-from pollen import threads
+from pollen.detection import threads
 from pollen.detection.backends import OpenVinoBackend, TorchBackend
 from pollen.detection.threads import cpu_quota, keep_to_quota, threads_allowed
-from pollen.training import run
+from pollen.training import ultralytics_run as run
 from pollen.training.recipe.polite_threads import PoliteThreads
 from pollen.training.settings import TrainSettings
 from tests.pollen.conftest import Prepared

@@ -5,10 +5,10 @@ from urllib.parse import unquote
 import polars as pl
 import pytest
 
-from pollen import report
 from pollen.columns import COUNT_COLUMNS, IMAGE_RECORD
 from pollen.detection.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.layout import annotated_key
+from pollen.reports import detection as report
 from pollen.reports.detection import (
     MOST_IMAGES,
     ReportData,

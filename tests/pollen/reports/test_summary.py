@@ -2,11 +2,11 @@ import re
 from dataclasses import replace
 
 import pytest
-from tests.pollen.test_report import ROWS, data_of, failed, ok
 
 from pollen.reports.detection import Thumbnail
 from pollen.reports.pages import plain, printable
 from pollen.reports.summary import LOGIN_NOTE, MOST_ROWS, Picked, failed_rows, markdown_summary
+from tests.pollen.reports.test_detection import ROWS, data_of, failed, ok
 
 NAME = "a|b`c\n# d<script>[x](y)_z_.png"
 PICTURES = tuple(Thumbnail(f"{n}_{NAME}", b"\xff\xd8jpeg", "mean confidence 0.61") for n in (1, 2))

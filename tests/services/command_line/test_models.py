@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from services.command_line import COULD_NOT_RUN, DONE
 from services.commands.models import order_promotion, order_rollback, tell_list, tell_one
 from services.embedded import EmbeddedPrefect, EmbeddedS3
+from services.exit_codes import COULD_NOT_RUN, DONE
 from tasks.models.resolve import PRODUCTION, read_history, resolve_model
 from tasks.storage.store import Location, open_store
 from tests.flows.test_flow_run import save_block
-from tests.services.test_command_line import imports_of
+from tests.services.command_line.test_command_line import imports_of
 from tests.support.models import put_model
 from tests.support.runs import BUCKET, bucket_folder, command
 

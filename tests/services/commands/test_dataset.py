@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.commands.dataset import FINDINGS_SHOWN
+from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
 from tests.support.labelled import NAMES, export, labelled
 from tests.support.runs import files
 

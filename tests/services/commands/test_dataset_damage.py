@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.command_line import COULD_NOT_RUN, SOME_FAILED
+from services.exit_codes import COULD_NOT_RUN, SOME_FAILED
 from tests.support.labelled import NAMES, export, labelled
 
 Check = Callable[..., tuple[int, str, str]]

@@ -8,9 +8,9 @@ import psutil
 import pytest
 
 from pollen.synth import sample_frames
-from services.command_line import COULD_NOT_RUN, DONE
 from services.commands.demo import MARKER, run_demo
 from services.embedded import EmbeddedServerError
+from services.exit_codes import COULD_NOT_RUN, DONE
 from tests.support.runs import GRAINS, REPORT, rows
 
 

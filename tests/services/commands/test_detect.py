@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 import tasks.stage
-from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.commands.detect import run_detection
 from services.embedded import EmbeddedPrefect, EmbeddedS3
-from tasks import detection, storage
+from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
+from tasks.detection import batch as detection
 from tasks.models.resolve import resolve_model
+from tasks.storage import store as storage
 from tasks.storage.store import Location
 from tests.support.pictures import picture, put
 from tests.support.runs import BUCKET, MODEL, files, objects, rows, upload

@@ -10,9 +10,9 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
 import tasks.cluster.devices
 import tasks.stage
-from services.command_line import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.commands.train import Places, run_training
 from services.embedded import EmbeddedPrefect, EmbeddedS3
+from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
 from tests.support.labelled import export, labelled
 from tests.support.runs import BUCKET, files, objects
 from tests.support.training import train_settings

@@ -27,8 +27,9 @@ from pollen.layout import promotion_key, weights_key
 from services.commands.doctor import run_doctor
 from services.commands.setup import run_setup
 from services.console import OUT
-from services.doctor import deployments, examination, showing
+from services.doctor import examination, showing
 from services.doctor.checking import CHECK_SECONDS
+from services.doctor.checks import deployments
 from services.doctor.finding import Finding
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.embedded.ports import free_ports

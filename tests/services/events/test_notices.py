@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.events import notices, seldom
+from services.events import notices
+from services.events import rate_limited_log as seldom
 from services.events.notices import NotANoticeError, Notice, decode, opaque_data, parse, shown
 
 #: What encodings can spoil: a blank, a plus, a percent sign with two digits, letters beyond ASCII.

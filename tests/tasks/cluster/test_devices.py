@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks import devices
+from tasks.cluster import devices
 from tasks.cluster.devices import Device, check_device
 from tasks.faults import PollenError
 

@@ -12,7 +12,7 @@ from pollen.detection.detector import COUNTING_VERSION, Profile
 from pollen.detection.settings import DetectSettings
 from pollen.layout import PLANS, plan_key
 from pollen.models.card import ModelCard
-from tasks import shard_plans
+from tasks.cluster import shard_plans
 from tasks.cluster.shard_plans import (
     ShardPlan,
     forget_plans,

@@ -24,7 +24,7 @@ from flows.detect import count_part, count_with_shards, detect, detect_shard
 from pollen.layout import PLANS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.site import Site
-from tasks import shards
+from tasks.cluster import shards
 from tasks.cluster.deploy_hint import DEPLOY
 from tasks.cluster.shards import FAILED_FOR_NOW, Order
 from tasks.detection.summary import Summary

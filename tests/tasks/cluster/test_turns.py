@@ -20,7 +20,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Crashed, Running
 
 from services.embedded import EmbeddedPrefect
-from tasks import roots
+from tasks.cluster import turns as roots
 from tasks.cluster.turns import (
     AnotherWaitsError,
     leave_to_another,

@@ -9,7 +9,7 @@ import tasks.stage
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.layout import RECORDS
 from pollen.results.tables import INPUTS, count_rows, counts_csv, speaking_records
-from tasks import records
+from tasks.detection import records
 from tasks.detection.records import (
     GRAINS,
     IMAGES,

@@ -11,10 +11,10 @@ from pollen.dataset.manifest import Manifest, Split
 from pollen.dataset.report import find_leaks
 from pollen.dataset.settings import DatasetSettings
 from services.embedded import EmbeddedS3
-from tasks import dataset
 from tasks.faults import PollenError, StorageError
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location, open_store
+from tasks.training import dataset
 from tasks.training.dataset import (
     DatasetVersion,
     Staging,

@@ -13,7 +13,7 @@ from services.doctor.checks.storage import look_at_storage
 from services.doctor.finding import Finding, Level
 from services.embedded import EmbeddedS3
 from services.embedded.ports import free_ports
-from tasks import storage
+from tasks.storage import store as storage
 from tasks.storage.store import Location
 from tests.support.proxy import Headers, proxy
 from tests.support.runs import BUCKET, objects, upload
