@@ -30,9 +30,11 @@ def test_the_short_set_shows_every_kind_of_plant() -> None:
 
 
 def test_names_are_unique_beyond_the_hand_made_ones() -> None:
-    from pollen.synth import samples  # the frames themselves are not needed here
+    from pollen.synth import demo_pictures  # the frames themselves are not needed here
 
-    assert len({sample.name for sample in samples._SAMPLES}) == len(samples._SAMPLES) == 8
+    assert (
+        len({sample.name for sample in demo_pictures._SAMPLES}) == len(demo_pictures._SAMPLES) == 8
+    )
 
 
 def test_written_pictures_and_truth_agree(tmp_path: Path) -> None:
