@@ -14,7 +14,8 @@ from pollen.detection.settings import DetectSettings
 from pollen.detection.tiling import Pixels
 from pollen.frames import open_frames
 from pollen.models.weights import quiet_ultralytics
-from tasks.models.resolve import BUNDLED, cache_folder, resolve_model
+from tasks.models.resolve import BUNDLED, resolve_model
+from tasks.storage.local_copies import cache_folder
 from tasks.storage.store import Location
 
 FRAMES = 6

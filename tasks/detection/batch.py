@@ -24,9 +24,10 @@ from tasks.detection.records import write_records
 from tasks.detection.work import Work
 from tasks.detection.writing import Finisher, FrameResult
 from tasks.faults import PollenError
-from tasks.models.resolve import Model, cache_folder
+from tasks.models.resolve import Model
 from tasks.progress import OfBatch, Progress
 from tasks.stage import BATCHES_AT_ONCE, Pool, logger, stage
+from tasks.storage.local_copies import cache_folder
 from tasks.storage.scratch import scratch_folder
 from tasks.storage.store import Store, open_store
 

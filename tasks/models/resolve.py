@@ -1,12 +1,10 @@
 """Which model a run uses: the one in production, the bundled one, a version, or a file."""
 
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from platformdirs import user_cache_path
 from prefect.runtime import deployment
 
 import pollen.bundled
@@ -15,6 +13,7 @@ from pollen.models.card import CARD_NAME, ModelCard, ModelError, check_weights, 
 from pollen.models.promotions import History, Promotion
 from tasks.faults import NotFoundError, PollenError
 from tasks.stage import logger, stage
+from tasks.storage.local_copies import cache_folder
 from tasks.storage.store import Location, Store, open_store
 
 PRODUCTION = "production"
@@ -31,11 +30,6 @@ class Model:
 
     weights: Path
     card: ModelCard
-
-
-def cache_folder() -> Path:
-    """Where models are kept between runs: ``POLLEN_CACHE_DIR``, or the user's cache folder."""
-    return Path(os.environ.get("POLLEN_CACHE_DIR") or user_cache_path("pollen"))
 
 
 @stage("find model {name}")

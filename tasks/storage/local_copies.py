@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from platformdirs import user_cache_path
+
 from pollen.dataset.exports.trees import TreeError, too_large
 from pollen.dataset.findings import Finding
 from tasks.faults import PollenError
-from tasks.models.resolve import cache_folder
 from tasks.stage import Pool, healing
 from tasks.storage.entries import Entry
 from tasks.storage.folders import FolderStore
@@ -19,6 +20,11 @@ from tasks.storage.store import Store
 
 #: Objects fetched at once: waiting for a bucket takes longer than reading from it.
 THREADS: Final = 16
+
+
+def cache_folder() -> Path:
+    """Return the folder that is kept between runs: `POLLEN_CACHE_DIR`, or the user's cache folder."""
+    return Path(os.environ.get("POLLEN_CACHE_DIR") or user_cache_path("pollen"))
 
 
 def local_files(store: Store, entries: Sequence[Entry]) -> list[Path]:

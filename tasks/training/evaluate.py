@@ -16,8 +16,9 @@ from pollen.statistics.samples import sample_of
 from pollen.training.folder import LARGEST_MARGIN, LabelledFile
 from pollen.training.settings import TrainSettings
 from tasks.faults import PollenError
-from tasks.models.resolve import Model, cache_folder
+from tasks.models.resolve import Model
 from tasks.stage import logger, stage
+from tasks.storage.local_copies import cache_folder
 from tasks.training.train import LaidOut, Trained, TrainingPlan
 
 

@@ -36,7 +36,7 @@ from pollen.training.ultralytics_run import (
 from tasks.cluster.devices import check_device
 from tasks.faults import PollenError
 from tasks.models.lineage import lineage_of
-from tasks.models.resolve import BUNDLED, cache_folder, resolve_model
+from tasks.models.resolve import BUNDLED, resolve_model
 from tasks.models.verdicts import (
     DamagedVerdictError,
     published_versions,
@@ -45,6 +45,7 @@ from tasks.models.verdicts import (
 )
 from tasks.progress import Progress
 from tasks.stage import logger, stage
+from tasks.storage.local_copies import cache_folder
 from tasks.storage.scratch import remove_dead, scratch_folders
 from tasks.storage.store import Location, Store, open_store
 from tasks.training.checkpoints import Checkpoints

@@ -37,10 +37,11 @@ from tasks.detection.records import MERGE_FROM_FILES, write_records
 from tasks.detection.summary import begin_results, summarise
 from tasks.detection.work import Work
 from tasks.faults import PollenError, StorageError
-from tasks.models.resolve import Model, cache_folder, resolve_model
+from tasks.models.resolve import Model, resolve_model
 from tasks.progress import Silent
 from tasks.stage import RETRIES, Stage
 from tasks.storage import store as storage
+from tasks.storage.local_copies import cache_folder
 from tasks.storage.store import open_store
 from tests.support.pictures import picture
 from tests.support.runs import MODEL, bucket_folder, settings, upload
