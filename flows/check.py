@@ -6,8 +6,8 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from pollen.dataset.settings import DatasetSettings
+from pollen.errors import PollenError
 from tasks.cluster.turns import say_where
-from tasks.faults import PollenError
 from tasks.storage.store import Location
 from tasks.training.checking import Checked, check_staged, show_checked
 

@@ -13,9 +13,9 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pollen.detection.batches import Batch, titled
-from pollen.detection.detector import DeviceError, Profile
+from pollen.detection.detector import Profile
 from pollen.detection.settings import DetectSettings
-from pollen.detection.tiling import ScaleError
+from pollen.errors import PollenError, heals
 from pollen.layout import INPUTS, records_folder
 from pollen.models.card import ModelCard
 from tasks.cluster.devices import check_device
@@ -26,7 +26,7 @@ from tasks.detection.batch import BatchResult, detect_batch, load_model
 from tasks.detection.planning import Plan, check_access, compact_records, plan
 from tasks.detection.summary import Outcome, Summary, begin_results, summarise
 from tasks.detection.work import Counted, Work
-from tasks.faults import PollenError, StorageError, heals
+from tasks.faults import StorageError
 from tasks.models.resolve import PRODUCTION, resolve_model
 from tasks.progress import Published, watched_by, watcher
 from tasks.stage import BATCHES_AT_ONCE, logger
@@ -137,10 +137,7 @@ def count_part(root: Location, key: str, shard: int) -> str:
 
 
 def _profile(card: ModelCard, settings: DetectSettings, gpu: bool | None = None) -> Profile:
-    try:
-        return Profile.resolve(card, settings, gpu=gpu)
-    except (DeviceError, ScaleError) as error:
-        raise PollenError(str(error)) from error
+    return Profile.resolve(card, settings, gpu=gpu)
 
 
 def _count_batches(batches: Sequence[Batch], work: Work) -> list[Exception]:

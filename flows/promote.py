@@ -5,8 +5,8 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from pollen.errors import PollenError
 from tasks.cluster.turns import say_where
-from tasks.faults import PollenError
 from tasks.models.promotions import Order, Promoted
 from tasks.models.promotions import promote as put_into_production
 from tasks.storage.store import Location

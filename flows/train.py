@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 from pollen.dataset.manifest import Split
 from pollen.dataset.settings import DatasetSettings
+from pollen.errors import PollenError
 from pollen.evaluation.gate import GateSettings
 from pollen.layout import SMUDGES
 from pollen.training.identity import TrainingIdentity
 from pollen.training.model_card import Making
 from pollen.training.settings import TrainSettings
 from tasks.cluster.turns import say_where
-from tasks.faults import PollenError
 from tasks.models.lineage import lineage_of
 from tasks.models.publishing import publish
 from tasks.models.resolve import PRODUCTION, Model, resolve_model

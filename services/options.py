@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.faults import PollenError
+from pollen.errors import PollenError
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from tasks.faults import PollenError
+from pollen.errors import PollenError
 from tasks.storage.entries import joined
 
 PoolType = Literal["kubernetes", "process"]

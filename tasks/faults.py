@@ -13,19 +13,8 @@ from s3transfer.exceptions import RetriesExceededError
 
 from pollen.detection.decoding import OutputError
 from pollen.detection.tiling import ScaleError
+from pollen.errors import PollenError
 from pollen.frames import FrameError
-
-
-class PollenError(Exception):
-    """An error whose message names what happened and what to do.
-
-    Attributes:
-        heals: Waiting may help: a stage that raises it is tried again.
-    """
-
-    def __init__(self, message: str, *, heals: bool = False) -> None:
-        super().__init__(message)
-        self.heals = heals
 
 
 class StorageError(PollenError):
@@ -50,11 +39,6 @@ class UnusableNameError(StorageError):
 
 class OutsideError(UnusableNameError):
     """A name that leads out of the folder that was given."""
-
-
-def heals(error: BaseException) -> bool:
-    """Whether the same call may succeed when tried again."""
-    return isinstance(error, PollenError) and error.heals
 
 
 #: Error codes that S3 servers send with a status that does not tell they pass.
@@ -158,7 +142,7 @@ def _from_answer(error: boto.ClientError, place: str) -> StorageError:
     return StorageError(f"the S3 server refused the request for {place} ({status} {said})")
 
 
-def trouble(error: Exception) -> tuple[str, bool]:
+def failure_reason(error: Exception) -> tuple[str, bool]:
     """What a row says of an error with one picture, and whether the next run is to try again.
 
     A picture that can't be read, or that the model can't cope with, stays failed until picture, model or settings

@@ -28,7 +28,7 @@ from tenacity import (
     wait_random,
 )
 
-from tasks.faults import heals
+from pollen.errors import heals
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from pollen.classes import GrainClass
 from pollen.dataset.labels import LABEL_NAMES, LabelledGrain
+from pollen.errors import PollenError
 
 #: Source of a picture that was in the curated dataset and came by no export.
 CURATED: Final = "curated"
@@ -31,7 +32,7 @@ class Split(StrEnum):
     TEST = "test"
 
 
-class ManifestError(ValueError):
+class ManifestError(PollenError):
     """A manifest that can't be used; the message says what to do."""
 
 

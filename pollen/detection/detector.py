@@ -19,6 +19,7 @@ from pollen.detection.decoding import Decoder, OutputError
 from pollen.detection.grains import FloatArray, Grains
 from pollen.detection.settings import DetectSettings
 from pollen.detection.tiling import Pixels, ScaleError, Tile, TileGrid, join_tiles
+from pollen.errors import PollenError
 from pollen.models.card import ModelCard, ModelError
 
 #: Raised by hand whenever a change of the code changes counts, measurements or flags.
@@ -27,7 +28,7 @@ COUNTING_VERSION = 3
 LEAST_DIAMETERS = 2
 
 
-class DeviceError(RuntimeError):
+class DeviceError(PollenError):
     """The device asked for can't be used; the message says what to do."""
 
 

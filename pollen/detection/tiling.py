@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.detection.grains import Grains, one_box_per_grain
+from pollen.errors import PollenError
 
 Pixels = NDArray[np.uint8]
 
@@ -28,7 +29,7 @@ SNAP_MODEL_PX = 1.5
 SEAM_TOLERANCE = 0.1
 
 
-class ScaleError(ValueError):
+class ScaleError(PollenError):
     """Grains and model do not go together in size; the message says what to do."""
 
 

@@ -12,6 +12,7 @@ from pollen.dataset.findings import has_error
 from pollen.dataset.labels import LABEL_NAMES, LabelledGrain, read_labels
 from pollen.detection.grains import FloatArray, Grains
 from pollen.detection.settings import DetectSettings
+from pollen.errors import PollenError
 from pollen.frames import FrameError, is_image, open_frames
 from pollen.statistics.samples import sample_of
 
@@ -88,7 +89,7 @@ def read_pictures(
     Raises:
         FileNotFoundError: There is no picture.
         FrameError: A picture can't be read.
-        ValueError: A label is wrong, or a file holds more than one picture.
+        PollenError: A label is wrong, or a file holds more than one picture.
     """
     images = split / "images"
     paths = sorted(path for path in images.glob("*") if is_image(path.name))
@@ -123,14 +124,14 @@ def _read_picture(path: Path, label: Path, origin: Origin) -> LabelledPicture:
     except FrameError as error:
         raise error.within(str(path)) from error
     if len(frames) != 1:
-        raise ValueError(
+        raise PollenError(
             f"{path}: expected one picture, found {len(frames)}: labels can't say to which of them they belong"
         )
     size = frames[0].width_px, frames[0].height_px
     text = label.read_text(encoding="utf-8") if label.exists() else ""
     labels = read_labels(text, dict(enumerate(LABEL_NAMES)), str(label))
     if has_error(labels.findings):
-        raise ValueError("; ".join(str(finding) for finding in labels.findings))
+        raise PollenError("; ".join(str(finding) for finding in labels.findings))
     sure = [grain for grain in labels.grains if grain.grain_class is not None]
     unsure = [grain for grain in labels.grains if grain.grain_class is None]
     return LabelledPicture(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pollen.classes import GrainClass
 from pollen.detection.grains import Grains
 from pollen.detection.settings import DetectSettings
+from pollen.errors import PollenError
 from pollen.evaluation.evaluate import find_grains
 from pollen.evaluation.figures import viability_percent
 from pollen.evaluation.matching import by_class, score_picture
@@ -127,11 +128,11 @@ def sweep(
         settings: Of detection, such as the device.
 
     Raises:
-        ValueError: No grain is labelled.
+        PollenError: No grain is labelled.
     """
     labelled = sum(len(picture.truth) for picture in pictures)
     if not labelled:
-        raise ValueError(
+        raise PollenError(
             f"{name}: no labelled grain among {len(pictures)} pictures, so no threshold can be chosen by it"
         )
     wanted = settings or DetectSettings.model_validate({})

@@ -1,7 +1,9 @@
 """The one error of this package: a picture that cannot be read."""
 
+from pollen.errors import PollenError
 
-class FrameError(ValueError):
+
+class FrameError(PollenError):
     """A picture that cannot be read as colour pixels.
 
     Its text is the reason a biologist sees in the results table: what was found, what was expected

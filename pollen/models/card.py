@@ -6,10 +6,12 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
+from pollen.errors import PollenError
+
 CARD_NAME = "model.json"
 
 
-class ModelError(ValueError):
+class ModelError(PollenError):
     """A model that can't be used; the message says what to do."""
 
 

@@ -10,12 +10,13 @@ from typing import Any, Literal, Protocol
 
 from pollen.detection.detector import cuda_present
 from pollen.detection.threads import keep_to_quota
+from pollen.errors import PollenError
 from pollen.models.weights import load_checkpoint, quiet_ultralytics
 from pollen.training.settings import TrainSettings
 from pollen.training.tiles import Task
 
 
-class TrainingError(RuntimeError):
+class TrainingError(PollenError):
     """A training that can't go on; the message says what to do."""
 
 
@@ -164,8 +165,6 @@ def explained() -> Iterator[None]:
     """Give the errors of PyTorch, Ultralytics and the disk their remedies, where these are known."""
     try:
         yield
-    except TrainingError:
-        raise
     except (RuntimeError, OSError) as error:
         said = str(error)
         for texts, remedy in _REMEDIES:

@@ -7,14 +7,12 @@ from rich.table import Table
 from rich.text import Text
 
 from pollen.dataset.check import CheckResult, Verdict, check
-from pollen.dataset.exports.trees import TreeError
 from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings
 from services.commands.running import guarded
 from services.console import OUT, set_up_logging
 from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.options import parse_options
-from tasks.faults import PollenError
 
 #: Findings printed, the gravest first.
 FINDINGS_SHOWN = 60
@@ -27,11 +25,7 @@ def run_check(path: Path, settings: Sequence[str], *, verbose: bool = False) -> 
     set_up_logging(verbose=verbose)
 
     def look() -> int:
-        try:
-            result = check(path.expanduser(), parse_options(settings, DatasetSettings))
-        except TreeError as error:
-            raise PollenError(str(error)) from error
-        return _show(result)
+        return _show(check(path.expanduser(), parse_options(settings, DatasetSettings)))
 
     return guarded(look, stopped="stopped", kept="nothing was written", verbose=verbose)
 

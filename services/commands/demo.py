@@ -12,6 +12,7 @@ from prefect_aws import AwsClientParameters, AwsCredentials, S3Bucket
 from pydantic import SecretStr
 
 from flows.detect import detect
+from pollen.errors import PollenError
 from pollen.layout import ANNOTATED, INPUTS, RECORDS, RESULTS
 from pollen.synth import write_samples
 from services.commands.detect import tell
@@ -19,7 +20,6 @@ from services.console import ERR, OUT, ProgressView, say_error, set_up_logging
 from services.embedded import EmbeddedPrefect, EmbeddedS3, EmbeddedServerError
 from services.exit_codes import COULD_NOT_RUN
 from tasks.detection.summary import Summary
-from tasks.faults import PollenError
 from tasks.progress import watched_by
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location, Store, open_store

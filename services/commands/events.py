@@ -16,22 +16,22 @@ from typing import Final
 import uvicorn
 from prefect.settings import get_current_settings
 
+from pollen.errors import PollenError
 from services.commands.running import guarded
 from services.events import sns, sqs
-from services.events.app import Desk, application
+from services.events.app import AppContext, application
 from services.events.connections import BoundedProtocol, allow_connections
 from services.events.counters import Counters
-from services.events.gathering import Gathering
+from services.events.bursts import PendingBursts
 from services.events.incoming import Token
 from services.events.notices import Notice
 from services.events.posting import Poster
 from services.events.receiver import Receiver
 from services.events.roots import WatchedRoots
-from services.events.status import Status, status_of
+from services.events.status import ReceiverStatus, status_of
 from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.prefect_server.connection import without_password
 from services.site import Overrides, Site, read_site
-from tasks.faults import PollenError
 
 TOKEN: Final = "POLLEN_EVENTS_TOKEN"
 #: Characters of the token at least.
@@ -136,19 +136,19 @@ class _Service:
         self._site = site
         self._counters = Counters()
         self._roots = WatchedRoots(site)
-        self._gathering = Gathering(site.events.quiet_seconds, site.events.longest_wait_seconds)
-        self._poster = Poster(self._gathering, self._counters)
-        self._receiver = Receiver(self._roots, self._gathering, self._counters, self._poster.wake)
+        self._bursts = PendingBursts(site.events.quiet_seconds, site.events.longest_wait_seconds)
+        self._poster = Poster(self._bursts, self._counters)
+        self._receiver = Receiver(self._roots, self._bursts, self._counters, self._poster.wake)
         self._queue = sqs.QueueCounters() if site.events.sqs_queue else None
         topics = site.events.sns_topics
-        desk = Desk(
+        context = AppContext(
             self._receiver,
             self._counters,
             token,
             sns.Verifier(topics) if topics else None,
             self._status,
         )
-        self._app = application(desk)
+        self._app = application(context)
         self._is_broken = False
 
     async def run(self, host: str, port: int) -> int:
@@ -187,14 +187,14 @@ class _Service:
             each.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
         self._receiver.take_held()
-        waiting = sum(each.uploads for each in self._gathering.pending)
+        waiting = sum(each.uploads for each in self._bursts.pending)
         if waiting:
             _log.info("stopping; told of first, uploads: %d", waiting)
         try:
             left = await self._poster.flush(FLUSH_S)
         except Exception:  # noqa: BLE001  (what is left is told of all the same)
             _log.exception("what waits could not be told of, for an unexpected reason")
-            left = sum(each.uploads for each in self._gathering.pending)
+            left = sum(each.uploads for each in self._bursts.pending)
         if left:
             _log.warning(
                 "not told of, uploads: %d (%s): the next sweep finds them",
@@ -246,11 +246,11 @@ class _Service:
                 reasons = ", ".join(f"{number} {reason}" for reason, number in new.items())
                 _log.warning("refused in the last minute: %s", reasons)
 
-    def _status(self) -> Status:
+    def _status(self) -> ReceiverStatus:
         known = self._roots.known
         names = None if known is None else tuple(root.name for root in known)
         queue = None if self._queue is None else asdict(self._queue)
-        return status_of(self._counters, self._refused, names, self._gathering.pending, queue)
+        return status_of(self._counters, self._refused, names, self._bursts.pending, queue)
 
     @property
     def _refused(self) -> Counter[str]:

@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pollen.classes import GrainClass
+from pollen.errors import PollenError
 from pollen.models.card import ModelCard
 from services.commands.running import guarded
 from services.console import OUT, set_up_logging
 from services.exit_codes import DONE
-from tasks.faults import PollenError
 from tasks.models.catalogue import Figures, Listed, Shown, list_models, show_model
 from tasks.models.promotions import Order, promote, rollback
 from tasks.storage.store import Location

@@ -8,9 +8,9 @@ import httpx
 from prefect.client.schemas.objects import State
 from prefect.settings import get_current_settings
 
+from pollen.errors import PollenError
 from services.console import say_error
 from services.exit_codes import COULD_NOT_RUN
-from tasks.faults import PollenError
 from tasks.storage.store import Location
 
 R = TypeVar("R")

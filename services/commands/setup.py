@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from pollen.errors import PollenError
 from services.commands.running import guarded
 from services.console import OUT, say_error, set_up_logging
 from services.exit_codes import COULD_NOT_RUN, DONE
@@ -19,7 +20,7 @@ from services.prefect_server.connection import connected, refusal, version_note,
 from services.setup.automations import plan_automations
 from services.setup.blocks import plan_blocks
 from services.setup.deployments import (
-    Declared,
+    DeclaredDeployment,
     declared_deployments,
     deploy_command,
     plan_deployments,
@@ -30,7 +31,6 @@ from services.setup.plan import Action, Change, Step, to_do
 from services.setup.pools import plan_pools
 from services.setup.schedules import plan_schedules
 from services.site import Overrides, Site, deployments_folder, read_site
-from tasks.faults import PollenError
 
 _COLOURS: dict[Action, str] = {
     "create": "green",
@@ -41,7 +41,7 @@ _COLOURS: dict[Action, str] = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class SetupPlan:
     """All that setup would do, and what is left for a person.
 
     Attributes:
@@ -78,7 +78,7 @@ def run_setup(
     )
 
 
-def make_plan(client: SyncPrefectClient, site: Site) -> Plan:
+def make_plan(client: SyncPrefectClient, site: Site) -> SetupPlan:
     """Look at the server and the buckets, and decide what is to be done; changes nothing.
 
     Raises:
@@ -98,11 +98,11 @@ def make_plan(client: SyncPrefectClient, site: Site) -> Plan:
         *plan_models(site, block_will_change=any(to_do(blocks))),
     ]
     notes = (version_note(client), _unknown_pools(client, site, declared))
-    return Plan(tuple(steps), tuple(missing), tuple(filter(None, notes)))
+    return SetupPlan(tuple(steps), tuple(missing), tuple(filter(None, notes)))
 
 
 def _unknown_pools(
-    client: SyncPrefectClient, site: Site, declared: Iterable[Declared]
+    client: SyncPrefectClient, site: Site, declared: Iterable[DeclaredDeployment]
 ) -> str | None:
     used = {each.pool for each in declared if each.pool}
     unknown = used - site.pools.keys() - {pool.name for pool in client.read_work_pools()}
@@ -172,7 +172,7 @@ def _done(step: Step) -> str | None:
     return None
 
 
-def _show_plan(client: SyncPrefectClient, plan: Plan, *, verbose: bool) -> None:
+def _show_plan(client: SyncPrefectClient, plan: SetupPlan, *, verbose: bool) -> None:
     table = _table(f"Set-up of {without_password(str(client.api_url))}", "plan")
     kept: Counter[str] = Counter()
     for step in plan.steps:
@@ -190,7 +190,7 @@ def _show_plan(client: SyncPrefectClient, plan: Plan, *, verbose: bool) -> None:
         _say(f"Note: {note}.")
 
 
-def _say_next(plan: Plan, site: Site) -> None:
+def _say_next(plan: SetupPlan, site: Site) -> None:
     if not plan.missing:
         _say("Next: `pollen doctor` looks whether runs will find all they need.")
         return

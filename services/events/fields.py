@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from tasks.faults import PollenError
+from pollen.errors import PollenError
 
 _SHOWN_CHARACTERS: Final = 60
 

@@ -1,4 +1,4 @@
-"""Tells the Prefect server: one event for what was gathered, tried again for as long as it is away."""
+"""Tells the Prefect server: one event for what was burst, tried again for as long as it is away."""
 
 import asyncio
 import logging
@@ -13,16 +13,16 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from pollen.errors import PollenError
 from services.events.counters import Counters
-from services.events.gathering import Gathered, Gathering
-from services.events.roots import Kind, Root
+from services.events.bursts import Burst, PendingBursts
+from services.events.roots import UploadKind, Root
 from services.prefect_server.connection import refusal
-from tasks.faults import PollenError
 
 #: Names of the events, which the automations of `pollen setup` listen to.
 PICTURES_EVENT: Final = "pollen.pictures.uploaded"
 EXPORTS_EVENT: Final = "pollen.exports.uploaded"
-EVENTS: Final = {Kind.PICTURES: PICTURES_EVENT, Kind.EXPORTS: EXPORTS_EVENT}
+EVENTS: Final = {UploadKind.PICTURES: PICTURES_EVENT, UploadKind.EXPORTS: EXPORTS_EVENT}
 
 #: Seconds for one attempt.
 ATTEMPT_S: Final = 15.0
@@ -30,7 +30,7 @@ ATTEMPT_S: Final = 15.0
 LONGEST_PAUSE_S: Final = 10.0
 LONGEST_PAUSE_REFUSED_S: Final = 120.0
 
-Post = Callable[[Gathered], Awaitable[None]]
+Post = Callable[[Burst], Awaitable[None]]
 
 
 class NotPostedError(PollenError):
@@ -47,25 +47,25 @@ class NotPostedError(PollenError):
         self.refused = refused
 
 
-def event(gathered: Gathered) -> dict[str, Any]:
+def event(burst: Burst) -> dict[str, Any]:
     """The event, as Prefect's API wants it.
 
     The resource stands for a root: its names are few, whatever is uploaded.
     """
-    root = gathered.root
+    root = burst.root
     payload = {
         "bucket": root.block,
         "prefix": root.prefix or None,
-        "uploads": gathered.uploads,
-        "example": gathered.key,
-        "first": gathered.first.isoformat(),
-        "last": gathered.last.isoformat(),
+        "uploads": burst.uploads,
+        "example": burst.key,
+        "first": burst.first.isoformat(),
+        "last": burst.last.isoformat(),
     }
     return {
-        "id": str(gathered.id),
+        "id": str(burst.id),
         # Of now, not of the upload: the server takes events of long ago for history.
         "occurred": datetime.now(UTC).isoformat(),
-        "event": EVENTS[gathered.kind],
+        "event": EVENTS[burst.kind],
         "resource": {
             "prefect.resource.id": f"pollen.root.{root.name.replace('/', '.')}",
             "prefect.resource.name": root.name,
@@ -74,7 +74,7 @@ def event(gathered: Gathered) -> dict[str, Any]:
     }
 
 
-async def post_event(gathered: Gathered) -> None:
+async def post_event(burst: Burst) -> None:
     """Post an event, once.
 
     Not with Prefect's ``emit_event``: that one loses what it can't send, without a word.
@@ -90,7 +90,7 @@ async def post_event(gathered: Gathered) -> None:
                 asyncio.timeout(ATTEMPT_S),
                 get_client(httpx_settings={"timeout": timeout}) as client,
             ):
-                await client.request("POST", "/events", json=[event(gathered)])
+                await client.request("POST", "/events", json=[event(burst)])
         except httpx.HTTPStatusError as error:
             raise _refused(error.response) from error
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -125,19 +125,19 @@ class Poster:
     """Posts what is due, for ever.
 
     Args:
-        gathering: Where it waits.
+        bursts: Where it waits.
         counters: Counted up on the way.
         post: Posts one event.
     """
 
-    def __init__(self, gathering: Gathering, counters: Counters, post: Post = post_event) -> None:
-        self._gathering = gathering
+    def __init__(self, bursts: PendingBursts, counters: Counters, post: Post = post_event) -> None:
+        self._bursts = bursts
         self._counters = counters
         self._post = post
         self._news = asyncio.Event()
         self._failures = 0
         #: Of what is refused at the moment: how many times in a row, and why the last time.
-        self._refused: dict[tuple[Root, Kind], tuple[int, str]] = {}
+        self._refused: dict[tuple[Root, UploadKind], tuple[int, str]] = {}
         self._log = logging.getLogger("pollen.events")
 
     def wake(self) -> None:
@@ -163,18 +163,18 @@ class Poster:
         """
         try:
             async with asyncio.timeout(deadline_s):
-                while self._gathering.pending:
+                while self._bursts.pending:
                     await self._round(math.inf)
                     if self._failures or self._refused:
                         await asyncio.sleep(_pause_s(1, LONGEST_PAUSE_S))
         except TimeoutError:
             pass
-        return sum(gathered.uploads for gathered in self._gathering.pending)
+        return sum(burst.uploads for burst in self._bursts.pending)
 
     async def _until_due(self) -> None:
         while True:
             self._news.clear()
-            due = self._gathering.next_due()
+            due = self._bursts.next_due()
             wait = None if due is None else due - time.monotonic()
             if wait is not None and wait <= 0:
                 return
@@ -185,31 +185,31 @@ class Poster:
 
     async def _round(self, now: float) -> None:
         """Try to post what is due; where the server is away, the rest waits for the next round."""
-        due = self._gathering.take(now)
+        due = self._bursts.take(now)
         away = False
         try:
             while due and not away:
                 error = await self._try(due[0])
-                gathered = due.pop(0)
+                burst = due.pop(0)
                 if error is None:
-                    self._refused.pop((gathered.root, gathered.kind), None)
-                    self._say_posted(gathered)
+                    self._refused.pop((burst.root, burst.kind), None)
+                    self._say_posted(burst)
                 else:
                     away = not error.refused
-                    self._keep(gathered, error)
-                    self._say_failed(gathered, error)
+                    self._keep(burst, error)
+                    self._say_failed(burst, error)
         finally:
             # Also when cancelled: the one under way may have arrived, the others have not.
-            for number, gathered in enumerate(due):
-                self._gathering.put_back(gathered, maybe_posted=number == 0 and not away)
+            for number, burst in enumerate(due):
+                self._bursts.put_back(burst, maybe_posted=number == 0 and not away)
         self._failures = self._failures + 1 if away else 0
         if not away:
             self._say_well()
 
-    async def _try(self, gathered: Gathered) -> NotPostedError | None:
+    async def _try(self, burst: Burst) -> NotPostedError | None:
         """Post one event; what went wrong, or None."""
         try:
-            await self._post(gathered)
+            await self._post(burst)
         except NotPostedError as error:
             return error
         except Exception as error:  # noqa: BLE001  (whatever it is)
@@ -220,15 +220,15 @@ class Poster:
             )
         return None
 
-    def _keep(self, gathered: Gathered, error: NotPostedError) -> None:
+    def _keep(self, burst: Burst, error: NotPostedError) -> None:
         """Put back what was not posted; what is refused rests for a while, and holds nobody else up."""
         not_before = None
         if error.refused:
-            where = (gathered.root, gathered.kind)
+            where = (burst.root, burst.kind)
             times = self._refused.get(where, (0, ""))[0] + 1
             self._refused[where] = (times, str(error))
             not_before = time.monotonic() + _pause_s(times, LONGEST_PAUSE_REFUSED_S)
-        self._gathering.put_back(gathered, maybe_posted=error.maybe_posted, not_before=not_before)
+        self._bursts.put_back(burst, maybe_posted=error.maybe_posted, not_before=not_before)
 
     def _say_well(self) -> None:
         """The server is there; what it refuses is still trouble."""
@@ -237,17 +237,17 @@ class Poster:
         else:
             self._counters.trouble = self._counters.failing_since = None
 
-    def _say_posted(self, gathered: Gathered) -> None:
+    def _say_posted(self, burst: Burst) -> None:
         self._counters.posted += 1
         self._counters.last_post = datetime.now(UTC)
         self._log.info(
             "posted %s for %s, uploads: %d",
-            EVENTS[gathered.kind],
-            gathered.root.name,
-            gathered.uploads,
+            EVENTS[burst.kind],
+            burst.root.name,
+            burst.uploads,
         )
 
-    def _say_failed(self, gathered: Gathered, error: NotPostedError) -> None:
+    def _say_failed(self, burst: Burst, error: NotPostedError) -> None:
         counters = self._counters
         counters.failed_posts += 1
         if counters.failing_since is None:
@@ -257,7 +257,7 @@ class Poster:
         if told != counters.trouble:
             self._log.warning(
                 "%s for %s could not be posted, and is tried again: %s",
-                EVENTS[gathered.kind],
-                gathered.root.name,
+                EVENTS[burst.kind],
+                burst.root.name,
                 error,
             )

@@ -1,4 +1,4 @@
-"""Takes notices in, whichever way they came: what they mean is looked up, counted and gathered."""
+"""Takes notices in, whichever way they came: what they mean is looked up, counted and burst."""
 
 import time
 from collections import deque
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from pollen.errors import PollenError
 from services.events.counters import Counters
-from services.events.gathering import Gathering
+from services.events.bursts import PendingBursts
 from services.events.notices import Notice
 from services.events.roots import Passed, Upload, WatchedRoots, classify
-from tasks.faults import PollenError
 
 #: Notices kept while it is not known yet which bucket is watched.
 MOST_HELD: Final = 2000
@@ -48,21 +48,21 @@ class Receiver:
 
     Args:
         roots: What is watched.
-        gathering: Gets what is to be told.
+        bursts: Gets what is to be told.
         counters: Counted up on the way.
-        wake: Called when there is something new in the gathering.
+        wake: Called when there is something new in the bursts.
     """
 
     def __init__(
         self,
         roots: WatchedRoots,
-        gathering: Gathering,
+        bursts: PendingBursts,
         counters: Counters,
         wake: Callable[[], None],
     ) -> None:
         self._roots = roots
         roots.on_known = self.take_held
-        self._gathering = gathering
+        self._bursts = bursts
         self._counters = counters
         self._wake = wake
         self._held: deque[Notice] = deque()
@@ -116,5 +116,5 @@ class Receiver:
         at = datetime.now(UTC)
         self._counters.uploads[upload.kind] += 1
         self._counters.last_upload = at
-        self._gathering.note(upload, time.monotonic(), at)
+        self._bursts.note(upload, time.monotonic(), at)
         self._wake()

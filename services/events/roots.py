@@ -13,12 +13,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from pollen.detection.batches import is_hidden
+from pollen.errors import PollenError
 from pollen.frames import is_image
 from pollen.layout import INPUTS, STAGING, STAGING_ARCHIVE
 from services.events.notices import Notice
 from services.prefect_server.connection import CONNECT_SECONDS, READ_SECONDS, refusal
 from services.site import Site, SiteStorage
-from tasks.faults import PollenError
 from tasks.storage.entries import joined
 
 #: How often the block is read again, in seconds: runs read it afresh each time, and it may be changed.
@@ -27,7 +27,7 @@ LOOK_EVERY_S: Final = 60.0
 LOOK_FOR_EVERY_S: Final = 5.0
 
 
-class Kind(StrEnum):
+class UploadKind(StrEnum):
     """What was uploaded."""
 
     PICTURES = "pictures"
@@ -85,7 +85,7 @@ class Upload:
     """
 
     root: Root
-    kind: Kind
+    kind: UploadKind
     key: str
 
 
@@ -108,13 +108,13 @@ def classify(roots: Iterable[Root], notice: Notice) -> Upload | Passed:
     return Passed.ELSEWHERE
 
 
-def _kind(key: str) -> Kind | None:
+def _kind(key: str) -> UploadKind | None:
     """What a key below a root is to runs, by the rules they list with."""
     if key.startswith(INPUTS):
         below = key.removeprefix(INPUTS)
-        return Kind.PICTURES if is_image(below) and not is_hidden(below) else None
+        return UploadKind.PICTURES if is_image(below) and not is_hidden(below) else None
     if key.startswith(STAGING) and not key.startswith(STAGING_ARCHIVE):
-        return Kind.EXPORTS if key.lower().endswith(".zip") else None
+        return UploadKind.EXPORTS if key.lower().endswith(".zip") else None
     return None
 
 

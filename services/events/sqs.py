@@ -17,10 +17,10 @@ from urllib.parse import SplitResult, urlsplit
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from pollen.errors import PollenError
 from services.events.fields import NotANoticeError, shown
 from services.events.notices import Notice, decode, parse_text
-from services.events.rate_limited_log import Seldom
-from tasks.faults import PollenError
+from services.events.rate_limited_log import RateLimitedLog
 
 #: Seconds that one call waits for messages, and so how long stopping takes; SQS allows 20, but
 #: requests at this pace cost next to nothing either.
@@ -164,7 +164,7 @@ class _Reader:
         self._made: Any = None
         self._counters = counters
         self._log = logging.getLogger("pollen.events")
-        self._strangers = Seldom()
+        self._strangers = RateLimitedLog()
         self._failed_in_a_row = 0
         self._told_at = 0.0
 

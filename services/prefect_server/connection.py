@@ -12,7 +12,7 @@ import prefect
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import get_current_settings
 
-from tasks.faults import PollenError
+from pollen.errors import PollenError
 
 #: Seconds until a server that does not answer counts as out of reach.
 CONNECT_SECONDS = 10.0

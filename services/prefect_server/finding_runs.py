@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
-from tasks.faults import PollenError
+from pollen.errors import PollenError
 
 
 def find(client: SyncPrefectClient, name: str) -> FlowRun:

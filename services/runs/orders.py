@@ -8,12 +8,12 @@ from pydantic import BaseModel, ValidationError
 
 from pollen.dataset.settings import DatasetSettings
 from pollen.detection.settings import DetectSettings
+from pollen.errors import PollenError
 from pollen.evaluation.gate import GateSettings
 from pollen.training.settings import TrainSettings
 from services.commands.train import TrainOptions, full_name
 from services.options import parse_options
 from tasks.cluster.shards import Order as ShardOrder
-from tasks.faults import PollenError
 from tasks.storage.store import Location
 from tasks.training.dataset import Staging
 

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
+from pollen.errors import PollenError
 from services.console import ERR, FAILED_SHOWN, LINE_EVERY_SECONDS, OUT, say_error
 from services.doctor.run.facts import RESTARTING
 from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
@@ -21,7 +22,6 @@ from services.prefect_server.published import failed_images, percent_of, progres
 from services.runs.news import Changed, Line, News
 from tasks.cluster.shards import LOST
 from tasks.detection.summary import Outcome
-from tasks.faults import PollenError
 
 #: How often the server is asked, in seconds.
 ASK_EVERY_SECONDS = 2.0

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from pollen.errors import PollenError
 from services.setup.references import Kind, LookUp, NotThereError, Reference
 from services.site import Notifications, Occasion, Recovery, Site, deployments_folder
-from tasks.faults import PollenError
 
 if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
@@ -38,7 +38,7 @@ class _File(BaseModel):
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredAutomation:
     """An automation of the files.
 
     Attributes:
@@ -52,7 +52,9 @@ class Declared:
     waits: str = ""
 
 
-def read_declared(site: Site, look_up: LookUp, folder: Path | None = None) -> list[Declared]:
+def read_declared(
+    site: Site, look_up: LookUp, folder: Path | None = None
+) -> list[DeclaredAutomation]:
     """Read which automations are to be on the server.
 
     Args:
@@ -68,7 +70,7 @@ def read_declared(site: Site, look_up: LookUp, folder: Path | None = None) -> li
     if not paths:
         raise PollenError(f"{folder} holds no automations (*.yaml): the application is not whole")
     figures = _figures(site)
-    found: dict[str, Declared] = {}
+    found: dict[str, DeclaredAutomation] = {}
     for path in paths:
         for declared in _read(path, figures, look_up):
             if declared.name in found:
@@ -119,7 +121,9 @@ def _of_notifications(notifications: Notifications) -> dict[str, object]:
     }
 
 
-def _read(path: Path, figures: Mapping[str, object], look_up: LookUp) -> Iterator[Declared]:
+def _read(
+    path: Path, figures: Mapping[str, object], look_up: LookUp
+) -> Iterator[DeclaredAutomation]:
     try:
         file = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         for row in _ROWS.validate_python(_filled(file.for_each, figures, look_up)):
@@ -131,12 +135,16 @@ def _read(path: Path, figures: Mapping[str, object], look_up: LookUp) -> Iterato
         raise PollenError(f"{path}: {_fault(error)}") from error
 
 
-def _declared(document: dict[str, Any], values: Mapping[str, object], look_up: LookUp) -> Declared:
+def _declared(
+    document: dict[str, Any], values: Mapping[str, object], look_up: LookUp
+) -> DeclaredAutomation:
     try:
         automation = _automation(_filled(document, values, look_up))
     except NotThereError as missing:
-        return Declared(str(_filled(document.get("name"), values, look_up)), None, str(missing))
-    return Declared(automation.name, automation)
+        return DeclaredAutomation(
+            str(_filled(document.get("name"), values, look_up)), None, str(missing)
+        )
+    return DeclaredAutomation(automation.name, automation)
 
 
 def _filled(node: object, values: Mapping[str, object], look_up: LookUp) -> object:

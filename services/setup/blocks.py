@@ -17,10 +17,10 @@ from prefect.client.schemas.actions import BlockDocumentCreate, BlockDocumentUpd
 from prefect.exceptions import ObjectNotFound
 from prefect_aws import AwsCredentials, S3Bucket
 
+from pollen.errors import PollenError
 from services.prefect_server.connection import without_password
 from services.setup.plan import Change, Step, keep
 from services.site import Site, SiteStorage
-from tasks.faults import PollenError
 from tasks.storage.entries import joined
 
 KIND = "block"

@@ -16,10 +16,10 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.flows import load_flow_arguments_from_entrypoint
 
+from pollen.errors import PollenError
 from services.setup.plan import Change, Step, keep
 from services.setup.pools import pools_without_gpus
 from services.site import Site, deployments_folder
-from tasks.faults import PollenError
 
 KIND = "deployment"
 #: Every deployment of ours has it, and no other one should: those that left ``prefect.yaml`` are deleted.
@@ -28,7 +28,7 @@ _PAGE = 200
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredDeployment:
     """A deployment in ``prefect.yaml``.
 
     Attributes:
@@ -40,7 +40,7 @@ class Declared:
     pool: str | None
 
 
-def declared_deployments(path: Path | None = None) -> tuple[Declared, ...]:
+def declared_deployments(path: Path | None = None) -> tuple[DeclaredDeployment, ...]:
     """Read which deployments are to be there.
 
     Args:
@@ -83,7 +83,7 @@ def deploy_command(site: Site) -> str:
 
 
 def plan_deployments(
-    client: SyncPrefectClient, declared: tuple[Declared, ...]
+    client: SyncPrefectClient, declared: tuple[DeclaredDeployment, ...]
 ) -> tuple[list[Step], list[str]]:
     """What is to be done with deployments, and which of the declared ones are missing.
 
@@ -99,11 +99,11 @@ def plan_deployments(
     return steps, sorted(names - saved.keys())
 
 
-def _declared(folder: Path, entry: dict[str, Any]) -> Declared:
+def _declared(folder: Path, entry: dict[str, Any]) -> DeclaredDeployment:
     file, _, function = entry["entrypoint"].rpartition(":")
     # Read from the source, not imported: a flow's module may want what is not installed here.
     flow = load_flow_arguments_from_entrypoint(f"{folder / file}:{function}", {"name"})["name"]
-    return Declared(f"{flow}/{entry['name']}", (entry.get("work_pool") or {}).get("name"))
+    return DeclaredDeployment(f"{flow}/{entry['name']}", (entry.get("work_pool") or {}).get("name"))
 
 
 def _ours(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:

@@ -2,10 +2,10 @@
 
 from functools import partial
 
+from pollen.errors import PollenError
 from services.setup.limits import roots
 from services.setup.plan import Change, Step, keep
 from services.site import Site
-from tasks.faults import PollenError
 from tasks.models.promotions import Order, register_bundled
 from tasks.models.resolve import read_history
 from tasks.storage.store import Location, open_store

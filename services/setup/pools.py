@@ -15,12 +15,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.schema_tools.validation import validate
 from prefect.workers.process import ProcessWorker
 
+from pollen.errors import PollenError
 from services.namespace import current_namespace
 from services.setup.gpus import VARIABLE as GPU_RESOURCE
 from services.setup.gpus import has_no_gpus, with_gpu_resource
 from services.setup.plan import Change, Step, keep
 from services.site import Site, SitePool, deployments_folder
-from tasks.faults import PollenError
 
 KIND = "work pool"
 

@@ -5,7 +5,7 @@ from typing import Final, Literal
 from prefect.context import FlowRunContext
 
 from pollen.detection.detector import cuda_present
-from tasks.faults import PollenError
+from pollen.errors import PollenError
 
 Device = Literal["auto", "cpu", "cuda"]
 

@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 import httpx
 
-from tasks.faults import PollenError
+from pollen.errors import PollenError
 from tasks.stage import logger
 
 R = TypeVar("R")

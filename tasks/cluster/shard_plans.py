@@ -10,10 +10,11 @@ from pollen import __version__
 from pollen.detection.batches import Batch
 from pollen.detection.detector import Profile
 from pollen.detection.settings import DetectSettings
+from pollen.errors import PollenError
 from pollen.layout import PLANS, plan_key, plan_number, plans_folder
 from tasks.cluster.deploy_hint import DEPLOY
 from tasks.detection.work import Work
-from tasks.faults import NotFoundError, PollenError
+from tasks.faults import NotFoundError
 from tasks.stage import logger, stage
 from tasks.storage.store import Location, Store, open_store
 

@@ -28,6 +28,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from pollen.detection.batches import Batch, deal
+from pollen.errors import PollenError
 from pollen.layout import plan_key
 from pollen.results.tables import INPUTS
 from tasks.cluster.deploy_hint import DEPLOY
@@ -38,7 +39,6 @@ from tasks.detection.planning import Plan, plan
 from tasks.detection.records import IMAGES
 from tasks.detection.summary import begin_results
 from tasks.detection.work import Counted, Work
-from tasks.faults import PollenError
 from tasks.models.resolve import PRODUCTION
 from tasks.progress import Progress, watcher
 from tasks.stage import healing, logger

@@ -17,8 +17,8 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 
+from pollen.errors import PollenError
 from tasks.cluster.prefect_calls import patiently
-from tasks.faults import PollenError
 from tasks.progress import best_effort
 from tasks.stage import logger
 from tasks.storage.store import Location

@@ -18,12 +18,11 @@ import polars as pl
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD, Status
 from pollen.detection.batches import Batch
 from pollen.detection.detector import Detector, Profile, detect_frames
-from pollen.models.card import ModelError
+from pollen.errors import PollenError
 from tasks.detection.reading import Budget, OpenFrame, Reader, read_ahead
 from tasks.detection.records import write_records
 from tasks.detection.work import Work
 from tasks.detection.writing import Finisher, FrameResult
-from tasks.faults import PollenError
 from tasks.models.resolve import Model
 from tasks.progress import OfBatch, Progress
 from tasks.stage import BATCHES_AT_ONCE, Pool, logger, stage
@@ -64,8 +63,6 @@ def load_model(model: Model, profile: Profile) -> None:
     """
     try:
         detector_for(model, profile).grid(None)
-    except ValueError as error:  # a broken model, or grains that do not fit its window
-        raise PollenError(str(error)) from error
     except OSError as error:
         raise PollenError(
             f"the model can't be prepared in {cache_folder()} ({error}): set POLLEN_CACHE_DIR to a folder that "
@@ -92,10 +89,7 @@ def detect_batch(batch: Batch, work: Work, progress: Progress, title: str = "bat
     attempt = f"{batch.id}-{uuid4().hex[:8]}"
     output = open_store(work.output)
     shown = OfBatch(progress, title, len(batch.items))
-    try:
-        results = _count(batch, attempt, work, output, shown)
-    except ModelError as error:
-        raise PollenError(str(error)) from error
+    results = _count(batch, attempt, work, output, shown)
     images = pl.DataFrame([result.image for result in results], schema=IMAGE_RECORD)
     grains = pl.concat([pl.DataFrame(schema=GRAIN_RECORD), *(result.grains for result in results)])
     write_records(output, work.records, attempt, images, grains)

@@ -9,12 +9,12 @@ import polars as pl
 
 from pollen.detection.batches import Batch, cut_for, is_hidden
 from pollen.detection.settings import DetectSettings
+from pollen.errors import PollenError
 from pollen.frames import is_image
 from pollen.layout import ANNOTATED, RESULTS, WRITTEN, annotated_key
 from pollen.reports.annotate import UNDRAWN_FLAG
 from pollen.results.tables import INPUTS, undrawn_inputs, waiting_inputs
 from tasks.detection.records import compact, read_image_records
-from tasks.faults import PollenError
 from tasks.stage import logger, stage
 from tasks.storage.entries import joined
 from tasks.storage.store import Location, Store, open_store

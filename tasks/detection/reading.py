@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pollen.detection.batches import Item
 from pollen.frames import Frame, FrameFile, Rgb, open_frames
-from tasks.faults import trouble
+from tasks.faults import failure_reason
 from tasks.stage import healing
 from tasks.storage.store import Store
 
@@ -140,7 +140,7 @@ class Reader:
         try:
             self._open(opened)
         except Exception as error:  # noqa: BLE001  (one picture never stops the others)
-            reason, transient = trouble(error)
+            reason, transient = failure_reason(error)
             self._refuse(opened, reason, transient=transient)
         self._budget.take(turn, opened.held)
         self._decode_ahead(opened)

@@ -5,11 +5,12 @@ from typing import Final
 
 import polars as pl
 
+from pollen.errors import PollenError
 from pollen.layout import annotated_key
 from pollen.reports.annotate import decode_jpeg, thumbnail, thumbnail_within
 from pollen.reports.detection import Thumbnail
 from pollen.reports.summary import Picked
-from tasks.faults import NotFoundError, PollenError, UnusableNameError
+from tasks.faults import NotFoundError, UnusableNameError
 from tasks.stage import logger
 from tasks.storage.store import Store
 

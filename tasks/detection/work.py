@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pollen.detection.detector import Profile
 from pollen.detection.settings import DetectSettings
-from tasks.faults import PollenError
+from pollen.errors import PollenError
 from tasks.models.resolve import Model
 from tasks.storage.store import Location
 

@@ -20,7 +20,7 @@ from pollen.reports.canvas import fitted_scale, whole_picture
 from pollen.reports.legend import Caption
 from tasks.detection.reading import Input, OpenFrame, Reader
 from tasks.detection.work import Work
-from tasks.faults import OutsideError, PollenError, UnusableNameError, trouble
+from tasks.faults import OutsideError, StorageError, UnusableNameError, failure_reason
 from tasks.progress import Progress
 from tasks.stage import healing, logger
 from tasks.storage.store import Store
@@ -75,7 +75,7 @@ class Finisher:
         """Count, draw and record one frame, and give back what it held.
 
         Raises:
-            PollenError: The store fails: the batch is to be repeated, not the picture blamed.
+            StorageError: The store fails: the batch is to be repeated, not the picture blamed.
         """
         try:
             if isinstance(found, Exception):
@@ -85,7 +85,7 @@ class Finisher:
             flags = self._draw(frame, counted) if self._work.settings.annotate else ()
             return self._record(frame, counted, flags)
         except Exception as error:
-            if isinstance(error, PollenError) and not isinstance(error, OutsideError):
+            if isinstance(error, StorageError) and not isinstance(error, OutsideError):
                 raise
             return self._troubled(frame, error)
         finally:
@@ -149,7 +149,7 @@ class Finisher:
         return FrameResult(image, grain_rows(origin, frame.frame.name, counted, pixel_size_um))
 
     def _troubled(self, frame: OpenFrame, error: Exception) -> FrameResult:
-        reason, transient = trouble(error)
+        reason, transient = failure_reason(error)
         return self._failed(frame.owner, frame.frame.name, reason, transient=transient)
 
     def _failed(self, opened: Input, filename: str, reason: str, *, transient: bool) -> FrameResult:

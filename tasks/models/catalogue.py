@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
+from pollen.errors import PollenError
 from pollen.layout import MODELS, card_key, metrics_key
 from pollen.models.card import ModelCard
 from pollen.models.promotions import Promotion
-from tasks.faults import NotFoundError, PollenError
+from tasks.faults import NotFoundError
 from tasks.models.publishing import NO_VERSIONS
 from tasks.models.resolve import (
     BUNDLED,

@@ -2,10 +2,11 @@
 
 import json
 
+from pollen.errors import PollenError
 from pollen.layout import training_key
 from pollen.models.card import CARD_NAME
 from pollen.training.lineage import Lineage
-from tasks.faults import NotFoundError, PollenError
+from tasks.faults import NotFoundError
 from tasks.models.resolve import Model, bundled_model, read_card
 from tasks.stage import stage
 from tasks.storage.store import Location, Store, open_store

@@ -15,10 +15,11 @@ from uuid import uuid4
 
 from prefect.runtime import flow_run
 
+from pollen.errors import PollenError
 from pollen.layout import promotion_key, weights_key
-from pollen.models.card import ModelCard, ModelError, check_weights
+from pollen.models.card import ModelCard, check_weights
 from pollen.models.promotions import History, Promotion
-from tasks.faults import NotFoundError, PollenError
+from tasks.faults import NotFoundError
 from tasks.models.publishing import publish_bundled
 from tasks.models.resolve import BUNDLED, PRODUCTION, read_card, read_history, read_promotion
 from tasks.stage import stage
@@ -243,8 +244,6 @@ def check_stored_weights(store: Store, card: ModelCard) -> None:
             f"the weights of model '{card.version}' are missing in {store.address}: publish it again under another "
             "version, or choose another model"
         ) from error
-    except ModelError as error:
-        raise PollenError(str(error)) from error
 
 
 def _who() -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pollen.errors import PollenError
 from pollen.layout import (
     CHECKPOINTS,
     METRICS_NAME,
@@ -30,8 +31,8 @@ from pollen.layout import (
     model_folder,
     weights_key,
 )
-from pollen.models.card import CARD_NAME, ModelCard, ModelError, check_weights
-from tasks.faults import NotFoundError, PollenError, StorageError
+from pollen.models.card import CARD_NAME, ModelCard, check_weights
+from tasks.faults import NotFoundError, StorageError
 from tasks.models.resolve import BUNDLED, PRODUCTION, bundled_model, read_card
 from tasks.stage import logger, stage
 from tasks.storage.store import Location, Store, open_store
@@ -68,10 +69,7 @@ def publish(root: Location, card: ModelCard, weights: Path, files: Mapping[str, 
 def _publish(store: Store, card: ModelCard, weights: Path, files: Mapping[str, bytes]) -> None:
     if card.version in NO_VERSIONS or card.version.endswith(".pt"):
         raise PollenError(f"no model can be called '{card.version}': choose another version")
-    try:
-        check_weights(weights, card)
-    except ModelError as error:
-        raise PollenError(str(error)) from error
+    check_weights(weights, card)
     record = _record(card, files)
     present = _present(store, card.version)
     if present is None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from prefect.runtime import deployment
 
 import pollen.bundled
+from pollen.errors import PollenError
 from pollen.layout import PROMOTIONS, card_key, promotion_number, weights_key
-from pollen.models.card import CARD_NAME, ModelCard, ModelError, check_weights, sha256_of
+from pollen.models.card import CARD_NAME, ModelCard, check_weights, sha256_of
 from pollen.models.promotions import History, Promotion
-from tasks.faults import NotFoundError, PollenError
+from tasks.faults import NotFoundError
 from tasks.stage import logger, stage
 from tasks.storage.local_copies import cache_folder
 from tasks.storage.store import Location, Store, open_store
@@ -43,35 +44,32 @@ def resolve_model(name: str, registry: Location) -> Model:
     Raises:
         PollenError: The model is missing or altered; never is another one taken instead.
     """
-    try:
-        if name == BUNDLED:
-            return bundled_model()
-        if name.endswith(".pt"):
-            path = Path(name).expanduser().absolute()
-            return _checked(path, ModelCard.of_file(path))
-        store = open_store(registry)
-        if name != PRODUCTION:
-            return _published(store, name)
-        promoted = _promoted(store)
-        if promoted is not None:
-            logger().info(
-                "in production in %s: model %s (SHA-256 %s), promoted by %s on %s",
-                store.address,
-                promoted.version,
-                promoted.sha256,
-                promoted.by or "nobody named",
-                promoted.at or "a day not recorded",
-            )
-            return _published(store, promoted.version, promoted.sha256)
-        if deployment.id is not None:
-            raise PollenError(
-                f"no model is in production in {store.address}: run `pollen setup`, which registers the bundled one, "
-                "or `pollen models promote VERSION`"
-            )
-        logger().info("no model was promoted in %s; using the bundled one", store.address)
+    if name == BUNDLED:
         return bundled_model()
-    except ModelError as error:
-        raise PollenError(str(error)) from error
+    if name.endswith(".pt"):
+        path = Path(name).expanduser().absolute()
+        return _checked(path, ModelCard.of_file(path))
+    store = open_store(registry)
+    if name != PRODUCTION:
+        return _published(store, name)
+    promoted = _promoted(store)
+    if promoted is not None:
+        logger().info(
+            "in production in %s: model %s (SHA-256 %s), promoted by %s on %s",
+            store.address,
+            promoted.version,
+            promoted.sha256,
+            promoted.by or "nobody named",
+            promoted.at or "a day not recorded",
+        )
+        return _published(store, promoted.version, promoted.sha256)
+    if deployment.id is not None:
+        raise PollenError(
+            f"no model is in production in {store.address}: run `pollen setup`, which registers the bundled one, "
+            "or `pollen models promote VERSION`"
+        )
+    logger().info("no model was promoted in %s; using the bundled one", store.address)
+    return bundled_model()
 
 
 def bundled_model() -> Model:

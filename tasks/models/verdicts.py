@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from pollen.errors import PollenError
 from pollen.layout import MODELS, card_key, conclusion_key, metrics_key, training_key
-from tasks.faults import NotFoundError, PollenError, StorageError
+from tasks.faults import NotFoundError, StorageError
 from tasks.models.resolve import read_history
 from tasks.stage import healing, logger, stage
 from tasks.storage.store import Location, Store, open_store

@@ -12,7 +12,7 @@ from platformdirs import user_cache_path
 
 from pollen.dataset.exports.trees import TreeError, too_large
 from pollen.dataset.findings import Finding
-from tasks.faults import PollenError
+from pollen.errors import PollenError
 from tasks.stage import Pool, healing
 from tasks.storage.entries import Entry
 from tasks.storage.folders import FolderStore

@@ -11,10 +11,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect_aws import AwsClientParameters, AwsCredentials, MinIOCredentials, S3Bucket
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from tasks.faults import (
-    PollenError,
-    explained,
-)
+from pollen.errors import PollenError
+from tasks.faults import explained
 from tasks.storage.buckets import BucketStore
 from tasks.storage.entries import Entry, joined
 from tasks.storage.folders import FolderStore

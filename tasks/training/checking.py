@@ -9,12 +9,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
 from pollen.dataset.check import CheckResult, Verdict, check, refused
-from pollen.dataset.exports.trees import TreeError
 from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings
+from pollen.errors import PollenError
 from pollen.layout import STAGING
 from pollen.reports.pages import markdown
-from tasks.faults import NotFoundError, PollenError
+from tasks.faults import NotFoundError
 from tasks.progress import best_effort
 from tasks.stage import healing, logger, stage
 from tasks.storage.entries import Entry
@@ -144,8 +144,6 @@ def _check(store: Store, entry: Entry, settings: DatasetSettings) -> CheckResult
         with scratch_folder("check") as scratch:
             path = healing(store.fetch)(entry.key, Path(scratch))
             return check(path, settings, entry.key)
-    except TreeError as error:
-        raise PollenError(str(error)) from error
     except OSError as error:
         raise PollenError(
             f"{entry.key} can't be kept on this machine while it is checked ({error}): it has {entry.size / 1e6:.0f} "

@@ -14,10 +14,11 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pollen.errors import PollenError
 from pollen.layout import checkpoints_folder
 from pollen.models.card import sha256_of
 from pollen.training.ultralytics_run import Checkpoint
-from tasks.faults import NotFoundError, PollenError, StorageError
+from tasks.faults import NotFoundError, StorageError
 from tasks.stage import Pool, healing, logger
 from tasks.storage.store import Store
 

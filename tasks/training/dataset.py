@@ -14,16 +14,17 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pollen.dataset.exports.curated import CuratedError, read_curated
+from pollen.dataset.exports.curated import read_curated
 from pollen.dataset.exports.reading import Export, read_export, read_label, read_picture
 from pollen.dataset.exports.trees import TreeError, open_tree
 from pollen.dataset.findings import Finding, Severity, in_order
-from pollen.dataset.manifest import Changes, Manifest, ManifestError, Split
+from pollen.dataset.manifest import Changes, Manifest, Split
 from pollen.dataset.merging import Merge, Write, merge
 from pollen.dataset.settings import DatasetSettings
+from pollen.errors import PollenError
 from pollen.layout import STAGING, dataset_folder
 from pollen.models.card import sha256_of
-from tasks.faults import NotFoundError, PollenError, StorageError
+from tasks.faults import NotFoundError, StorageError
 from tasks.stage import Pool, healing, logger, stage
 from tasks.storage.entries import Entry
 from tasks.storage.local_copies import StoreTree, local_files
@@ -122,13 +123,10 @@ def update_dataset(staging: Staging, settings: DatasetSettings) -> DatasetVersio
     manifests, pictures = open_store(staging.manifests), open_store(staging.pictures)
     number, latest = latest_version(manifests)
     with ExitStack() as opened:
-        try:
-            curated = read_curated(_dataset_tree(staging.name, pictures), settings, latest)
-            exports, refused, zips = _staged(staging.zips, settings, opened)
-            merged = merge(curated, exports, settings, latest, number)
-            _write(pictures, merged.writes, exports, settings)
-        except (CuratedError, TreeError) as error:
-            raise PollenError(str(error)) from error
+        curated = read_curated(_dataset_tree(staging.name, pictures), settings, latest)
+        exports, refused, zips = _staged(staging.zips, settings, opened)
+        merged = merge(curated, exports, settings, latest, number)
+        _write(pictures, merged.writes, exports, settings)
     findings = in_order(
         [*curated.findings, *refused, *merged.findings]
         + [found for export in exports for found in export.findings]
@@ -186,10 +184,7 @@ def read_version(manifests: Store, number: int) -> Manifest:
         PollenError: It can't be read.
     """
     key = version_key(number)
-    try:
-        return Manifest.read(manifests.read(key), f"{manifests.address}/{key}")
-    except ManifestError as error:
-        raise PollenError(str(error)) from error
+    return Manifest.read(manifests.read(key), f"{manifests.address}/{key}")
 
 
 def version_key(number: int) -> str:

@@ -5,17 +5,14 @@ from collections.abc import Sequence
 from pollen.classes import GrainClass
 from pollen.dataset.families import tells_plant
 from pollen.dataset.manifest import ManifestImage
-from pollen.detection.detector import DeviceError
 from pollen.detection.settings import DetectSettings
 from pollen.evaluation.evaluate import Evaluation, evaluate
 from pollen.evaluation.pictures import LabelledPicture, Origin, as_grains, with_one_spelling
 from pollen.evaluation.thresholds import choose_thresholds, sweep
-from pollen.frames import FrameError
 from pollen.models.card import ModelCard, sha256_of
 from pollen.statistics.samples import sample_of
 from pollen.training.folder import LARGEST_MARGIN, LabelledFile
 from pollen.training.settings import TrainSettings
-from tasks.faults import PollenError
 from tasks.models.resolve import Model
 from tasks.stage import logger, stage
 from tasks.storage.local_copies import cache_folder
@@ -77,12 +74,9 @@ def choose_card(
         max_grain_px=round(LARGEST_MARGIN * sizes.largest_px, 1),
         merge_iou=0.5,
     )
-    try:
-        swept = sweep(
-            "val", validation, trained.weights, card, cache_folder(), detection_settings(settings)
-        )
-    except (ValueError, FrameError, DeviceError) as error:  # ModelError and ScaleError among them
-        raise PollenError(str(error)) from error
+    swept = sweep(
+        "val", validation, trained.weights, card, cache_folder(), detection_settings(settings)
+    )
     chosen = choose_thresholds([swept])
     logger().info(
         "confidence %.2f and viable odds %.1f: count error %.2f %%, viability error %.2f points on val",
@@ -103,9 +97,6 @@ def evaluate_model(
     Raises:
         PollenError: The model or a picture can't be used.
     """
-    try:
-        return evaluate(
-            pictures, model.weights, model.card, cache_folder(), detection_settings(settings)
-        )
-    except (ValueError, FrameError, DeviceError) as error:  # ModelError and ScaleError among them
-        raise PollenError(str(error)) from error
+    return evaluate(
+        pictures, model.weights, model.card, cache_folder(), detection_settings(settings)
+    )

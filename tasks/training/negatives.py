@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from pollen.dataset.findings import Finding
-from pollen.frames import FrameError, is_image
+from pollen.errors import PollenError
+from pollen.frames import is_image
 from pollen.models.card import sha256_of
 from pollen.training.collage import Outline, Pixels
 from pollen.training.folder import LabelledFile, outlines_of
@@ -22,7 +23,6 @@ from pollen.training.negatives import (
     read_debris,
 )
 from pollen.training.settings import TrainSettings
-from tasks.faults import PollenError
 from tasks.stage import logger, stage
 from tasks.storage.store import Location, open_store
 
@@ -89,8 +89,6 @@ def make_negative_files(
         for found in (*findings, *stock.findings):
             logger().warning("%s", found)
         return _written(stock, backgrounds, count, settings, folder)
-    except (FrameError, ValueError) as error:
-        raise PollenError(str(error)) from error
     except OSError as error:
         raise PollenError(
             f"pictures of debris can't be written to {folder} ({error}): make room on this disk, or set TMPDIR"

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pollen.dataset.manifest import ManifestImage
+from pollen.errors import PollenError
 from pollen.models.card import sha256_of
 from pollen.training.folder import LabelledFile
-from tasks.faults import PollenError
 from tasks.stage import stage
 from tasks.storage.local_copies import local_files
 from tasks.storage.store import Location, Store, open_store

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from pollen import __version__
 from pollen.dataset.manifest import Split
+from pollen.errors import PollenError
 from pollen.evaluation.charts import draw_charts
 from pollen.evaluation.curves import draw_training
 from pollen.evaluation.disagreement import draw_disagreements
@@ -16,11 +17,10 @@ from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.gate import Decision, GateSettings, decide
 from pollen.evaluation.metrics import as_metrics, gate_figures
 from pollen.evaluation.page import PageData, render_page
-from pollen.frames import FrameError
 from pollen.layout import METRICS_NAME, TRAINING_NAME, model_folder
 from pollen.training.lineage import LEARNT_FROM, Lineage, Overlap, notices, unknown_plants
 from pollen.training.model_card import Making, card_text
-from tasks.faults import PollenError, StorageError
+from tasks.faults import StorageError
 from tasks.models.promotions import Order, promote
 from tasks.models.publishing import drop_claim
 from tasks.models.verdicts import Verdict, read_verdict, record_conclusion
@@ -105,10 +105,7 @@ def describe(judgement: Judgement, trained: Trained, making: Making) -> dict[str
     if curves is not None:
         charts["training.png"] = curves
     card = judgement.new.card
-    try:
-        disagreements = draw_disagreements(judgement.new, judgement.production)
-    except FrameError as error:
-        raise PollenError(str(error)) from error
+    disagreements = draw_disagreements(judgement.new, judgement.production)
     page = render_page(
         PageData(
             new=judgement.new,

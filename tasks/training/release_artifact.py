@@ -6,11 +6,11 @@ from typing import Any, Final
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
+from pollen.errors import PollenError
 from pollen.evaluation.comparison import SHOWN, chart_lines, comparison_lines, small_chart
 from pollen.layout import model_folder
 from pollen.reports.pages import code, markdown
 from pollen.reports.summary import LOGIN_NOTE
-from tasks.faults import PollenError
 from tasks.progress import best_effort
 from tasks.stage import logger
 from tasks.storage.store import Store

@@ -7,8 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
+from pollen.errors import PollenError
 from pollen.layout import CHECKPOINTS
-from tasks.faults import PollenError
 from tasks.stage import logger
 from tasks.storage.local_copies import objects_folder
 from tasks.storage.store import Store, open_store

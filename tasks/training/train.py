@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from pollen.detection.tiling import ScaleError, TileGrid
-from pollen.frames import FrameError
+from pollen.errors import PollenError
 from pollen.layout import checkpoints_folder
-from pollen.models.card import ModelError
 from pollen.training.base import Base, from_weights, untrained
 from pollen.training.folder import (
     GrainSizes,
@@ -34,7 +33,6 @@ from pollen.training.ultralytics_run import (
     train,
 )
 from tasks.cluster.devices import check_device
-from tasks.faults import PollenError
 from tasks.models.lineage import lineage_of
 from tasks.models.resolve import BUNDLED, resolve_model
 from tasks.models.verdicts import (
@@ -157,12 +155,9 @@ def resolve_base(name: str, output: Location, settings: TrainSettings) -> Base:
             f"'bundled', or an architecture such as {name.removesuffix('.pt')}.yaml to start from random weights"
         )
     model = resolve_model.function(name, output)
-    try:
-        if settings.recipe == "bundled":
-            start_weights(model.weights, cache_folder())
-        base = from_weights(model.weights, model.card.sha256, cache_folder())
-    except ValueError as error:
-        raise PollenError(str(error)) from error
+    if settings.recipe == "bundled":
+        start_weights(model.weights, cache_folder())
+    base = from_weights(model.weights, model.card.sha256, cache_folder())
     return replace(base, lineage=lineage_of.function(model, output))
 
 
@@ -253,8 +248,6 @@ def lay_out(
             return LaidOut(None, sizes, grid, _pixel_size_um(training), files)
         pieces = write_split(files, "train", folder, grid, plan.base.task)
         write_split(validation, "val", folder, grid, plan.base.task)
-    except (TrainingError, FrameError) as error:
-        raise PollenError(str(error)) from error
     except ScaleError as error:
         raise PollenError(
             f"{largest_label(training)} does not fit the model's input of {tile_px} px at working scale {scale:g}: "
@@ -323,8 +316,6 @@ def train_model(plan: TrainingPlan, laid_out: LaidOut, folder: Path, progress: P
         run = _run_recipe if laid_out.description is None else _run_ultralytics
         trained = run(plan, laid_out, folder, _Watch(keeper, progress), newest)
         keeper.wait()
-    except (TrainingError, ModelError, FrameError) as error:
-        raise PollenError(str(error)) from error
     except OSError as error:
         raise PollenError(
             f"the training can't write below {folder} ({error}): make room on this disk, or set TMPDIR; it goes on "

@@ -9,10 +9,10 @@ from prefect_aws import AwsClientParameters, AwsCredentials, S3Bucket
 from pydantic import SecretStr
 
 import tasks.stage
+from pollen.errors import PollenError
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks.detection.planning import list_inputs
 from tasks.detection.summary import Outcome
-from tasks.faults import PollenError
 from tasks.storage import store as storage
 from tasks.storage.store import Location, open_store
 from tests.support.pictures import picture

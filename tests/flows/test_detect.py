@@ -13,11 +13,12 @@ from flows.detect import count_pictures
 from pollen.detection.batches import Item
 from pollen.detection.decoding import Decoder
 from pollen.detection.grains import FloatArray, Grains
+from pollen.errors import PollenError
 from pollen.layout import annotated_key
 from pollen.reports.annotate import UNDRAWN_FLAG
 from tasks.detection.reading import Input, Reader
 from tasks.detection.summary import Outcome
-from tasks.faults import PollenError, StorageError
+from tasks.faults import StorageError
 from tests.support.pictures import grey_in_colour, pages, picture, put
 from tests.support.runs import (
     COUNTS,

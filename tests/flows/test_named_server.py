@@ -15,11 +15,11 @@ import pytest
 from prefect_aws import AwsClientParameters, AwsCredentials, S3Bucket
 from pydantic import SecretStr
 
+from pollen.errors import PollenError
 from pollen.layout import annotated_key
 from services.embedded import EmbeddedPrefect
 from tasks.detection import records
 from tasks.detection.summary import Outcome
-from tasks.faults import PollenError
 from tasks.storage import buckets
 from tasks.storage.buckets import BucketStore
 from tasks.storage.store import Location, open_store

@@ -13,9 +13,9 @@ from prefect.client.schemas.objects import State
 import flows.train
 from flows.detect import detect
 from flows.train import make_model, train
+from pollen.errors import PollenError
 from pollen.layout import MODELS, PROMOTIONS, conclusion_key
 from services.embedded import EmbeddedPrefect, EmbeddedS3
-from tasks.faults import PollenError
 from tasks.models.promotions import Order, rollback
 from tasks.storage.store import Location, open_store
 from tasks.training.release import TrainingOutcome, TrainingSummary

@@ -10,11 +10,11 @@ from prefect.client.schemas.objects import State
 
 import pollen.training.recipe.stages
 from flows.train import TrainRequest, make_model, train_request
+from pollen.errors import PollenError
 from pollen.layout import CHECKPOINTS, MODELS
 from pollen.training.recipe.fitting import Stage
 from pollen.training.recipe.scenes import SceneMix
 from pollen.training.settings import TrainSettings
-from tasks.faults import PollenError
 from tasks.progress import Silent, watched_by
 from tasks.storage.store import Location, open_store
 from tasks.training.release import TrainingOutcome, TrainingSummary

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from pollen.errors import PollenError
 from services.setup.pools import pool_template
 from services.site import Events, Overrides, Site, SitePool, deployments_folder, read_site
-from tasks.faults import PollenError
 
 NOTHING = Overrides()
 SHIPPED = Path(__file__).parents[2] / "deployments" / "site.yaml"

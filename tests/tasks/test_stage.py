@@ -26,6 +26,7 @@ from pollen.counting.measurement import Origin, failed_row
 from pollen.detection import backends
 from pollen.detection.batches import Item
 from pollen.detection.detector import Profile
+from pollen.errors import PollenError
 from pollen.layout import records_folder
 from pollen.models.card import ModelCard, check_weights
 from pollen.results.tables import INPUTS
@@ -36,7 +37,7 @@ from tasks.detection.planning import check_access, compact_records, plan
 from tasks.detection.records import MERGE_FROM_FILES, write_records
 from tasks.detection.summary import begin_results, summarise
 from tasks.detection.work import Work
-from tasks.faults import PollenError, StorageError
+from tasks.faults import StorageError
 from tasks.models.resolve import Model, resolve_model
 from tasks.progress import Silent
 from tasks.stage import RETRIES, Stage

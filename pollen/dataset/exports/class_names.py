@@ -74,8 +74,6 @@ def read_names(tree: Tree, source: str) -> tuple[str, dict[int, str]]:
         raise TreeError(f"expected text in UTF-8 ({error}): export again") from error
     try:
         form, names = _READERS[PurePosixPath(source).name.lower()](text)
-    except TreeError:
-        raise
     except _BROKEN as error:
         detail = " ".join(str(error).split())[:200] or type(error).__name__
         kind = "JSON" if source.lower().endswith(".json") else "YAML"

@@ -10,12 +10,13 @@ from pollen.dataset.labels import LABEL_NAMES
 from pollen.dataset.manifest import Manifest, ManifestImage, Split, image_key, label_key
 from pollen.dataset.pictures import PictureFacts
 from pollen.dataset.settings import DatasetSettings
+from pollen.errors import PollenError
 
 _NAMES = dict(enumerate(LABEL_NAMES))
 _SPLIT_FOLDERS = tuple(f"{split}/" for split in Split)
 
 
-class CuratedError(ValueError):
+class CuratedError(PollenError):
     """A dataset that can't be read as one; the message says what to do."""
 
 

@@ -9,12 +9,13 @@ from typing import Final, Protocol
 
 from pollen.dataset.findings import Finding
 from pollen.dataset.settings import Limits
+from pollen.errors import PollenError
 
 _JUNK_NAMES: Final = frozenset({"thumbs.db", "desktop.ini", ".ds_store"})
 _JUNK_FOLDERS: Final = frozenset({"__macosx", ".git", ".ipynb_checkpoints"})
 
 
-class TreeError(ValueError):
+class TreeError(PollenError):
     """A file of an export that can't be read; the message says why and what to do."""
 
 

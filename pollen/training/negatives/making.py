@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.dataset.findings import Finding
+from pollen.errors import PollenError
 from pollen.frames import FrameError, open_frames
 from pollen.frames.limits import check_whole_size
 from pollen.training.collage import Floats, Outline, Pixels, fill_outlines, paste, placement
@@ -162,14 +163,14 @@ def make_negatives(
             large.
 
     Raises:
-        ValueError: No picture can be a background.
+        PollenError: No picture can be a background.
     """
     in_order = tuple(sorted(backgrounds, key=_by_content))
     maker = _Maker(debris.pieces, in_order, seed, side_px)
     while count and not maker.has_background():
         side_px //= 2
         if side_px < LEAST_SIDE_PX:
-            raise ValueError(
+            raise PollenError(
                 f"none of the {len(backgrounds)} train pictures can be a background for negatives: expected at "
                 f"least one of {LEAST_SIDE_PX} px or more that grains cover by less than half; add such a "
                 "picture or set negatives to 0"

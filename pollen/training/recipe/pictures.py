@@ -13,6 +13,7 @@ from pollen.evaluation.pictures import origin_by_name
 from pollen.training.collage import Outline, Pixels
 from pollen.training.folder import LabelledFile, outlines_of
 from pollen.training.tiles import cover
+from pollen.training.ultralytics_run import TrainingError
 
 PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png"})
 
@@ -50,17 +51,17 @@ def read_outlines(path: Path, width: int, height: int) -> tuple[Outline, ...]:
     """Read YOLO polygons (``class x1 y1 x2 y2 ...``, 0..1); a missing file means no grain.
 
     Raises:
-        ValueError: A line is no polygon of a viable or non-viable grain: grains are cut out along
+        TrainingError: A line is no polygon of a viable or non-viable grain: grains are cut out along
             their outlines here.
     """
     if not path.exists():
         return ()
     labels = read_labels(path.read_text(encoding="utf-8"), dict(enumerate(LABEL_NAMES)), str(path))
     if has_error(labels.findings):
-        raise ValueError("; ".join(str(finding) for finding in labels.findings))
+        raise TrainingError("; ".join(str(finding) for finding in labels.findings))
     for line, grain in zip(labels.lines, labels.grains, strict=True):
         if grain.is_box or grain.grain_class is None:
-            raise ValueError(
+            raise TrainingError(
                 f"{path}, line {line}: expected the outline of a viable or non-viable grain, got a box or one of "
                 "unsure class"
             )
@@ -75,7 +76,7 @@ def read_split(root: Path) -> list[LabelledPicture]:
 
     Raises:
         FileNotFoundError: There is no picture.
-        ValueError: A picture can't be read, or a label line is wrong.
+        TrainingError: A picture can't be read, or a label line is wrong.
     """
     paths = sorted(p for p in (root / "images").glob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
@@ -84,7 +85,7 @@ def read_split(root: Path) -> list[LabelledPicture]:
     for path in paths:
         pixels = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
         if pixels is None:
-            raise ValueError(f"{path}: can't be read as a picture; replace or remove it")
+            raise TrainingError(f"{path}: can't be read as a picture; replace or remove it")
         height, width = pixels.shape[:2]
         outlines = read_outlines(root / "labels" / f"{path.stem}.txt", width, height)
         picture = np.ascontiguousarray(pixels, dtype=np.uint8)

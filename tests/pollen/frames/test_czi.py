@@ -13,7 +13,7 @@ from pollen.frames import Rgb, open_frames
 from pollen.frames.colour import DARK_16_BIT_NOTE
 from pollen.frames.czi_metadata import read_metadata
 from pollen.frames.stacks import FOCUS_NOTE
-from tasks.faults import trouble
+from tasks.faults import failure_reason
 
 Refusal = Callable[[Path], str]
 Tile = tuple[NDArray[np.uint8] | NDArray[np.uint16], tuple[int, int], int, dict[str, int]]
@@ -44,7 +44,7 @@ def test_without_the_makers_library_the_environment_is_named(
     monkeypatch.setitem(sys.modules, "pylibCZIrw.czi", None)
     with pytest.raises(OSError, match=r"CZI files can't be read .*Python 3\.11 to 3\.13") as caught:
         open_frames(path, "a.czi")
-    assert trouble(caught.value) == (str(caught.value), True)
+    assert failure_reason(caught.value) == (str(caught.value), True)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed
 
+from pollen.errors import PollenError
 from services.commands.running import guarded, run_story
 from services.embedded import EmbeddedPrefect
 from services.exit_codes import COULD_NOT_RUN, SOME_FAILED
-from tasks.faults import PollenError
 from tasks.storage.store import Location
 
 

@@ -13,13 +13,13 @@ import httpx
 import psutil
 import pytest
 
+from pollen.errors import PollenError
 from services.commands.events import _Service, token_from_environment
 from services.embedded import EmbeddedPrefect
 from services.events.connections import MOST_CONNECTIONS
 from services.events.notices import Notice
 from services.events.posting import Poster
 from services.site import Site
-from tasks.faults import PollenError
 from tests.support.amazon import REGION, Amazon, to_queue
 from tests.support.events import TOKEN, RunningReceiver, ceph, events_of, receiving
 from tests.support.proxy import proxy

@@ -15,10 +15,10 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from urllib3.response import HTTPResponse
 
+from pollen.errors import PollenError
 from services.events import sqs
 from services.events.notices import Notice
 from services.events.sqs import QueueCounters, new_client, read_queue
-from tasks.faults import PollenError
 from tests.support.amazon import ACCOUNT, REGION, Amazon, to_queue, to_topic
 
 PICTURE = "detect_images/žluť 1+a%41.png"

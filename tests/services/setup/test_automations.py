@@ -14,6 +14,7 @@ from prefect.events.actions import DoNothing, RunDeployment, SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger
 from prefect.exceptions import ObjectNotFound
 
+from pollen.errors import PollenError
 from services.embedded import EmbeddedPrefect
 from services.setup.automation_files import PREFIX
 from services.setup.automations import plan_automations
@@ -30,7 +31,6 @@ from services.site import (
     deployments_folder,
 )
 from tasks.cluster.deploy_hint import DEPLOY
-from tasks.faults import PollenError
 from tests.support.automations import declared_automations
 
 DETECT, CHECK = "detect/on-upload", "dataset-check/on-upload"

@@ -9,11 +9,11 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect_aws import AwsClientParameters, AwsCredentials, MinIOCredentials, S3Bucket
 from pydantic import SecretStr
 
+from pollen.errors import PollenError
 from services.embedded import EmbeddedS3
 from services.setup.blocks import plan_blocks
 from services.setup.plan import Action, Step, to_do
 from services.site import Site
-from tasks.faults import PollenError
 from tasks.storage.store import Location, _load_block, open_store
 
 KEY, SECRET = "AKIAEXAMPLE", "s3cr3t-of-the-lab"

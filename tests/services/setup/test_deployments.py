@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
+from pollen.errors import PollenError
 from services.setup.deployments import (
     Declared,
     declared_deployments,
@@ -12,7 +13,6 @@ from services.setup.deployments import (
     plan_deployments,
 )
 from services.site import Site
-from tasks.faults import PollenError
 
 CHECKOUT = Path(__file__).parents[3]
 

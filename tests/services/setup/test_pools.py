@@ -9,10 +9,10 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.workers.process import ProcessWorker
 
+from pollen.errors import PollenError
 from services.setup.plan import Step
 from services.setup.pools import plan_pools, pool_template
 from services.site import Site, SitePool
-from tasks.faults import PollenError
 
 SHIPPED = Path(__file__).parents[3] / "deployments" / "work-pools"
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from pollen.errors import PollenError
 from tasks.cluster import devices
 from tasks.cluster.devices import Device, check_device
-from tasks.faults import PollenError
 
 
 @pytest.mark.parametrize(

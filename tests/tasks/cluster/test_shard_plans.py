@@ -10,6 +10,7 @@ import pytest
 from pollen.detection.batches import Batch, Item
 from pollen.detection.detector import COUNTING_VERSION, Profile
 from pollen.detection.settings import DetectSettings
+from pollen.errors import PollenError
 from pollen.layout import PLANS, plan_key
 from pollen.models.card import ModelCard
 from tasks.cluster import shard_plans
@@ -22,7 +23,6 @@ from tasks.cluster.shard_plans import (
     write_plan,
 )
 from tasks.detection.work import Work
-from tasks.faults import PollenError
 from tasks.models.resolve import Model
 from tasks.storage.store import Location, open_store
 

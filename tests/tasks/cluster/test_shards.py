@@ -21,6 +21,7 @@ from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Scheduled
 
 from flows.detect import count_part, count_with_shards, detect, detect_shard
+from pollen.errors import PollenError
 from pollen.layout import PLANS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.site import Site
@@ -28,7 +29,6 @@ from tasks.cluster import shards
 from tasks.cluster.deploy_hint import DEPLOY
 from tasks.cluster.shards import FAILED_FOR_NOW, Order
 from tasks.detection.summary import Summary
-from tasks.faults import PollenError
 from tasks.stage import Pool
 from tests.flows.test_flow_run import save_block
 from tests.support.automations import declared_automations

@@ -19,6 +19,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Crashed, Running
 
+from pollen.errors import PollenError
 from services.embedded import EmbeddedPrefect
 from tasks.cluster import turns as roots
 from tasks.cluster.turns import (
@@ -29,7 +30,6 @@ from tasks.cluster.turns import (
     root_tag,
     say_where,
 )
-from tasks.faults import PollenError
 from tasks.stage import Pool
 from tasks.storage.store import Location
 

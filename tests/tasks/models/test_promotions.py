@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import tasks.stage
+from pollen.errors import PollenError
 from pollen.layout import promotion_key, weights_key
 from services.embedded import EmbeddedS3
-from tasks.faults import PollenError, StorageError
+from tasks.faults import StorageError
 from tasks.models.promotions import Order, Promoted, promote, register_bundled, rollback
 from tasks.models.resolve import PRODUCTION, read_history, resolve_model
 from tasks.storage.buckets import BucketStore

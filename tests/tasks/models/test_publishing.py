@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from pollen.errors import PollenError
 from pollen.layout import card_key
 from pollen.models.card import ModelCard
 from services.embedded import EmbeddedS3
-from tasks.faults import PollenError
 from tasks.models.catalogue import list_models, show_model
 from tasks.models.promotions import Order, promote, register_bundled
 from tasks.models.publishing import publish

@@ -16,15 +16,9 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from urllib3.response import HTTPResponse
 
+from pollen.errors import PollenError
 from services.embedded import EmbeddedS3
-from tasks.faults import (
-    NotFoundError,
-    PollenError,
-    StorageError,
-    UnreachableError,
-    UnusableNameError,
-    explained,
-)
+from tasks.faults import NotFoundError, StorageError, UnreachableError, UnusableNameError, explained
 from tasks.storage.buckets import BucketStore
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location, open_store

@@ -10,8 +10,9 @@ import tasks.stage
 from pollen.dataset.manifest import Manifest, Split
 from pollen.dataset.report import find_leaks
 from pollen.dataset.settings import DatasetSettings
+from pollen.errors import PollenError
 from services.embedded import EmbeddedS3
-from tasks.faults import PollenError, StorageError
+from tasks.faults import StorageError
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location, open_store
 from tasks.training import dataset

@@ -9,7 +9,7 @@ from pollen.dataset.exports.reading import Export
 from pollen.dataset.exports.trees import Tree
 from pollen.dataset.manifest import Manifest
 from pollen.dataset.settings import DatasetSettings
-from tasks.faults import PollenError
+from pollen.errors import PollenError
 from tasks.storage.store import Location
 from tasks.training.dataset import Staging, update_dataset
 from tests.support.labelled import NAMES, export

@@ -8,12 +8,12 @@ import pytest
 import tifffile
 from PIL import Image
 
+from pollen.errors import PollenError
 from pollen.layout import card_key, checkpoints_folder, conclusion_key, metrics_key, training_key
 from pollen.training.base import Base
 from pollen.training.folder import LabelledFile
 from pollen.training.identity import TrainingIdentity
 from pollen.training.lineage import Lineage
-from tasks.faults import PollenError
 from tasks.storage.store import Location, Store, open_store
 from tasks.training.train import LaidOut, TrainingPlan, find_training, lay_out
 from tests.support.training import train_settings
