@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from pollen.counting.rules import EDGE_MARGIN_PX, touched_sides
 from pollen.detection.grains import Grains
-from pollen.detection.tiling import PADDING_GREY, SNAP_MODEL_PX, Tile, TileGrid, join_tiles, spans
+from pollen.detection.tiling import (
+    PADDING_GREY,
+    SNAP_MODEL_PX,
+    ScaleError,
+    Tile,
+    TileGrid,
+    join_tiles,
+    spans,
+)
 from tests.pollen.grain_making import discs, equal
 
 MERGE_IOU = 0.5
@@ -68,7 +76,7 @@ def test_grains_must_fit_the_window(scale: float, largest: float, fits: bool) ->
     if fits:
         TileGrid(256, scale, largest)
         return
-    with pytest.raises(ValueError, match="do not fit the model's window of"):
+    with pytest.raises(ScaleError, match="do not fit the model's window of"):
         TileGrid(256, scale, largest)
 
 

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from pollen.classes import GrainClass
+from pollen.errors import PollenError
 from pollen.evaluation.pictures import Origin, origin_by_name, read_pictures
 from pollen.frames import FrameError
 
@@ -59,7 +60,7 @@ def test_plant_and_slide_are_read_from_the_file_name(tmp_path: Path) -> None:
 
 def test_a_wrong_label_line_is_named(tmp_path: Path) -> None:
     write(tmp_path, "x.png", "0 0.1 0.1 0.2 0.2\n7 0.5 0.5 0.1 0.1\n")
-    with pytest.raises(ValueError, match=r"x\.txt, line 2: class 7 has no name"):
+    with pytest.raises(PollenError, match=r"x\.txt, line 2: class 7 has no name"):
         read_pictures(tmp_path)
 
 
@@ -80,7 +81,7 @@ def test_labels_of_several_pages_are_refused(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     pages = np.full((2, 64, 64, 3), 200, np.uint8)
     tifffile.imwrite(tmp_path / "images" / "two.tif", pages, photometric="rgb")
-    with pytest.raises(ValueError, match=r"two\.tif: expected one picture, found 2"):
+    with pytest.raises(PollenError, match=r"two\.tif: expected one picture, found 2"):
         read_pictures(tmp_path)
 
 

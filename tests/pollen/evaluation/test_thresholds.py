@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pollen.classes import GrainClass
 from pollen.detection.grains import Grains
 from pollen.detection.settings import DetectSettings
+from pollen.errors import PollenError
 from pollen.evaluation.evaluate import evaluate
 from pollen.evaluation.pictures import LabelledPicture
 from pollen.evaluation.thresholds import (
@@ -99,5 +100,5 @@ def test_a_sweep_agrees_with_an_evaluation_at_the_same_thresholds(
 
 
 def test_pictures_without_grains_alone_can_choose_nothing(bundled: Prepared) -> None:
-    with pytest.raises(ValueError, match="no labelled grain among 1 pictures"):
+    with pytest.raises(PollenError, match="no labelled grain among 1 pictures"):
         sweep("empty", [picture_of(Grains.none())], bundled.weights, bundled.card, bundled.cache)

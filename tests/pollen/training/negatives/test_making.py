@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pollen.dataset.findings import Severity
+from pollen.errors import PollenError
 from pollen.synth.patch import Patch
 from pollen.training.collage import Outline, Pixels
 from pollen.training.negatives import (
@@ -139,7 +140,7 @@ def test_without_a_usable_frame_the_reason_and_the_remedy_are_said() -> None:
         return np.full((40, 40, 3), 200, np.uint8), ()
 
     frames = [Background("tiny.png", "t", tiny)]
-    with pytest.raises(ValueError, match="set negatives to 0"):
+    with pytest.raises(PollenError, match="set negatives to 0"):
         list(make_negatives(DebrisStock(()), frames, 1, seed=0, side_px=320))
     assert list(make_negatives(DebrisStock(()), [], 0, seed=0, side_px=320)) == []
 

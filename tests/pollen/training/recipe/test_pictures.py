@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pollen.training.recipe.pictures import read_outlines, read_split
+from pollen.training.ultralytics_run import TrainingError
 
 
 def test_pictures_come_with_outlines_in_pixels_by_name(tmp_path: Path) -> None:
@@ -31,7 +32,7 @@ def test_pictures_come_with_outlines_in_pixels_by_name(tmp_path: Path) -> None:
 def test_a_wrong_label_line_is_named(tmp_path: Path, line: str) -> None:
     label = tmp_path / "x.txt"
     label.write_text(f"0 0 0 1 0 1 1\n{line}\n")
-    with pytest.raises(ValueError, match=r"x\.txt, line 2: expected"):
+    with pytest.raises(TrainingError, match=r"x\.txt, line 2: expected"):
         read_outlines(label, 10, 10)
 
 
@@ -44,5 +45,5 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "bad.jpg").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"bad\.jpg: can't be read"):
+    with pytest.raises(TrainingError, match=r"bad\.jpg: can't be read"):
         read_split(tmp_path)
