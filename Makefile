@@ -2,13 +2,12 @@
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
-WORK ?= runs/bundled
 JOBS ?= 2
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format lock model bench image push image-ttl clean
+.PHONY: help venv demo test lint format lock bench image push image-ttl clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,10 +42,6 @@ lock: venv ## remake the locks after a change of pyproject.toml (UPGRADE=1 also 
 	$(BIN)/uv pip compile $(LOCK_FLAGS) --extra embedded --extra dev -c requirements.lock \
 		pyproject.toml -o requirements-dev.lock
 	.ci/check_locks.sh
-
-model: venv ## train the bundled model again (DATA=labelled pictures WORK=folder for checkpoints)
-	$(if $(DATA),,$(error DATA names no folder of labelled pictures: make model DATA=path/to/pictures))
-	$(BIN)/python -m pollen.training.recipe.train $(DATA) --work $(WORK)
 
 bench: venv ## measure speed and memory, figures side by side
 	$(BIN)/python -m benchmarks

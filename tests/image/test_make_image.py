@@ -205,16 +205,3 @@ def test_an_engine_that_fails_fails_the_target(checkout: Checkout) -> None:
 
     assert told.returncode != 0
     assert "Pushed" not in told.stdout
-
-
-def test_a_model_wants_its_pictures_named() -> None:
-    told = subprocess.run(
-        ["make", "--old-file=.venv/.up-to-date", "model"],  # the environment is not looked at
-        cwd=REPOSITORY,
-        env={name: value for name, value in os.environ.items() if name != "DATA"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert told.returncode == 2
-    assert "make model DATA=path/to/pictures" in told.stderr

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pollen.models.weights import load_state
 from pollen.training.recipe.collating import batches
 from pollen.training.recipe.network import batch_loss
-from pollen.training.recipe.polite_threads import PoliteThreads
 from pollen.training.recipe.scenes import SceneMaker, SceneMix
 
 if TYPE_CHECKING:
@@ -115,7 +114,6 @@ class Fitter:
         self.means = 0
         self.step = 0
         self.seconds = 0.0
-        self.threads = PoliteThreads()
 
     @property
     def checkpoint(self) -> Path:
@@ -166,7 +164,6 @@ class Fitter:
     def _one_step(self, batch: dict[str, "torch.Tensor"]) -> dict[str, float]:
         import torch
 
-        torch.set_num_threads(self.threads.advise())
         for group in self.optimizer.param_groups:
             group["lr"] = self.stage.rate_at(self.step)
         batch = {name: part.to(self.options.device) for name, part in batch.items()}
@@ -194,14 +191,13 @@ class Fitter:
     def _report(self, parts: dict[str, float]) -> None:
         losses = " ".join(f"{name}={value:.3f}" for name, value in parts.items() if value)
         logger.info(
-            "%s step %d/%d rate %.5f %s %.2f s/step, %d threads",
+            "%s step %d/%d rate %.5f %s %.2f s/step",
             self.stage.name,
             self.step,
             self.stage.steps,
             self.stage.rate_at(self.step),
             losses,
             self.seconds / self.step,
-            self.threads.threads,
         )
         if self.watcher is not None:
             self.watcher.reported(self, parts)

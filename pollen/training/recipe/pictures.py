@@ -7,10 +7,11 @@ from typing import Final
 import cv2
 import numpy as np
 
+from pollen.arrays import Pixels
 from pollen.dataset.findings import has_error
 from pollen.dataset.labels import LABEL_NAMES, read_labels
 from pollen.evaluation.pictures import origin_by_name
-from pollen.training.collage import Outline, Pixels
+from pollen.training.collage import Outline
 from pollen.training.folder import LabelledFile, outlines_of
 from pollen.training.tiles import cover
 from pollen.training.ultralytics_run import TrainingError

@@ -12,12 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pollen.arrays import FloatArray, Pixels
 from pollen.classes import GrainClass
 from pollen.training.collage import (
     Cutout,
-    Floats,
     Outline,
-    Pixels,
     clip_to_canvas,
     content_box,
     cut_debris,
@@ -132,7 +131,7 @@ class _Grain:
 class _Layer:
     """A scene while it is made: canvas, outlines, and the size of a typical grain on it."""
 
-    canvas: Floats
+    canvas: FloatArray
     outlines: list[Outline]
     typical_px: float
 
@@ -350,7 +349,7 @@ class SceneMaker:
         return Scene(canvas, self._visible(outlines))
 
 
-def _is_dark(canvas: Floats, mask: Pixels) -> bool:
+def _is_dark(canvas: FloatArray, mask: Pixels) -> bool:
     """Whether what is under a mask lets too little light through for a grain to show."""
     under = canvas[mask > 0]
     return bool(under.size) and float(np.percentile(under, 20)) < 100

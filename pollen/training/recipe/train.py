@@ -1,11 +1,8 @@
-"""Make the bundled model: ``python -m pollen.training.recipe.train DATA --work DIR``.
+"""Train by the recipe of the bundled model (`recipe: bundled`): its stages, one after the other.
 
-Runs the recipe's stages one after the other, as ``pollen train`` does with ``recipe=bundled``. It may be killed at
-any time: run again with the same folder it goes on from the last checkpoint, with exactly the scenes it would have
-seen.
+A training that was killed resumes from its last checkpoint, with exactly the scenes that it would have seen.
 """
 
-import argparse
 import csv
 import logging
 import os
@@ -15,10 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pollen.detection.threads import keep_to_quota
 from pollen.models.weights import load_state, quiet_ultralytics
 from pollen.training.recipe.fitting import FitOptions, Fitter, Stage, checkpoint_of
 from pollen.training.recipe.network import new_network
-from pollen.training.recipe.pictures import LabelledPicture, read_split
+from pollen.training.recipe.pictures import LabelledPicture
 from pollen.training.recipe.rendered import render_split
 from pollen.training.recipe.scenes import SceneMaker, prepare
 from pollen.training.recipe.stages import RENDERED_SEED, SEEDS_APART, stages_of
@@ -65,11 +63,14 @@ def train_recipe(
     Raises:
         TrainingError: The training broke off for a known cause (memory, disk, GPU), or no grain is
             whole in any picture.
-        ValueError: ``start`` is another network.
+        ModelError: ``start`` is another network.
     """
     if resume is not None and resume.ended:
         return resume
     quiet_ultralytics(folder / "ultralytics")
+    import torch
+
+    keep_to_quota(torch)
     stages = stages_of(settings)
     if resume is not None:
         _bring_back(resume, stages, folder)
@@ -216,36 +217,3 @@ class _Course:
 
 def _pixels(stage: Stage, steps: int | None = None) -> float:
     return float(stage.steps if steps is None else steps) * stage.batch * stage.side_px**2
-
-
-class _Log:
-    """Nobody watches but the log, which the stages write themselves."""
-
-    def epoch_done(self, epoch: Epoch) -> None:
-        """See :class:`pollen.training.ultralytics_run.Watcher`."""
-
-    def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """See :class:`pollen.training.ultralytics_run.Watcher`."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Train; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("data", type=Path, help="dataset with train/ and val/")
-    parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
-    parser.add_argument("--start", type=Path, help="weights (.pt) to start from")
-    parser.add_argument("--workers", type=int, default=2, help="processes that make scenes")
-    parser.add_argument("--share", type=float, default=1.0, help="part of the steps to do")
-    chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    settings = TrainSettings.model_validate(
-        {"recipe": "bundled", "recipe_share": chosen.share, "workers": chosen.workers}
-    )
-    pictures = read_split(chosen.data / "train")
-    last = train_recipe(pictures, chosen.work, settings, _Log(), chosen.start)
-    logger.info("done: %s", last.last)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -11,7 +11,7 @@ from pollen.detection import threads
 from pollen.detection.backends import OpenVinoBackend, TorchBackend
 from pollen.detection.threads import cpu_quota, keep_to_quota, threads_allowed
 from pollen.training import ultralytics_run as run
-from pollen.training.recipe.polite_threads import PoliteThreads
+from pollen.training.recipe import train as recipe
 from pollen.training.settings import TrainSettings
 from tests.pollen.conftest import Prepared
 from tests.pollen.model_making import write_model
@@ -126,8 +126,17 @@ def test_training_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.usefixtures("one_processor")
-def test_training_in_the_background_is_told() -> None:
-    assert PoliteThreads().cores == 1
+def test_the_recipe_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class ReachedError(Exception):
+        """The training would begin now."""
+
+    def reached(*_: object) -> None:
+        raise ReachedError
+
+    monkeypatch.setattr(recipe, "_options", reached)
+    with pytest.raises(ReachedError):
+        recipe.train_recipe([], tmp_path, TrainSettings(recipe="bundled"), Mute())
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)
 
 
 def test_without_a_quota_nothing_is_changed(

@@ -1,5 +1,6 @@
 """Training: it can be killed at any time, and it learns."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,19 @@ import torch
 
 from pollen.training.recipe.fitting import FitOptions, Fitter, Stage
 from pollen.training.recipe.network import new_network
-from pollen.training.recipe.polite_threads import PoliteThreads, runnable
 from pollen.training.recipe.scenes import SceneMaker, SceneMix, Stock
 
 MIX = SceneMix(real=1, collage=1)
 OPTIONS = FitOptions(workers=0, save_every=2, bfloat16=False)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """One thread: sums in another order would differ in the last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def stage(steps: int = 4) -> Stage:
@@ -23,9 +32,7 @@ def stage(steps: int = 4) -> Stage:
 def fitter(stock: list[Stock], folder: Path, steps: int = 4) -> Fitter:
     chosen = stage(steps)
     maker = SceneMaker(stock, [], chosen.mix, chosen.side_px, chosen.scale, chosen.seed)
-    made = Fitter(new_network(seed=1), chosen, maker, folder, OPTIONS)
-    made.threads.cores = 1  # sums in another order would differ in the last digits
-    return made
+    return Fitter(new_network(seed=1), chosen, maker, folder, OPTIONS)
 
 
 def test_a_killed_training_ends_as_an_undisturbed_one(stock: list[Stock], tmp_path: Path) -> None:
@@ -88,12 +95,3 @@ def test_the_rate_rises_then_falls_along_a_cosine() -> None:
     assert chosen.rate_at(100) == pytest.approx(1e-3, rel=0.05)
     assert chosen.rate_at(500) == pytest.approx((1e-3 + 1e-5) / 2, rel=0.01)
     assert chosen.rate_at(1000) == pytest.approx(1e-5)
-
-
-def test_threads_make_room_for_others_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert runnable() >= 1
-    threads = PoliteThreads(cores=4)
-    monkeypatch.setattr("pollen.training.recipe.polite_threads.runnable", lambda: 9)
-    assert [threads.advise() for _ in range(20)][-1] == 1
-    monkeypatch.setattr("pollen.training.recipe.polite_threads.runnable", lambda: 1)
-    assert [threads.advise() for _ in range(40)][-1] == 4

@@ -9,13 +9,14 @@ import torch
 
 import pollen.bundled
 import pollen.training.recipe.stages
+from pollen.models.card import ModelError
 from pollen.training.folder import LabelledFile
 from pollen.training.recipe.fitting import Stage
 from pollen.training.recipe.pictures import LabelledPicture, picture_of
 from pollen.training.recipe.scenes import SceneMix
 from pollen.training.recipe.stages import STAGES, stages_of
 from pollen.training.recipe.states import start_weights, write_result
-from pollen.training.recipe.train import main, train_recipe
+from pollen.training.recipe.train import train_recipe
 from pollen.training.settings import TrainSettings
 from pollen.training.ultralytics_run import Checkpoint, Epoch, TrainingError
 from tests.pollen.model_making import write_model
@@ -102,23 +103,6 @@ def test_what_a_killed_run_told_beyond_its_checkpoint_is_told_once(
         assert [row["step"] for row in csv.DictReader(file)] == ["2", "4"]
 
 
-def test_the_script_runs_the_same_recipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: tuple[Stage, ...]
-) -> None:
-    monkeypatch.setattr(pollen.training.recipe.stages, "STAGES", stages[:1])
-    monkeypatch.setattr("pollen.training.recipe.train.render_split", lambda *_: [])
-    for kind in ("images", "labels"):
-        (tmp_path / "train" / kind).mkdir(parents=True)
-    picture, label = labelled(1)
-    (tmp_path / "train" / "images" / "1.png").write_bytes(picture)
-    (tmp_path / "train" / "labels" / "1.txt").write_text(label)
-
-    assert main([str(tmp_path), "--work", str(tmp_path / "work"), "--workers", "0"]) == 0
-
-    state = torch.load(tmp_path / "work" / "1-first.pt", weights_only=True)
-    assert state["step"] == stages[0].steps
-
-
 def test_weights_to_start_from_are_taken_and_others_refused(
     pictures: list[LabelledPicture], tmp_path: Path, stages: tuple[Stage, ...]
 ) -> None:
@@ -132,7 +116,7 @@ def test_weights_to_start_from_are_taken_and_others_refused(
     assert loss < sum(fresh.epochs[0].losses.values())
 
     write_model(tmp_path / "other.pt", "yolov8n.yaml")
-    with pytest.raises(ValueError, match="expected YOLOv8n-seg for 2 classes"):
+    with pytest.raises(ModelError, match="expected YOLOv8n-seg for 2 classes"):
         start_weights(tmp_path / "other.pt", tmp_path)
 
 
