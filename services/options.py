@@ -3,11 +3,24 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pollen.dataset.settings import DatasetSettings
 from pollen.errors import PollenError
+from pollen.evaluation.gate import GateSettings
+from pollen.training.settings import TrainSettings
 
 M = TypeVar("M", bound=BaseModel)
+
+
+class TrainOptions(BaseModel):
+    """Everything that `--set` reaches in a training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train: TrainSettings = TrainSettings()
+    merging: DatasetSettings = DatasetSettings()
+    gate: GateSettings = GateSettings()
 
 
 def parse_options(pairs: Sequence[str], model: type[M]) -> M:
@@ -36,6 +49,17 @@ def parse_options(pairs: Sequence[str], model: type[M]) -> M:
         )
         names = ", ".join(_names(model))
         raise PollenError(f"settings can't be used: {wrong}. Settings are: {names}") from error
+
+
+def parse_train_options(pairs: Sequence[str]) -> TrainOptions:
+    """Read the settings of a training; those of `train` may be named alone (`epochs=20`).
+
+    Raises:
+        PollenError: If a pair, a name or a value is not usable.
+    """
+    prefixes = tuple(f"{name}." for name in TrainOptions.model_fields)
+    full = [pair if pair.startswith(prefixes) else f"train.{pair}" for pair in pairs]
+    return parse_options(full, TrainOptions)
 
 
 def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -131,9 +131,9 @@ def train(
 
     For example: pollen train datasets/pollen --output . --set epochs=50
     """
-    from services.commands.train import Places, run_training
+    from services.commands.train import TrainingPlaces, run_training
 
-    places = Places(dataset, output, staging, debris, block)
+    places = TrainingPlaces(dataset, output, staging, debris, block)
     sys.exit(run_training(places, base=base, fresh=fresh, settings=setting or (), verbose=verbose))
 
 

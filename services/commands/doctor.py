@@ -4,7 +4,7 @@ from pathlib import Path
 
 from services.commands.running import guarded
 from services.console import set_up_logging
-from services.doctor.showing import show
+from services.doctor.printing import show
 
 
 def run_doctor(
@@ -35,6 +35,6 @@ def _look(run: str | None, config: Path | None, *, as_json: bool) -> int:
         from services.doctor.run.one_run import explain_run
 
         return show(explain_run(run), as_json=as_json)
-    from services.doctor.examination import examine
+    from services.doctor.all_checks import examine
 
     return show(examine(config), as_json=as_json)

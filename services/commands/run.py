@@ -8,9 +8,10 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.urls import url_for
 
+from pollen.errors import PollenError
 from services.commands.running import guarded
 from services.console import ERR, OUT, set_up_logging
-from services.doctor.checks.workers import look_at_workers
+from services.doctor.checks.workers import check_workers
 from services.doctor.finding import Level
 from services.exit_codes import DONE
 from services.prefect_server.connection import connected
@@ -18,7 +19,6 @@ from services.prefect_server.finding_runs import find
 from services.runs.orders import RunOrder
 from services.runs.watching import watch
 from tasks.cluster.deploy_hint import DEPLOY
-from tasks.faults import PollenError
 
 
 def run_deployed(
@@ -103,7 +103,7 @@ def _pools(
 
 def _hint(pools: Iterable[str]) -> None:
     """Say at once what a person would else find out after minutes."""
-    for finding in look_at_workers(pools):
+    for finding in check_workers(pools):
         if finding.level is not Level.OK:
             _hint_line(f"{finding.summary}. {finding.resolution}")
 

@@ -4,33 +4,18 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
 from flows.train import TrainRequest, make_model, train_request
-from pollen.dataset.settings import DatasetSettings
-from pollen.evaluation.gate import GateSettings
 from pollen.layout import dataset_folder
-from pollen.training.settings import TrainSettings
 from services.commands.running import guarded, run_story
 from services.console import OUT, ProgressView, set_up_logging
 from services.exit_codes import DONE, SOME_FAILED
-from services.options import parse_options
+from services.options import parse_train_options
 from tasks.progress import watched_by
 from tasks.storage.store import Location, open_store
 from tasks.training.dataset import Staging
 
 
-class TrainOptions(BaseModel):
-    """Everything `--set` reaches."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    train: TrainSettings = TrainSettings()
-    merging: DatasetSettings = DatasetSettings()
-    gate: GateSettings = GateSettings()
-
-
-class Places(NamedTuple):
+class TrainingPlaces(NamedTuple):
     """Folders or ``s3://`` addresses as the person gave them, and the block for the latter."""
 
     dataset: str
@@ -45,13 +30,13 @@ class Places(NamedTuple):
 
 
 def run_training(
-    places: Places, *, base: str | None, fresh: bool, settings: Sequence[str], verbose: bool
+    places: TrainingPlaces, *, base: str | None, fresh: bool, settings: Sequence[str], verbose: bool
 ) -> int:
     """Train and tell what came of it; returns the exit code."""
     set_up_logging(verbose=verbose)
 
     def train() -> int:
-        options = parse_options([full_name(pair) for pair in settings], TrainOptions)
+        options = parse_train_options(settings)
         pictures = Location.parse(places.dataset, places.block)
         root = Location.parse(places.output, places.block)
         zips, debris = places.parse(places.staging), places.parse(places.debris)
@@ -85,12 +70,6 @@ def run_training(
         kept="the epochs trained so far are kept",
         verbose=verbose,
     )
-
-
-def full_name(pair: str) -> str:
-    """Settings of the training may be named alone: ``epochs=20``."""
-    name = pair.partition("=")[0]
-    return pair if name.startswith(("train.", "merging.", "gate.")) else f"train.{pair}"
 
 
 def _name(dataset: str) -> str:

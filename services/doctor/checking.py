@@ -9,8 +9,8 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Final
 
+from pollen.errors import PollenError
 from services.doctor.finding import Category, Finding, Level
-from tasks.faults import PollenError
 
 #: Seconds a check may take in all; each connection it makes gives up sooner.
 CHECK_SECONDS: Final = 20.0

@@ -20,6 +20,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact, FlowRun, Log
 from prefect.client.schemas.sorting import LogSort
 
+from services.prefect_server.automation_states import ENDING
 from services.prefect_server.published import READ_BACK
 
 #: Log lines come in packets, not always in order: lines this much older than the last are looked for.
@@ -28,8 +29,6 @@ LATE_LINES: Final = timedelta(seconds=15)
 PAGE: Final = 200
 #: Runs that a run started which are followed.
 FOLLOWED: Final = 100
-#: How names of states begin that deployments/automations/pending.yaml gives.
-ENDING: Final = "Ending"
 
 
 @dataclass(frozen=True)

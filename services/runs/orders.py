@@ -11,8 +11,7 @@ from pollen.detection.settings import DetectSettings
 from pollen.errors import PollenError
 from pollen.evaluation.gate import GateSettings
 from pollen.training.settings import TrainSettings
-from services.commands.train import TrainOptions, full_name
-from services.options import parse_options
+from services.options import parse_options, parse_train_options
 from tasks.cluster.shards import Order as ShardOrder
 from tasks.storage.store import Location
 from tasks.training.dataset import Staging
@@ -82,7 +81,7 @@ def training(deployment: str, given: Mapping[str, Any], settings: Sequence[str])
     Raises:
         PollenError: A setting or parameter can't be used.
     """
-    options = parse_options([full_name(pair) for pair in settings], TrainOptions)
+    options = parse_train_options(settings)
     said = options.model_dump(mode="json", exclude_unset=True)
     parameters = _said(given)
     if "dataset" in parameters:

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from pollen.errors import PollenError
 from services.console import ERR, FAILED_SHOWN, LINE_EVERY_SECONDS, OUT, say_error
-from services.doctor.run.facts import RESTARTING
 from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
+from services.prefect_server.automation_states import RESTARTING
 from services.prefect_server.published import failed_images, percent_of, progress_of
 from services.runs.news import Changed, Line, News
 from tasks.cluster.shards import LOST

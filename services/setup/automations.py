@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from services.setup.automation_files import PREFIX, Declared, read_declared
+from services.setup.automation_files import PREFIX, DeclaredAutomation, read_declared
 from services.setup.plan import Change, Step, keep
 from services.setup.references import on_server
 from services.site import Site
@@ -53,7 +53,9 @@ def _existing(client: "SyncPrefectClient") -> Iterator["Automation"]:
         offset += len(page)
 
 
-def _step(client: "SyncPrefectClient", declared: Declared, existing: "Automation | None") -> Step:
+def _step(
+    client: "SyncPrefectClient", declared: DeclaredAutomation, existing: "Automation | None"
+) -> Step:
     name, wanted = declared.name, declared.automation
     if wanted is None:
         return keep(_KIND, name, declared.waits, attention=True)

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from pollen.dataset.settings import DatasetSettings, Unsure
 from pollen.errors import PollenError
 from pollen.training.settings import TrainSettings
-from services.commands.train import TrainOptions
-from services.options import parse_options
+from services.options import TrainOptions, parse_options
 
 
 def test_nothing_given_leaves_the_defaults() -> None:

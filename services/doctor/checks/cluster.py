@@ -8,9 +8,9 @@ from kubernetes_asyncio.client import ApiClient, CoreV1Api, VersionApi
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from services.doctor.checking import About
-from services.doctor.checks.pods import ROLE, ROLES, look_at_pods
+from services.doctor.checks.pods import ROLE, ROLES, check_pods
+from services.doctor.cluster_access import PAGE, REQUEST_SECONDS, Access, cluster
 from services.doctor.finding import Category, Finding
-from services.doctor.kube import PAGE, REQUEST_SECONDS, Access, cluster
 
 FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
@@ -18,7 +18,7 @@ NOT_FOUND: Final = 404
 _ABOUT = About(Category.CLUSTER)
 
 
-def look_at_access(access: Access) -> Iterator[Finding]:
+def check_access(access: Access) -> Iterator[Finding]:
     """The kubeconfig itself: whose eyes it is open to, and where it leads."""
     if access.files:
         yield _ABOUT.ok(f"kubeconfig {access.source}, context '{access.context}'", access.server)
@@ -43,7 +43,7 @@ def look_at_access(access: Access) -> Iterator[Finding]:
         )
 
 
-async def look_at_cluster(access: Access) -> AsyncIterator[Finding]:
+async def check_cluster(access: Access) -> AsyncIterator[Finding]:
     """Whether the cluster answers us, and how server, database and workers are in it.
 
     Raises:
@@ -73,7 +73,7 @@ async def _pods(client: ApiClient, namespace: str) -> AsyncIterator[Finding]:
             resolution="check the namespace, and ask for the right to list pods in it",
         )
         return
-    for finding in look_at_pods(
+    for finding in check_pods(
         [client.sanitize_for_serialization(pod) for pod in found.items], namespace
     ):
         yield finding

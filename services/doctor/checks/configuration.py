@@ -28,7 +28,7 @@ _FILES: Final = (
 _ADDRESSES: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 
 
-def look_at_environment() -> Iterator[Finding]:
+def check_environment() -> Iterator[Finding]:
     """Everything that can be seen without asking anybody."""
     yield _ABOUT.ok(
         f"pollen {__version__}, Prefect {prefect.__version__}, Python {platform.python_version()}"

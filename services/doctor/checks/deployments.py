@@ -24,7 +24,7 @@ _IN_PODS: Final = {f"{{{{ ${APP_DIR} }}}}", "/opt/app"}
 _ABOUT = About(Category.DEPLOYMENTS)
 
 
-def look_at_deployments(site: Site) -> Iterator[Finding]:
+def check_deployments(site: Site) -> Iterator[Finding]:
     """Compare ``prefect.yaml`` with the server, as far as it says things without variables.
 
     Raises:

@@ -32,7 +32,7 @@ class _InOneGo(BucketStore):
         return Path(file.name)
 
 
-def look_at_model(root: Location) -> Iterator[Finding]:
+def check_model(root: Location) -> Iterator[Finding]:
     """Read the promotions, and hash the stored weights of the model that they name.
 
     Raises:

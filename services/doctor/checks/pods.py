@@ -5,9 +5,7 @@ from typing import Any, Final
 
 from services.doctor.checking import About
 from services.doctor.finding import Category, Finding
-from services.doctor.kube import pod_troubles
-from services.doctor.run.facts import Trouble
-from services.doctor.run.pod_failures import CONFIG_ERROR
+from services.doctor.pod_status import CONFIG_ERROR, PodProblem, pod_problems
 
 #: Label by which our manifests tell pods apart, and its values for those that stay.
 ROLE: Final = "pollen/role"
@@ -25,7 +23,7 @@ _ABOUT = About(Category.CLUSTER)
 _APPLY: Final = "kubectl apply -k deployments/kubernetes/overlays/..."
 
 
-def look_at_pods(pods: list[dict[str, Any]], namespace: str) -> Iterator[Finding]:
+def check_pods(pods: list[dict[str, Any]], namespace: str) -> Iterator[Finding]:
     """What pods of ours say.
 
     Args:
@@ -58,10 +56,10 @@ def _condition(pod: dict[str, Any]) -> Finding:
     """Whether a pod runs."""
     status = pod.get("status") or {}
     name, role = pod["metadata"]["name"], _role(pod)
-    trouble = next((each for each in pod_troubles(status) if each.kind not in _ON_ITS_WAY), None)
-    if trouble is not None:
+    problem = next((each for each in pod_problems(status) if each.kind not in _ON_ITS_WAY), None)
+    if problem is not None:
         return _ABOUT.error(
-            f"{role} {name} does not run ({trouble.kind})", trouble.text, _remedy(trouble, name)
+            f"{role} {name} does not run ({problem.kind})", problem.text, _remedy(problem, name)
         )
     containers = status.get("containerStatuses") or ()
     log = f"kubectl logs {name}, and kubectl describe pod {name}, say why"
@@ -76,14 +74,14 @@ def _condition(pod: dict[str, Any]) -> Finding:
     return _ABOUT.ok(f"{role} {name} runs")
 
 
-def _remedy(trouble: Trouble, name: str) -> str:
-    if any(mark in trouble.text.lower() for mark in ("persistentvolumeclaim", "persistent volume")):
+def _remedy(problem: PodProblem, name: str) -> str:
+    if any(mark in problem.text.lower() for mark in ("persistentvolumeclaim", "persistent volume")):
         return (
             "its disk (PersistentVolumeClaim) can't be made: name a kind of disk of this cluster (kubectl get "
             "storageclass) as storageClassName in the overlay's storage.yaml, delete StatefulSet and claim, apply again"
         )
     for kind, remedy in _REMEDIES.items():
-        if trouble.kind.startswith(kind):
+        if problem.kind.startswith(kind):
             return remedy.format(name=name)
     return f"kubectl describe pod {name} says more"
 

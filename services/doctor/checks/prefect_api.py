@@ -24,7 +24,7 @@ _ABOUT = About(Category.PREFECT)
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 
 
-def look_at_server() -> Iterator[Finding]:
+def check_server() -> Iterator[Finding]:
     """Whether the server answers and lets us in, and whether it is one that fits.
 
     Raises:
@@ -94,7 +94,7 @@ PLANNERS: Final[dict[Category, Planner]] = {
 }
 
 
-def look_at_setup(category: Category, site: Site) -> Iterator[Finding]:
+def check_setup(category: Category, site: Site) -> Iterator[Finding]:
     """Compare what is declared with what is on the server, as `pollen setup` does; changes nothing."""
     with connected(connect_s=CONNECT_SECONDS, read_s=READ_SECONDS) as client:
         for step in PLANNERS[category](client, site):

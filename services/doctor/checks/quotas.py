@@ -11,8 +11,8 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from services.doctor.checking import About
 from services.doctor.checks.cluster import FORBIDDEN
 from services.doctor.checks.quantity import amount
+from services.doctor.cluster_access import REQUEST_SECONDS
 from services.doctor.finding import Category, Finding
-from services.doctor.kube import REQUEST_SECONDS
 
 #: What a GPU is called where a pool does not say.
 GPU: Final = "nvidia.com/gpu"
@@ -70,7 +70,7 @@ class Count:
         return f"{self.what}: a pod of pool '{self.pool}' wants {self.wanted}, {self.used} of {self.hard} are used"
 
 
-async def look_at_quotas(
+async def check_quotas(
     client: ApiClient, namespace: str, pools: Mapping[str, Mapping[str, Any]]
 ) -> AsyncIterator[Finding]:
     """Compare what quotas leave with what pods of the pools want.

@@ -11,9 +11,9 @@ from services.doctor.checking import About
 from services.doctor.checks.cluster import FORBIDDEN, NOT_FOUND
 from services.doctor.checks.pods import ROLE
 from services.doctor.checks.quantity import amount
-from services.doctor.checks.quotas import GPU, look_at_quotas
+from services.doctor.checks.quotas import GPU, check_quotas
+from services.doctor.cluster_access import PAGE, REQUEST_SECONDS, Access, cluster
 from services.doctor.finding import Category, Finding
-from services.doctor.kube import PAGE, REQUEST_SECONDS, Access, cluster
 from services.setup.pools import pool_template
 from services.site import Site
 
@@ -55,7 +55,7 @@ class _Needed:
     type: str = ""
 
 
-async def look_at_resources(access: Access, site: Site) -> AsyncIterator[Finding]:
+async def check_resources(access: Access, site: Site) -> AsyncIterator[Finding]:
     """Quota, GPUs, Secrets and ConfigMaps, as far as we may see them.
 
     Raises:
@@ -67,7 +67,7 @@ async def look_at_resources(access: Access, site: Site) -> AsyncIterator[Finding
         if pool.type == "kubernetes"
     }
     async with cluster(access) as client:
-        async for finding in look_at_quotas(client, access.namespace, pools):
+        async for finding in check_quotas(client, access.namespace, pools):
             yield finding
         async for finding in _gpus(client, pools):
             yield finding

@@ -9,8 +9,8 @@ from kubernetes_asyncio.client.exceptions import ApiException
 
 from services.doctor.checking import About
 from services.doctor.checks.cluster import FORBIDDEN, NOT_FOUND
+from services.doctor.cluster_access import REQUEST_SECONDS, Access, cluster
 from services.doctor.finding import Category, Finding
-from services.doctor.kube import REQUEST_SECONDS, Access, cluster
 
 WORKER: Final = "pollen-worker"
 
@@ -66,7 +66,7 @@ FOR_PEOPLE: Final = (
 )
 
 
-async def look_at_rights(access: Access) -> AsyncIterator[Finding]:
+async def check_rights(access: Access) -> AsyncIterator[Finding]:
     """Ask the cluster what we may do, and what the workers may.
 
     Raises:

@@ -13,10 +13,11 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
+from pollen.errors import PollenError
 from pollen.layout import INPUTS, RESULTS
 from services.doctor.checking import CONNECT_SECONDS, About
 from services.doctor.finding import Category, Finding, Level
-from tasks.faults import PollenError, StorageError, explained
+from tasks.faults import StorageError, explained
 from tasks.storage.buckets import BucketStore
 from tasks.storage.store import Location, open_store
 
@@ -52,7 +53,7 @@ class Answered:
     page: dict[str, Any]
 
 
-def look_at_storage(place: Location, *others: Location) -> Iterator[Finding]:
+def check_storage(place: Location, *others: Location) -> Iterator[Finding]:
     """Go through everything between here and an object; what depends on a failed step is left out.
 
     Args:

@@ -14,7 +14,7 @@ from services.prefect_server.connection import connected
 _POOLS = About(Category.POOLS)
 
 
-def look_at_workers(names: Iterable[str]) -> Iterator[Finding]:
+def check_workers(names: Iterable[str]) -> Iterator[Finding]:
     """Whether somebody takes runs from the pools."""
     with connected(connect_s=CONNECT_SECONDS, read_s=READ_SECONDS) as client:
         for name in names:

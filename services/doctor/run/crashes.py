@@ -6,9 +6,9 @@ from prefect.client.schemas.objects import State
 
 from services.doctor.checking import About
 from services.doctor.finding import Category, Finding
-from services.doctor.run.facts import RunFacts, Trouble
+from services.doctor.pod_status import DEADLINE, PodProblem
+from services.doctor.run.facts import RunFacts
 from services.doctor.run.pod_failures import (
-    DEADLINE,
     NOT_SUBMITTED,
     explained,
     latest_explained,
@@ -80,9 +80,9 @@ def crash(facts: RunFacts, state: State) -> Finding:
     message = state.message or ""
     if message.startswith(NOT_SUBMITTED):
         return refused_job(message)
-    trouble = latest_explained(facts, state) or _deadline(facts)
-    if trouble is not None:
-        return trouble
+    problem = latest_explained(facts, state) or _deadline(facts)
+    if problem is not None:
+        return problem
     for marks, summary, resolution in CRASHES:
         if any(mark in message for mark in marks):
             return _ABOUT.error(summary, message, resolution)
@@ -101,4 +101,4 @@ def _deadline(facts: RunFacts) -> Finding | None:
     lasted = facts.run.total_run_time.total_seconds()
     if not isinstance(seconds, int) or lasted < seconds - NEAR_DEADLINE_S:
         return None
-    return explained(Trouble(DEADLINE, f"it ran for {lasted:.0f} s"), facts)
+    return explained(PodProblem(DEADLINE, f"it ran for {lasted:.0f} s"), facts)

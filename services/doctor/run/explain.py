@@ -124,10 +124,10 @@ def _cancelled(facts: RunFacts) -> Finding:
             f"{message} Under way now: {others}",
             "wait for the other one; nothing is lost, it or the next one counts what is new",
         )
-    trouble = latest_explained(facts)
-    if trouble is not None and not facts.ran:
+    problem = latest_explained(facts)
+    if problem is not None and not facts.ran:
         return _told(
-            trouble, facts, f"{(facts.state.name or '').lower()} while it waited for its start: "
+            problem, facts, f"{(facts.state.name or '').lower()} while it waited for its start: "
         )
     if facts.state.type is StateType.CANCELLING:
         return _ABOUT.info(
@@ -194,9 +194,9 @@ def _not_taken(facts: RunFacts) -> Finding:
 
 
 def _pending(facts: RunFacts) -> Finding:
-    trouble = latest_explained(facts)
-    if trouble is not None:
-        return _told(trouble, facts)
+    problem = latest_explained(facts)
+    if problem is not None:
+        return _told(problem, facts)
     waited = facts.since(facts.state.timestamp)
     detail = f"{facts.state.name} for {_spell(waited)}. {facts.message}".strip()
     if waited < PATIENCE:

@@ -4,29 +4,13 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from prefect.client.schemas.objects import FlowRun, State
 
+from services.doctor.pod_status import PodProblem
+from services.prefect_server.automation_states import RESTARTING
 from tasks.cluster.shards import LOST
-
-#: Name of a state that our automations give (deployments/automations/crashed.yaml).
-RESTARTING: Final = "Restarting"
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """What Kubernetes says of a run's pod or Job.
-
-    Attributes:
-        kind: The category of the worker's observer (such as ``OOMKilled``), or Kubernetes' own reason.
-        text: What was said.
-        at: When; None: at present.
-    """
-
-    kind: str
-    text: str
-    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +48,7 @@ class RunFacts:
         run: As the server has it.
         states: All its states so far, the oldest first.
         logs: Its last lines, warnings and errors of long ago included; the oldest first.
-        troubles: What Kubernetes said of its pods, the latest last.
+        problems: What Kubernetes said of its pods, the latest last.
         failed_images: File names and reasons, as the run reported them.
         failed_total: How many failed, where the server has not all of them.
         progress: What its progress bar says.
@@ -81,7 +65,7 @@ class RunFacts:
     at: datetime
     states: tuple[State, ...] = ()
     logs: tuple[LogLine, ...] = ()
-    troubles: tuple[Trouble, ...] = ()
+    problems: tuple[PodProblem, ...] = ()
     failed_images: tuple[tuple[str, str], ...] = ()
     failed_total: int = 0
     progress: str = ""
@@ -119,7 +103,7 @@ class RunFacts:
         """Whether it crashed and is about to be started again by itself."""
         return self.state.name == RESTARTING
 
-    def troubles_of(self, state: State) -> tuple[Trouble, ...]:
+    def problems_during(self, state: State) -> tuple[PodProblem, ...]:
         """What Kubernetes said in the attempt that ended in a state, or is in it.
 
         A run that is started again keeps what was said before; that does not explain what is now.
@@ -129,9 +113,9 @@ class RunFacts:
         begin = max((at for at in starts if at <= state.timestamp), default=None)
         end = min((at for at in starts if at > state.timestamp), default=None)
         return tuple(
-            trouble
-            for trouble in self.troubles
-            if (end is None if trouble.at is None else _between(begin, trouble.at, end))
+            problem
+            for problem in self.problems
+            if (end is None if problem.at is None else _between(begin, problem.at, end))
         )
 
     def since(self, moment: datetime | None) -> timedelta:

@@ -13,14 +13,15 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 from prefect.utilities.urls import url_for
 
+from pollen.errors import PollenError
 from services.doctor.checking import CHECK_SECONDS, CONNECT_SECONDS, READ_SECONDS, About, collect
+from services.doctor.cluster_access import Access, cluster, find_access
 from services.doctor.finding import Category, Finding, Level
-from services.doctor.kube import Access, cluster, find_access, of_run
 from services.doctor.run.explain import explain
 from services.doctor.run.facts import RunFacts
-from services.doctor.run.gathering import children_of, find_run, gather
+from services.doctor.run.from_cluster import of_run
+from services.doctor.run.from_server import children_of, find_run, gather
 from services.prefect_server.connection import explained_server, without_password
-from tasks.faults import PollenError
 
 _ABOUT = About(Category.RUN)
 KUBERNETES: Final = "kubernetes"
@@ -120,8 +121,8 @@ async def _asked(facts: RunFacts, access: Access) -> RunFacts:
                 f"Jobs and pods in '{access.namespace}' can't be read ({error.status} {error.reason})"
             ) from error
     # A pod that is there now speaks for itself: what was said of it before may be over.
-    before = () if there.pods and facts.state.is_pending() else facts.troubles
-    return replace(facts, pods=there.pods, troubles=(*before, *there.troubles))
+    before = () if there.pods and facts.state.is_pending() else facts.problems
+    return replace(facts, pods=there.pods, problems=(*before, *there.problems))
 
 
 async def _of_children(client: PrefectClient, run: FlowRun) -> list[Finding]:

@@ -13,23 +13,22 @@ from prefect_kubernetes.diagnostics import DiagnosisCategory  # type: ignore[imp
 
 from services.doctor.checking import About
 from services.doctor.finding import Category, Finding
-from services.doctor.run.facts import RunFacts, Trouble
+from services.doctor.pod_status import CONFIG_ERROR, DEADLINE, PodProblem, better_kind
+from services.doctor.run.facts import RunFacts
 from tasks.cluster.deploy_hint import DEPLOY
 
 #: How the worker begins the state of a run for which it could make no Job.
 NOT_SUBMITTED: Final = "Failed to submit flow run to infrastructure:"
-#: Kubernetes' own reasons for a Job that was ended.
-DEADLINE: Final = "DeadlineExceeded"
+#: Kubernetes' reason for a Job whose pod failed too often.
 BACKOFF: Final = "BackoffLimitExceeded"
 #: Kubernetes' own reason for events about Jobs that get no pod.
 FAILED_CREATE: Final = "FailedCreate"
-CONFIG_ERROR: Final = "CreateContainerConfigError"
 #: What parts a line of the observer's log into what is and what to do.
 RESOLUTION: Final = "Resolution:"
 
 _ABOUT = About(Category.RUN)
 
-#: What it is, and what to do about it. A pod that has none of these has no known trouble.
+#: What it is, and what to do about it. A pod that has none of these has no known problem.
 EXPLAINED: Final[dict[str, tuple[str, str]]] = {
     DiagnosisCategory.IMAGE_PULL_ERROR.value: (
         "Kubernetes can't pull the image (ImagePullBackOff)",
@@ -92,19 +91,19 @@ EXPLAINED: Final[dict[str, tuple[str, str]]] = {
 _VARIABLES: Final = ("image", "memory_limit", "active_deadline_seconds")
 
 
-def told_by_observer(text: str, at: datetime) -> Trouble | None:
-    """The trouble that a line of the observer's log tells; None where it is another line."""
+def problem_in_log(text: str, at: datetime) -> PodProblem | None:
+    """The problem that a line of the observer's log tells; None where it is another line."""
     if RESOLUTION not in text:
         return None
     said = text.partition(RESOLUTION)[0].strip()
     kind = next((kind for mark, kind in _LOGGED if mark in said), None)
-    return None if kind is None else Trouble(better_kind(kind, said), said, at)
+    return None if kind is None else PodProblem(better_kind(kind, said), said, at)
 
 
-def told_by_state(state: State) -> Trouble | None:
-    """The trouble that our automations made the name of a state; None where it is another one."""
+def problem_of_state(state: State) -> PodProblem | None:
+    """The problem that our automations made the name of a state; None where it is another one."""
     kind = _NAMED.get(state.name or "")
-    return None if kind is None else Trouble(kind.value, state.message or "", state.timestamp)
+    return None if kind is None else PodProblem(kind.value, state.message or "", state.timestamp)
 
 
 #: Names of states that deployments/automations/diagnoses.yaml gives.
@@ -113,28 +112,6 @@ _NAMED: Final = {
     "InsufficientResources": DiagnosisCategory.UNSCHEDULABLE_INSUFFICIENT_RESOURCES,
     "NoSuitableNode": DiagnosisCategory.UNSCHEDULABLE,
 }
-
-
-def better_kind(kind: str, text: str) -> str:
-    """The cause that counts among those the scheduler names.
-
-    The observer looks for taints first; but there are always nodes with taints that are not meant
-    for anybody, while a lack of GPUs on the others is what the pod waits for.
-    """
-    if not kind.startswith(DiagnosisCategory.UNSCHEDULABLE.value):
-        return kind
-    lower = text.lower()
-    for marks, better in _UNSCHEDULABLE:
-        if any(mark in lower for mark in marks):
-            return str(better.value)
-    return kind
-
-
-_UNSCHEDULABLE: Final = (
-    (("insufficient",), DiagnosisCategory.UNSCHEDULABLE_INSUFFICIENT_RESOURCES),
-    (("affinity", "node selector"), DiagnosisCategory.UNSCHEDULABLE_NODE_AFFINITY),
-    (("taint",), DiagnosisCategory.UNSCHEDULABLE_TAINT),
-)
 #: What the observer's log lines say, by kind.
 _LOGGED: Final = (
     ("Image pull failed for container", DiagnosisCategory.IMAGE_PULL_ERROR.value),
@@ -145,22 +122,22 @@ _LOGGED: Final = (
 )
 
 
-def explained(trouble: Trouble, facts: RunFacts) -> Finding | None:
-    """A pod's trouble as a finding; None where it is not a known one."""
-    if trouble.kind == FAILED_CREATE:
-        return refused_job(trouble.text)
-    known = EXPLAINED.get(trouble.kind)
+def explained(problem: PodProblem, facts: RunFacts) -> Finding | None:
+    """A pod's problem as a finding; None where it is not a known one."""
+    if problem.kind == FAILED_CREATE:
+        return refused_job(problem.text)
+    known = EXPLAINED.get(problem.kind)
     if known is None:
         return None
     values = {name: facts.variable(name) or "see the pool" for name in _VARIABLES}
     summary, resolution = (text.format_map(values) for text in known)
-    return _ABOUT.error(summary, trouble.text, resolution)
+    return _ABOUT.error(summary, problem.text, resolution)
 
 
 def latest_explained(facts: RunFacts, state: State | None = None) -> Finding | None:
-    """The latest known trouble of the run's pods, in the attempt that is in a state; None: the present one."""
-    troubles = facts.troubles_of(facts.state if state is None else state)
-    found = (explained(trouble, facts) for trouble in reversed(troubles))
+    """The latest known problem of the run's pods, in the attempt that is in a state; None: the present one."""
+    problems = facts.problems_during(facts.state if state is None else state)
+    found = (explained(problem, facts) for problem in reversed(problems))
     return next(filter(None, found), None)
 
 

@@ -10,7 +10,7 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
 import tasks.cluster.devices
 import tasks.stage
-from services.commands.train import Places, run_training
+from services.commands.train import TrainingPlaces, run_training
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
 from tests.support.labelled import export, labelled
@@ -41,7 +41,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     ) -> tuple[int, str, str]:
         zips = None if staging is None else str(staging)
         code = run_training(
-            Places(str(dataset), str(output), zips, None, block),
+            TrainingPlaces(str(dataset), str(output), zips, None, block),
             base=base,
             fresh=fresh,
             settings=(*SMALL, *settings),

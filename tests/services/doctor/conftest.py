@@ -9,7 +9,7 @@ import pytest
 
 from services.commands.doctor import run_doctor
 from services.console import ERR, OUT
-from services.doctor.kube import Access
+from services.doctor.cluster_access import Access
 from tests.services.doctor.looking import reached
 from tests.support.kubernetes import (
     FakeCluster,

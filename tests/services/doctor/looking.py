@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from services.doctor.checking import About, collect
+from services.doctor.cluster_access import Access, find_access
 from services.doctor.finding import Category, Finding
-from services.doctor.kube import Access, find_access
 from services.site import Site, SitePool
 
 SITE = Site(

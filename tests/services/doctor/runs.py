@@ -17,7 +17,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from services.doctor.finding import Finding
 from services.doctor.run.explain import explain
 from services.doctor.run.facts import RunFacts
-from services.doctor.run.gathering import gather
+from services.doctor.run.from_server import gather
 
 R = TypeVar("R")
 IMAGE = "registry.example/pollen:abc"

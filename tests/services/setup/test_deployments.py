@@ -7,7 +7,7 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from pollen.errors import PollenError
 from services.setup.deployments import (
-    Declared,
+    DeclaredDeployment,
     declared_deployments,
     deploy_command,
     plan_deployments,
@@ -77,8 +77,8 @@ def test_names_are_read_from_the_source_without_importing_it(tmp_path: Path) -> 
         "- {name: b, entrypoint: 'flows/counting.py:count_some'}\n",
     )
     assert declared_deployments(path) == (
-        Declared("count/a", "cpu"),
-        Declared("count-some/b", None),
+        DeclaredDeployment("count/a", "cpu"),
+        DeclaredDeployment("count-some/b", None),
     )
 
 
@@ -118,7 +118,7 @@ def test_ours_that_left_the_file_goes_and_the_others_stay(
         "untagged": [],
     }.items():
         client.create_deployment(flow_id=flow, name=deployment, tags=tags)
-    declared = (Declared(f"{name}/stays", "cpu"), Declared(f"{name}/new", "cpu"))
+    declared = (DeclaredDeployment(f"{name}/stays", "cpu"), DeclaredDeployment(f"{name}/new", "cpu"))
 
     # Other tests leave deployments on this server: only this test's are looked at and deleted.
     steps, missing = plan_deployments(client, declared)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.doctor.checks.storage import look_at_storage
+from services.doctor.checks.storage import check_storage
 from services.doctor.finding import Finding, Level
 from services.embedded import EmbeddedS3
 from services.embedded.ports import free_ports
@@ -29,7 +29,7 @@ def server(s3_server: EmbeddedS3) -> Iterator[EmbeddedS3]:
 
 
 def look(prefix: str, bucket: str = BUCKET) -> list[Finding]:
-    return list(look_at_storage(Location(bucket=bucket, prefix=prefix)))
+    return list(check_storage(Location(bucket=bucket, prefix=prefix)))
 
 
 def worst(findings: list[Finding]) -> list[Finding]:

@@ -38,10 +38,11 @@ from prefect_kubernetes.diagnostics import (  # type: ignore[import-untyped]
 )
 
 from services.doctor.finding import Finding, Level, exit_code
+from services.doctor.pod_status import PodProblem
 from services.doctor.run.explain import LIMIT_REACHED, explain
 from services.doctor.run.explain import NO_GPU as NO_GPU_TEXT
-from services.doctor.run.facts import RunFacts, Trouble
-from services.doctor.run.gathering import gather
+from services.doctor.run.facts import RunFacts
+from services.doctor.run.from_server import gather
 from services.doctor.run.pod_failures import EXPLAINED, NOT_SUBMITTED
 from services.embedded import EmbeddedPrefect
 from tests.services.doctor.runs import Story, make, told, with_client
@@ -133,7 +134,7 @@ def test_pods_that_do_not_start_or_are_killed(prefect_server: EmbeddedPrefect) -
             made.append((logged, await make(client, Story(states, pods=pods))))
         last = await client.read_flow_run(made[-1][1])
         async with asyncio.timeout(60):
-            while not (await gather(client, last)).troubles:
+            while not (await gather(client, last)).problems:
                 await asyncio.sleep(0.5)
         return [
             (await explained_run(client, logged), await explained_run(client, told))
@@ -339,9 +340,9 @@ def test_an_earlier_crash_does_not_explain_a_later_one() -> None:
         at(12, Running()),
         at(30, Crashed(message="No sign of life for 15 minutes: the node")),
     )
-    killed = Trouble("OOMKilled", "x", datetime(2026, 1, 1, 12, 10, 5, tzinfo=UTC))
-    assert "no sign of life" in supposed(*states, troubles=(killed,)).summary
-    assert "OOMKilled" in supposed(*states[:3], troubles=(killed,)).summary
+    killed = PodProblem("OOMKilled", "x", datetime(2026, 1, 1, 12, 10, 5, tzinfo=UTC))
+    assert "no sign of life" in supposed(*states, problems=(killed,)).summary
+    assert "OOMKilled" in supposed(*states[:3], problems=(killed,)).summary
 
 
 @pytest.mark.parametrize(
@@ -442,7 +443,7 @@ def test_every_category_of_the_observer_is_explained() -> None:
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("pollen.detection.detector", NO_GPU_TEXT),
+        ("pollen.detection.profile", NO_GPU_TEXT),
         ("prefect.workers.base", NOT_SUBMITTED),
         ("prefect_kubernetes.worker", "Unable to create Kubernetes job"),
         ("prefect_kubernetes.observer", "No active or succeeded pods found for any job"),

@@ -27,7 +27,7 @@ from pollen.layout import promotion_key, weights_key
 from services.commands.doctor import run_doctor
 from services.commands.setup import run_setup
 from services.console import OUT
-from services.doctor import examination, showing
+from services.doctor import all_checks, printing
 from services.doctor.checking import CHECK_SECONDS
 from services.doctor.checks import deployments
 from services.doctor.finding import Finding
@@ -170,7 +170,7 @@ def test_as_lines_and_as_a_table(
     lines = capsys.readouterr().out
     assert "ok      prefect" in lines
     assert "Nothing is wrong" in lines
-    monkeypatch.setattr(showing, "OUT", Console(force_terminal=True, width=200))
+    monkeypatch.setattr(printing, "OUT", Console(force_terminal=True, width=200))
     assert run_doctor(None, ready) == 0
     table = capsys.readouterr().out
     assert "the Prefect server at" in table
@@ -216,7 +216,7 @@ def test_a_pool_without_gpus_wants_all_that_counts_or_trains_on_the_cpu(ready: P
 
     def told(without: str) -> set[str]:
         ready.write_text(ready.read_text().replace("gpu: {variables: {", without))
-        found = deployments.look_at_deployments(read_site(ready))
+        found = deployments.check_deployments(read_site(ready))
         wrong = [each.summary for each in found if each.level == "error"]
         assert all("pool 'gpu' has no GPUs" in each for each in wrong), wrong
         return {each.split("'")[1] for each in wrong}
@@ -395,7 +395,7 @@ def test_what_was_not_looked_at_is_not_called_well(
         monkeypatch.delenv(name, raising=False)
     with temporary_settings({PREFECT_API_URL: None}):
         found, findings = doctor(config=path)
-        told = showing.conclusion(examination.examine(path))
+        told = printing.conclusion(all_checks.examine(path))
     assert found == code
     assert {category for category, _ in those(findings, "warning")} == wants_a_look
     assert told.startswith(said)
@@ -409,9 +409,9 @@ def test_large_weights_on_a_slow_way_are_no_error(
         time.sleep(2)
         return []
 
-    assert examination.MODEL_SECONDS > 2 * CHECK_SECONDS
-    monkeypatch.setattr(examination, "MODEL_SECONDS", 0.1)
-    monkeypatch.setattr(examination, "look_at_model", slow)
+    assert all_checks.MODEL_SECONDS > 2 * CHECK_SECONDS
+    monkeypatch.setattr(all_checks, "MODEL_SECONDS", 0.1)
+    monkeypatch.setattr(all_checks, "check_model", slow)
     code, findings = doctor(config=ready)
     assert code == 0
     told = [text for category, text in those(findings, "info") if category == "model"]
@@ -425,7 +425,7 @@ def test_an_unexpected_error_is_a_finding(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("somebody made a mistake")
 
-    monkeypatch.setattr(examination, "look_at_workers", broken)
+    monkeypatch.setattr(all_checks, "check_workers", broken)
     code, findings = doctor(config=ready)
     assert code == 1
     ((category, text),) = those(findings, "warning")
@@ -458,10 +458,10 @@ def test_a_site_file_that_can_not_be_used(
 def test_the_environment(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
 ) -> None:
-    from services.doctor.checks.configuration import look_at_environment
+    from services.doctor.checks.configuration import check_environment
 
     monkeypatch.setenv(name, value)
-    found = [each.summary for each in look_at_environment() if each.level == "error"]
+    found = [each.summary for each in check_environment() if each.level == "error"]
     assert len(found) == 1
     assert expected in found[0]
 

@@ -8,21 +8,21 @@ from typing import Final
 
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 
+from pollen.errors import PollenError
 from services.doctor.checking import CHECK_SECONDS, About, collect, in_thread
-from services.doctor.checks.cluster import look_at_access, look_at_cluster
-from services.doctor.checks.configuration import look_at_environment
-from services.doctor.checks.deployments import look_at_deployments
-from services.doctor.checks.model import look_at_model
-from services.doctor.checks.prefect_api import PLANNERS, look_at_server, look_at_setup
-from services.doctor.checks.resources import look_at_resources
-from services.doctor.checks.rights import look_at_rights
-from services.doctor.checks.storage import look_at_storage
-from services.doctor.checks.workers import look_at_workers
+from services.doctor.checks.cluster import check_access, check_cluster
+from services.doctor.checks.configuration import check_environment
+from services.doctor.checks.deployments import check_deployments
+from services.doctor.checks.model import check_model
+from services.doctor.checks.prefect_api import PLANNERS, check_server, check_setup
+from services.doctor.checks.resources import check_resources
+from services.doctor.checks.rights import check_rights
+from services.doctor.checks.storage import check_storage
+from services.doctor.checks.workers import check_workers
+from services.doctor.cluster_access import Access, find_access
 from services.doctor.finding import SKIPPED, Category, Finding, Level
-from services.doctor.kube import Access, find_access
 from services.setup.limits import roots
 from services.site import Site, read_site
-from tasks.faults import PollenError
 from tasks.storage.entries import joined
 from tasks.storage.store import Location
 
@@ -55,7 +55,7 @@ class _Examination:
     async def all(self, config: Path | None) -> list[Finding]:
         """All findings, by category."""
         about = Category.CONFIGURATION
-        await self._check(about, "the environment", in_thread(look_at_environment))
+        await self._check(about, "the environment", in_thread(check_environment))
         await self._check(about, "the site file", in_thread(lambda: self._read_site(config)))
         await asyncio.gather(self._prefect(), self._cluster())
         return [finding for category in ORDER for finding in self._found[category]]
@@ -79,7 +79,7 @@ class _Examination:
             )
             await self._storage_without_block("no Prefect server is named")
             return
-        if not await self._check(Category.PREFECT, "the Prefect server", in_thread(look_at_server)):
+        if not await self._check(Category.PREFECT, "the Prefect server", in_thread(check_server)):
             self._skip(_ON_SERVER, "the Prefect server can't be used")
             await self._storage_without_block("the Prefect server can't be used")
             return
@@ -90,15 +90,15 @@ class _Examination:
             return
         await asyncio.gather(
             *(self._setup(category, site) for category in PLANNERS),
-            self._check(Category.POOLS, "workers", in_thread(lambda: look_at_workers(site.pools))),
+            self._check(Category.POOLS, "workers", in_thread(lambda: check_workers(site.pools))),
             self._check(
-                Category.DEPLOYMENTS, "deployments", in_thread(lambda: look_at_deployments(site))
+                Category.DEPLOYMENTS, "deployments", in_thread(lambda: check_deployments(site))
             ),
             self._storage(roots(site)),
         )
 
     async def _setup(self, category: Category, site: Site) -> None:
-        await self._check(category, category, in_thread(lambda: look_at_setup(category, site)))
+        await self._check(category, category, in_thread(lambda: check_setup(category, site)))
 
     async def _storage_without_block(self, why: str) -> None:
         """Look at the bucket with the keys of the environment alone, as far as that is told where."""
@@ -120,14 +120,14 @@ class _Examination:
         )
 
     async def _storage(self, places: tuple[Location, ...]) -> None:
-        look = in_thread(lambda: look_at_storage(*places))
+        look = in_thread(lambda: check_storage(*places))
         if not await self._check(Category.STORAGE, "storage", look):
             self._skip([Category.MODEL], "storage can't be used")
             return
         await asyncio.gather(*(self._model(place) for place in places))
 
     async def _model(self, place: Location) -> None:
-        look = in_thread(lambda: look_at_model(place))
+        look = in_thread(lambda: check_model(place))
         what = f"the model of {place.address}"
         late = About(Category.MODEL).info(
             f"{what} was not looked at to its end: its weights did not arrive within {MODEL_SECONDS:.0f} s",
@@ -158,13 +158,13 @@ class _Examination:
             self._skip(categories, "there is no kubeconfig here", remedy if site else "")
             return
         await self._check(
-            Category.CLUSTER, "the kubeconfig", in_thread(lambda: look_at_access(access))
+            Category.CLUSTER, "the kubeconfig", in_thread(lambda: check_access(access))
         )
-        if not await self._check(Category.CLUSTER, "the cluster", look_at_cluster(access)):
+        if not await self._check(Category.CLUSTER, "the cluster", check_cluster(access)):
             self._skip(categories[1:], "see what is wrong with the cluster")
             return
         await asyncio.gather(
-            self._check(Category.RIGHTS, "rights", look_at_rights(access)),
+            self._check(Category.RIGHTS, "rights", check_rights(access)),
             self._resources(access),
         )
 
@@ -172,7 +172,7 @@ class _Examination:
         if self._site is None:
             self._skip([Category.RESOURCES], "the site file can't be used")
             return
-        look = look_at_resources(access, self._site)
+        look = check_resources(access, self._site)
         await self._check(Category.RESOURCES, "quota, GPUs and Secrets", look)
 
     async def _check(

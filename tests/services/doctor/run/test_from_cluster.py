@@ -6,7 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.doctor.kube import Access, OnCluster, cluster, of_run
+from services.doctor.cluster_access import Access, cluster
+from services.doctor.run.from_cluster import OnCluster, of_run
 from tests.support.kubernetes import (
     NAMESPACE,
     FakeCluster,
@@ -77,7 +78,7 @@ def test_what_is_left_of_earlier_attempts_tells_its_time(fake: FakeCluster, acce
     )
     there = asked_of(access, run)
     assert there.pods == 1
-    times = {each.kind: each.at and each.at.strftime("%H:%M") for each in there.troubles}
+    times = {each.kind: each.at and each.at.strftime("%H:%M") for each in there.problems}
     assert times == {
         "OOMKilled": "12:07",
         "DeadlineExceeded": "12:08",
@@ -137,7 +138,7 @@ def test_what_the_cluster_says_of_a_run(
     )
 
     there = asked_of(access, run)
-    assert [trouble.kind for trouble in there.troubles] == ([kind] if kind else [])
+    assert [problem.kind for problem in there.problems] == ([kind] if kind else [])
     assert there.pods == sum(pod["phase"] == "Pending" for pod in pods)
     asked = [query for path, query in fake.asked if path.endswith("/pods")]
     assert asked[-1]["labelSelector"] == [f"prefect.io/flow-run-id={run}"]

@@ -32,8 +32,9 @@ from prefect.events.filters import (
 )
 from prefect.exceptions import ObjectNotFound
 
-from services.doctor.run.facts import LogLine, PoolFacts, RunFacts, Trouble
-from services.doctor.run.pod_failures import better_kind, told_by_observer, told_by_state
+from services.doctor.pod_status import PodProblem, better_kind
+from services.doctor.run.facts import LogLine, PoolFacts, RunFacts
+from services.doctor.run.pod_failures import problem_in_log, problem_of_state
 from services.prefect_server.published import READ_BACK, failed_images, progress_of
 
 #: Lines of a run's log that are read, from its end; the server gives at most so many at once.
@@ -108,11 +109,11 @@ async def gather(client: PrefectClient, run: FlowRun) -> RunFacts:
     )
     images, total = failed_images(artifacts)
     deployment, variables = await _deployment(client, run)
-    told = [told_by_observer(log.message, log.timestamp) for log in logs]
-    events = [trouble async for trouble in _pod_events(client, run)]
-    troubles = [trouble for trouble in (*told, *events) if trouble is not None]
+    told = [problem_in_log(log.message, log.timestamp) for log in logs]
+    events = [problem async for problem in _pod_events(client, run)]
+    problems = [problem for problem in (*told, *events) if problem is not None]
     # A state's name says least: it counts where nothing else is known.
-    named = [trouble for state in states if (trouble := told_by_state(state)) is not None]
+    named = [problem for state in states if (problem := problem_of_state(state)) is not None]
     heard = [run.state.timestamp] if run.state else []
     heard += [log.timestamp for log in logs[-1:]]
     heard += [event.occurred for event in await _events(client, run, name=_HEARTBEAT, limit=1)]
@@ -121,7 +122,7 @@ async def gather(client: PrefectClient, run: FlowRun) -> RunFacts:
         at=datetime.now(UTC),
         states=tuple(states),
         logs=tuple(LogLine(log.level, log.message) for log in logs),
-        troubles=(*named, *sorted(troubles, key=lambda trouble: trouble.at or datetime.now(UTC))),
+        problems=(*named, *sorted(problems, key=lambda problem: problem.at or datetime.now(UTC))),
         failed_images=images,
         failed_total=total,
         progress=progress_of(artifacts),
@@ -191,13 +192,13 @@ async def _holders(client: PrefectClient, run: FlowRun) -> tuple[str, ...]:
     return tuple(f"{each.name} ({each.state_name})" for each in runs if each.id != run.id)
 
 
-async def _pod_events(client: PrefectClient, run: FlowRun) -> AsyncIterator[Trouble]:
+async def _pod_events(client: PrefectClient, run: FlowRun) -> AsyncIterator[PodProblem]:
     for event in await _events(client, run, prefix=_POD_EVENTS, limit=EVENTS):
         labels = event.resource.root
         kind = labels.get("kubernetes.diagnosis") or labels.get("kubernetes.reason")
         if kind:
             text = f"{event.event.removeprefix(_POD_EVENTS)}: {kind}"
-            yield Trouble(better_kind(kind, text), text, event.occurred)
+            yield PodProblem(better_kind(kind, text), text, event.occurred)
 
 
 async def _events(
