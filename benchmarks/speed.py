@@ -9,9 +9,10 @@ from statistics import median
 from benchmarks.old_method import count
 from benchmarks.pictures import folder_of, full_frames
 from flows.detect import count_pictures
-from pollen.detection.detector import Detector, Profile
+from pollen.arrays import Pixels
+from pollen.detection.detector import Detector
+from pollen.detection.profile import Profile
 from pollen.detection.settings import DetectSettings
-from pollen.detection.tiling import Pixels
 from pollen.frames import open_frames
 from pollen.models.weights import quiet_ultralytics
 from tasks.models.resolve import BUNDLED, resolve_model
@@ -55,7 +56,7 @@ def _tiles(detector: Detector, pictures: list[Path]) -> list[Pixels]:
     for picture in pictures:
         with open_frames(picture, picture.name) as file:
             frame = file.frames[0]
-            grid = detector.grid(frame.pixel_size_um)
+            grid = detector.profile.grid(frame.pixel_size_um)
             spans = [(tile.x, tile.y) for tile in grid.tiles(frame.width_px, frame.height_px)]
             boxes = [(x.start, y.start, x.stop, y.stop) for x, y in spans]
             tiles.extend(grid.model_input(frame.read(box)) for box in boxes)

@@ -13,7 +13,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pollen.detection.batches import Batch, titled
-from pollen.detection.detector import Profile
+from pollen.detection.profile import Profile
 from pollen.detection.settings import DetectSettings
 from pollen.errors import PollenError, heals
 from pollen.layout import INPUTS, records_folder

@@ -10,7 +10,7 @@ from pollen.classes import GrainClass
 from pollen.columns import GRAIN_RECORD, Status, excluded_column
 from pollen.counting.rules import CountedFrame, Exclusion
 from pollen.detection.batches import Item
-from pollen.detection.detector import Profile
+from pollen.detection.profile import Profile
 
 Row = dict[str, object]
 

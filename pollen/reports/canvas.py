@@ -5,8 +5,8 @@ import math
 import cv2
 import numpy as np
 
-from pollen.detection.detector import ReadableFrame
-from pollen.detection.tiling import Pixels
+from pollen.arrays import Pixels
+from pollen.detection.pipeline import ReadableFrame
 
 #: Rows of the frame that are in memory at once while it is made smaller.
 BAND_PX = 2048

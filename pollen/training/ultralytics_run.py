@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pollen.detection.detector import cuda_present
+from pollen.detection.gpu import cuda_present
 from pollen.detection.threads import keep_to_quota
 from pollen.errors import PollenError
 from pollen.models.weights import load_checkpoint, quiet_ultralytics

@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 from prefect.context import FlowRunContext
 
-from pollen.detection.detector import cuda_present
+from pollen.detection.gpu import cuda_present
 from pollen.errors import PollenError
 
 Device = Literal["auto", "cpu", "cuda"]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pollen import __version__
 from pollen.detection.batches import Batch
-from pollen.detection.detector import Profile
+from pollen.detection.profile import Profile
 from pollen.detection.settings import DetectSettings
 from pollen.errors import PollenError
 from pollen.layout import PLANS, plan_key, plan_number, plans_folder

@@ -17,12 +17,14 @@ import polars as pl
 
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD, Status
 from pollen.detection.batches import Batch
-from pollen.detection.detector import Detector, Profile, detect_frames
+from pollen.detection.detector import Detector
+from pollen.detection.pipeline import Flush, detect_frames
+from pollen.detection.profile import Profile
 from pollen.errors import PollenError
 from tasks.detection.reading import Budget, OpenFrame, Reader, read_ahead
 from tasks.detection.records import write_records
 from tasks.detection.work import Work
-from tasks.detection.writing import Finisher, FrameResult
+from tasks.detection.writing import FrameResult, FrameWriter
 from tasks.models.resolve import Model
 from tasks.progress import OfBatch, Progress
 from tasks.stage import BATCHES_AT_ONCE, Pool, logger, stage
@@ -62,7 +64,8 @@ def load_model(model: Model, profile: Profile) -> None:
         PollenError: The model can't be used.
     """
     try:
-        detector_for(model, profile).grid(None)
+        profile.grid()
+        detector_for(model, profile)
     except OSError as error:
         raise PollenError(
             f"the model can't be prepared in {cache_folder()} ({error}): set POLLEN_CACHE_DIR to a folder that "
@@ -115,22 +118,22 @@ def _count(
     ):
         most = int(settings.frame_max_megapixels * 1e6)
         reader = Reader(open_store(work.source), Path(scratch), budget, most)
-        finisher = Finisher(attempt, work, output, detector, reader, progress)
+        writer = FrameWriter(attempt, work, output, reader, progress)
         inputs = read_ahead(batch.items, reader.read, budget, readers, 2 * settings.io_threads)
         results = _Results()
 
-        def frames() -> Iterator[OpenFrame | None]:
+        def frames() -> Iterator[OpenFrame | Flush]:
             for opened in inputs:
-                if opened is None:
-                    yield None
+                if isinstance(opened, Flush):
+                    yield opened
                 elif opened.file is None:
-                    results.add(writers.submit(finisher.unreadable, opened))
+                    results.add(writers.submit(writer.unreadable, opened))
                 else:
                     yield from reader.frames_of(opened)
 
         try:
-            for frame, found in detect_frames(frames(), detector, finisher.grid):
-                results.add(writers.submit(finisher.finish, frame, found))
+            for frame, found in detect_frames(frames(), detector):
+                results.add(writers.submit(writer.finish, frame, found))
             return results.all()
         finally:
             budget.close()

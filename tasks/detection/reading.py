@@ -9,8 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pollen.arrays import Pixels
 from pollen.detection.batches import Item
-from pollen.frames import Frame, FrameFile, Rgb, open_frames
+from pollen.detection.pipeline import Flush
+from pollen.frames import Frame, FrameFile, open_frames
 from tasks.faults import failure_reason
 from tasks.stage import healing
 from tasks.storage.store import Store
@@ -173,12 +175,12 @@ class Reader:
         with suppress(Exception):  # met again, and told, when the frame's tiles are read
             opened.file.frames[0].read((0, 0, 1, 1))
 
-    def frames_of(self, opened: Input) -> "Iterator[OpenFrame | None]":
-        """The frames of an input within the budget; ``None`` where the model must finish some first."""
+    def frames_of(self, opened: Input) -> "Iterator[OpenFrame | Flush]":
+        """Yield the frames of a picture within the budget; `Flush` if the model must finish some first."""
         for number, frame in enumerate(opened.file.frames if opened.file else ()):
             held = frame.resident_bytes if number else opened.held
             while number and not self._budget.take_more(held, opened):
-                yield None
+                yield Flush.NOW
                 self._budget.wait_for_earlier(opened)
             with self._lock:
                 opened.in_flight += 1
@@ -215,8 +217,8 @@ def read_ahead(
     budget: Budget,
     pool: ThreadPoolExecutor,
     ahead: int,
-) -> Iterator[Input | None]:
-    """Inputs in order, ``ahead`` of them on their way; ``None`` where the budget waits for the model."""
+) -> Iterator[Input | Flush]:
+    """Yield pictures in order, reading `ahead` of them; `Flush` if the budget waits for the model."""
     on_the_way: deque[Future[Input]] = deque()
     waiting = iter(enumerate(items))
     while True:
@@ -225,7 +227,7 @@ def read_ahead(
         if not on_the_way:
             return
         while not budget.wait_for_input(on_the_way[0]):
-            yield None
+            yield Flush.NOW
             budget.exhausted = False
         yield on_the_way.popleft().result()
 
@@ -240,14 +242,19 @@ class OpenFrame:
 
     @property
     def width_px(self) -> int:
-        """See :class:`pollen.detection.detector.ReadableFrame`."""
+        """See `pollen.detection.pipeline.ReadableFrame`."""
         return self.frame.width_px
 
     @property
     def height_px(self) -> int:
-        """See :class:`pollen.detection.detector.ReadableFrame`."""
+        """See `pollen.detection.pipeline.ReadableFrame`."""
         return self.frame.height_px
 
-    def read(self, box: tuple[int, int, int, int]) -> Rgb:
-        """See :class:`pollen.detection.detector.ReadableFrame`."""
+    @property
+    def pixel_size_um(self) -> float | None:
+        """See `pollen.detection.pipeline.ReadableFrame`."""
+        return self.frame.pixel_size_um
+
+    def read(self, box: tuple[int, int, int, int]) -> Pixels:
+        """See `pollen.detection.pipeline.ReadableFrame`."""
         return self.frame.read(box)

@@ -11,7 +11,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 
 from pollen import __version__
 from pollen.columns import Status
-from pollen.detection.detector import Profile
+from pollen.detection.profile import Profile
 from pollen.detection.settings import DetectSettings
 from pollen.frames import SUFFIXES
 from pollen.layout import (

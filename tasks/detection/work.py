@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pollen.detection.detector import Profile
+from pollen.detection.profile import Profile
 from pollen.detection.settings import DetectSettings
 from pollen.errors import PollenError
 from tasks.models.resolve import Model

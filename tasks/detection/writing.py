@@ -9,10 +9,7 @@ import polars as pl
 from pollen.columns import GRAIN_RECORD
 from pollen.counting.measurement import Origin, Row, counted_row, failed_row, grain_rows
 from pollen.counting.rules import CountedFrame, count_frame
-from pollen.detection.detector import Detector
 from pollen.detection.grains import Grains
-from pollen.detection.settings import EdgeRule, OverlapRule
-from pollen.detection.tiling import TileGrid
 from pollen.layout import annotated_key
 from pollen.quality.grain_size import scale_flags, size_to_model
 from pollen.reports.annotate import UNDRAWN_FLAG, annotate, encode_jpeg
@@ -40,7 +37,7 @@ class FrameResult:
     grains: pl.DataFrame
 
 
-class Finisher:
+class FrameWriter:
     """Finishes the frames of one attempt at a batch; called from several threads."""
 
     def __init__(
@@ -48,23 +45,16 @@ class Finisher:
         attempt: str,
         work: Work,
         output: Store,
-        detector: Detector,
         reader: Reader,
         progress: Progress,
     ) -> None:
         self._attempt = attempt
         self._work = work
-        self._detector = detector
         self._reader = reader
         self._progress = progress
         self._write = healing(output.write)
         self._committed_ms = time.time_ns() // 1_000_000
         self._failures = 0
-
-    def grid(self, frame: OpenFrame) -> TileGrid:
-        """How to cut a frame."""
-        size_px = frame.width_px, frame.height_px
-        return self._detector.grid(self._pixel_size_um(frame), size_px)
 
     def unreadable(self, opened: Input) -> FrameResult:
         """The row of an input that could not even be opened."""
@@ -91,17 +81,13 @@ class Finisher:
         finally:
             self._reader.frame_done(frame)
 
-    def _pixel_size_um(self, frame: OpenFrame) -> float | None:
-        """The file's own pixel size, else the one a person stated."""
-        return frame.frame.pixel_size_um or self._work.settings.pixel_size_um
-
     def _apply_rules(self, frame: OpenFrame, found: Grains) -> CountedFrame:
         profile = self._work.profile
         return count_frame(
             found,
             (frame.width_px, frame.height_px),
-            EdgeRule(profile.edge_rule),
-            OverlapRule(profile.overlap_rule),
+            profile.edge_rule,
+            profile.overlap_rule,
             profile.overlap_fraction,
         )
 
@@ -113,8 +99,8 @@ class Finisher:
         caption = Caption(
             filename=frame.frame.name,
             model_version=profile.model_version,
-            edge_rule=EdgeRule(profile.edge_rule),
-            pixel_size_um=self._pixel_size_um(frame),
+            edge_rule=profile.edge_rule,
+            pixel_size_um=profile.known_pixel_size_um(frame.pixel_size_um),
         )
         with _drawing:
             picture = annotate(whole_picture(frame, scale), counted, caption, scale=scale)
@@ -132,9 +118,9 @@ class Finisher:
         self, frame: OpenFrame, counted: CountedFrame, flags: tuple[str, ...]
     ) -> FrameResult:
         origin = self._origin(frame.owner)
-        pixel_size_um = self._pixel_size_um(frame)
+        pixel_size_um = self._work.profile.known_pixel_size_um(frame.pixel_size_um)
         card = self._work.model.card
-        ratio = self.grid(frame).scale / card.working_scale
+        ratio = self._work.profile.ratio_to_training(frame.pixel_size_um)
         image = counted_row(
             origin,
             frame.frame.name,

@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import AwaitingRetry, Cancelling
 
-from pollen.detection.detector import cuda_present
+from pollen.detection.gpu import cuda_present
 from pollen.layout import PLANS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks.cluster.shards import Order

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 import pollen.bundled
-from pollen.detection.detector import Detector, Profile
+from pollen.detection.detector import Detector
+from pollen.detection.profile import Profile
 from pollen.detection.settings import DetectSettings
 from pollen.models.card import CARD_NAME, ModelCard
 from tests.pollen.model_making import rendered

@@ -14,7 +14,7 @@ from pollen.counting.measurement import (
 )
 from pollen.counting.rules import CountedFrame, count_frame
 from pollen.detection.batches import Item
-from pollen.detection.detector import Profile
+from pollen.detection.profile import Profile
 from pollen.detection.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.models.card import ModelCard
 from tests.pollen.grain_making import discs

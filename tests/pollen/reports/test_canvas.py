@@ -16,6 +16,7 @@ class Noted:
     def __init__(self, pixels: NDArray[np.uint8]) -> None:
         self.pixels = pixels
         self.height_px, self.width_px = pixels.shape[:2]
+        self.pixel_size_um: float | None = None
         self.rows_read: list[int] = []
 
     def read(self, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:

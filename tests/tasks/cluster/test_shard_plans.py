@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pollen.detection.batches import Batch, Item
-from pollen.detection.detector import COUNTING_VERSION, Profile
+from pollen.detection.profile import COUNTING_VERSION, Profile
 from pollen.detection.settings import DetectSettings
 from pollen.errors import PollenError
 from pollen.layout import PLANS, plan_key

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pollen.detection.batches import Item
+from pollen.detection.pipeline import Flush
 from pollen.frames import frame as frames
 from tasks.detection.reading import REPLACED, Budget, Input, OpenFrame, Reader, read_ahead
 from tasks.storage.folders import FolderStore
@@ -60,7 +61,7 @@ def test_inputs_come_in_order_and_the_budget_holds(sizes: list[int], threads: in
     order = []
     with ThreadPoolExecutor(threads) as pool:
         for opened in read_ahead(items, read, budget, pool, ahead=threads):
-            if opened is None:  # the model runs what waits, which gives all of it back
+            if isinstance(opened, Flush):  # the model runs what waits, which gives all of it back
                 while held:
                     budget.give_back(held.pop())
                 continue
@@ -81,7 +82,7 @@ def test_pages_of_a_file_are_let_in_as_earlier_ones_are_given_back(store: Folder
     seen: list[str] = []
     waiting: list[OpenFrame] = []
     for frame in reading.frames_of(opened):
-        if frame is None:
+        if isinstance(frame, Flush):
             for each in waiting:
                 reading.frame_done(each)
             waiting.clear()
@@ -110,9 +111,9 @@ def test_a_file_is_closed_behind_its_last_page(
     monkeypatch.setattr(frames.FrameFile, "close", noticed)
     reading, _ = reader(store)
     opened = reading.read(0, stack(store))
-    all_frames: Iterator[OpenFrame | None] = reading.frames_of(opened)
+    all_frames: Iterator[OpenFrame | Flush] = reading.frames_of(opened)
     for number, frame in enumerate(all_frames, 1):
-        assert frame is not None
+        assert isinstance(frame, OpenFrame)
         assert not closed.is_set()
         reading.frame_done(frame)
         assert closed.is_set() == (number == PAGES)
