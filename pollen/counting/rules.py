@@ -6,8 +6,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from pollen.arrays import BoolArray, FloatArray
 from pollen.classes import GrainClass
-from pollen.detection.grains import BoolArray, FloatArray, Grains, overlapping
+from pollen.detection.grains import Grains, overlapping
 from pollen.detection.settings import EdgeRule, OverlapRule
 
 #: A grain touches a side if its box comes within this many pixels of it.

@@ -7,9 +7,9 @@ from typing import Final
 import cv2
 import numpy as np
 
+from pollen.arrays import Pixels
 from pollen.dataset.labels import LabelledGrain
 from pollen.dataset.manifest import GrainCounts, Manifest, ManifestImage
-from pollen.frames import Rgb
 from pollen.reports.annotate import encode_jpeg
 from pollen.reports.legend import CLASS_COLOURS, HALO, Colour
 
@@ -27,7 +27,7 @@ _SHIFT: Final = 3
 class Shown:
     """A picture as it is drawn: pixels ``(H, W, 3)`` RGB, and its labels."""
 
-    pixels: Rgb
+    pixels: Pixels
     grains: Sequence[LabelledGrain]
 
 

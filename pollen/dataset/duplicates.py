@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pollen.frames import Rgb
+from pollen.arrays import Pixels
 
 #: Bits of the hash: signs of the 16 x 16 lowest frequencies.
 HASH_BITS: Final = 256
@@ -65,7 +65,7 @@ class Look:
     aspect: float
 
     @classmethod
-    def of(cls, pixels: Rgb) -> "Look":
+    def of(cls, pixels: Pixels) -> "Look":
         """Look at a picture, ``(H, W, 3)`` RGB."""
         shown = _without_canvas(pixels)
         height, width = shown.shape[:2]
@@ -190,7 +190,7 @@ def _turned(detail: Detail) -> Iterator[Detail]:
         yield turned[:, ::-1]
 
 
-def _without_canvas(pixels: Rgb) -> Rgb:
+def _without_canvas(pixels: Pixels) -> Pixels:
     """What lies on a black canvas, cut out; a picture without canvas as it is.
 
     The canvas would be all that two small crops on one have in common, and enough.

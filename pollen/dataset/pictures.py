@@ -6,8 +6,9 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from pollen.arrays import Pixels
 from pollen.dataset.duplicates import Look
-from pollen.frames import FrameError, Rgb, open_frames
+from pollen.frames import FrameError, open_frames
 
 #: Kinds of picture that training reads.
 TRAINED_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
@@ -56,7 +57,7 @@ def examine(data: bytes, name: str, max_pixels: int) -> PictureFacts:
     )
 
 
-def decode(data: bytes, name: str, max_pixels: int) -> Rgb:
+def decode(data: bytes, name: str, max_pixels: int) -> Pixels:
     """The pixels of a picture file, ``(H, W, 3)`` RGB.
 
     Raises:

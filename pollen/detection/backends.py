@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pollen.detection.grains import FloatArray
+from pollen.arrays import FloatArray
 from pollen.detection.threads import keep_to_quota
 from pollen.models.card import ModelCard, ModelError, check_weights, sha256_of
 from pollen.models.weights import load_yolo, not_loadable, quiet_ultralytics

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pollen.arrays import FloatArray
 from pollen.classes import GrainClass
-from pollen.detection.grains import FloatArray, Grains, one_box_per_grain
+from pollen.detection.grains import Grains, one_box_per_grain
 from pollen.models.card import ModelError
 
 #: Points of the ellipse that stands for the outline where a model makes no masks.

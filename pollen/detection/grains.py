@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
-BoolArray = NDArray[np.bool_]
+from pollen.arrays import BoolArray, FloatArray
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pollen.arrays import Pixels
 from pollen.detection.grains import Grains, one_box_per_grain
 from pollen.errors import PollenError
-
-Pixels = NDArray[np.uint8]
 
 #: What surrounds a frame smaller than a tile: the grey YOLO models are trained with.
 PADDING_GREY = 114

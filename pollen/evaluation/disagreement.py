@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pollen.arrays import FloatArray
 from pollen.classes import GrainClass
-from pollen.detection.grains import FloatArray, Grains
+from pollen.detection.grains import Grains
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.matching import PictureScore, match, overlap_matrix
 from pollen.frames import open_frames

@@ -6,8 +6,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pollen.arrays import FloatArray
 from pollen.classes import GrainClass
-from pollen.detection.grains import FloatArray, Grains, overlaps
+from pollen.detection.grains import Grains, overlaps
 from pollen.evaluation.pictures import LabelledPicture
 
 MATCH_IOU = 0.5

@@ -7,10 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pollen.arrays import FloatArray
 from pollen.dataset.families import one_spelling
 from pollen.dataset.findings import has_error
 from pollen.dataset.labels import LABEL_NAMES, LabelledGrain, read_labels
-from pollen.detection.grains import FloatArray, Grains
+from pollen.detection.grains import Grains
 from pollen.detection.settings import DetectSettings
 from pollen.errors import PollenError
 from pollen.frames import FrameError, is_image, open_frames

@@ -5,7 +5,7 @@ from pollen.frames.frame import Frame, FrameFile
 from pollen.frames.kinds import SUFFIXES, is_image
 from pollen.frames.limits import MAX_WHOLE_PIXELS
 from pollen.frames.opening import open_frames
-from pollen.frames.planes import Box, Rgb
+from pollen.frames.planes import Box
 
 __all__ = [
     "MAX_WHOLE_PIXELS",
@@ -14,7 +14,6 @@ __all__ = [
     "Frame",
     "FrameError",
     "FrameFile",
-    "Rgb",
     "is_image",
     "open_frames",
 ]

@@ -7,7 +7,8 @@ from types import TracebackType
 
 import numpy as np
 
-from pollen.frames.planes import Box, PlanesSource, Rgb
+from pollen.arrays import Pixels
+from pollen.frames.planes import Box, PlanesSource
 
 
 class Frame:
@@ -72,7 +73,7 @@ class Frame:
         """
         self._source.check_colour()
 
-    def read(self, box: Box | None = None) -> Rgb:
+    def read(self, box: Box | None = None) -> Pixels:
         """Pixels of a region, the whole frame by default.
 
         Neighbouring regions are read fastest row by row, left to right: what the decoder keeps
@@ -177,7 +178,7 @@ def oriented_box(box: Box, stored_size_px: tuple[int, int], orientation: int) ->
     return x0, y0, x1, y1
 
 
-def orient(pixels: Rgb, orientation: int) -> Rgb:
+def orient(pixels: Pixels, orientation: int) -> Pixels:
     """Stored pixels (height, width, 3) turned to how they are shown; a view."""
     if orientation in (2, 3, 7, 8):
         pixels = pixels[:, ::-1]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pollen.arrays import Pixels
 from pollen.frames.colour import (
     DARK_16_BIT_BELOW,
     DARK_16_BIT_NOTE,
@@ -21,8 +22,6 @@ from pollen.frames.errors import FrameError
 Box = tuple[int, int, int, int]
 """A region (x0, y0, x1, y1) in pixels, x1 and y1 exclusive."""
 
-Rgb = NDArray[np.uint8]
-"""Pixels (height, width, 3), uint8, RGB order, C-contiguous."""
 
 Samples = NDArray[Any]
 """Stored samples (height, width, samples per pixel), uint8 or uint16, native byte order."""
@@ -190,14 +189,14 @@ class PlanesSource:
         """Sum over the planes."""
         return sum(plane.resident_bytes for plane in self._planes)
 
-    def read(self, box: Box) -> Rgb:
+    def read(self, box: Box) -> Pixels:
         """Pixels of a region as stored (before orientation), a new array."""
         pixels = self._rgb(box)
         if not self._coloured:
             self._look_for_colour(pixels)
         return pixels
 
-    def _rgb(self, box: Box) -> Rgb:
+    def _rgb(self, box: Box) -> Pixels:
         parts = [plane.read(box) for plane in self._planes]
         samples = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
         rule = self._rule
@@ -211,7 +210,7 @@ class PlanesSource:
             return colour
         return over_white(colour, pixels[..., 3], premultiplied=rule.alpha == "premultiplied")
 
-    def _look_for_colour(self, pixels: Rgb) -> None:
+    def _look_for_colour(self, pixels: Pixels) -> None:
         """Most pictures show colour in the first pixels read, and are not looked at again."""
         red, green, blue = (pixels[..., channel] for channel in range(3))
         self._coloured = not (np.array_equal(red, green) and np.array_equal(green, blue))

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pollen.arrays import FloatArray, Pixels
 from pollen.classes import GrainClass
 from pollen.counting.rules import CountedFrame, Exclusion
-from pollen.detection.grains import FloatArray
 from pollen.detection.settings import EdgeRule
 from pollen.reports.legend import (
     ALLOWED_LINE,
@@ -21,7 +21,6 @@ from pollen.reports.legend import (
     INK,
     Caption,
     Colour,
-    RgbArray,
     excluded_colour,
     legend_strip,
 )
@@ -42,8 +41,8 @@ Lines = list[NDArray[np.int32]]
 
 
 def annotate(
-    frame_pixels: RgbArray, counted: CountedFrame, caption: Caption, *, scale: float
-) -> RgbArray:
+    frame_pixels: Pixels, counted: CountedFrame, caption: Caption, *, scale: float
+) -> Pixels:
     """Draw the grains into a copy of the picture and put the legend below it.
 
     Solid line: counted; dashed and greyed: not counted, with a letter for the reason; a dot:
@@ -74,7 +73,7 @@ def line_width_px(width_px: int, height_px: int) -> int:
     return max(2, round(max(width_px, height_px) / 1000))
 
 
-def encode_jpeg(pixels: RgbArray, quality: int = 90) -> bytes:
+def encode_jpeg(pixels: Pixels, quality: int = 90) -> bytes:
     """Encode a picture.
 
     Colour is kept at full resolution: thin coloured lines on magenta smear otherwise.
@@ -101,7 +100,7 @@ def encode_jpeg(pixels: RgbArray, quality: int = 90) -> bytes:
     return encoded.tobytes()
 
 
-def decode_jpeg(data: bytes) -> RgbArray:
+def decode_jpeg(data: bytes) -> Pixels:
     """Pixels ``(h, w, 3)`` RGB of a picture made by :func:`encode_jpeg`."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
     if pixels is None:
@@ -109,7 +108,7 @@ def decode_jpeg(data: bytes) -> RgbArray:
     return np.asarray(pixels, np.uint8)
 
 
-def thumbnail(pixels: RgbArray, longest_px: int, quality: int = 85) -> bytes:
+def thumbnail(pixels: Pixels, longest_px: int, quality: int = 85) -> bytes:
     """A small JPEG of a picture, its longer side at most ``longest_px``; never scaled up."""
     height, width = pixels.shape[:2]
     ratio = min(1.0, longest_px / max(height, width))
@@ -118,7 +117,7 @@ def thumbnail(pixels: RgbArray, longest_px: int, quality: int = 85) -> bytes:
     return encode_jpeg(np.asarray(small, np.uint8), quality)
 
 
-def thumbnail_within(pixels: RgbArray, longest_px: int, most_bytes: int) -> bytes:
+def thumbnail_within(pixels: Pixels, longest_px: int, most_bytes: int) -> bytes:
     """A small JPEG as :func:`thumbnail` makes it, of at most ``most_bytes``: coarser, then smaller, until it fits.
 
     Below 64 px nothing is given up any more: such a picture is small whatever it shows.
@@ -131,7 +130,7 @@ def thumbnail_within(pixels: RgbArray, longest_px: int, most_bytes: int) -> byte
         longest_px = longest_px * 4 // 5
 
 
-def _draw_edge_lines(picture: RgbArray, rule: EdgeRule, line: int) -> None:
+def _draw_edge_lines(picture: Pixels, rule: EdgeRule, line: int) -> None:
     """Draw the sides of the counting frame: solid where touching grains are left out."""
     if rule is EdgeRule.ALL:
         return
@@ -148,7 +147,7 @@ def _draw_edge_lines(picture: RgbArray, rule: EdgeRule, line: int) -> None:
     picture[-line:] = FORBIDDEN_LINE
 
 
-def _draw_outlines(picture: RgbArray, counted: CountedFrame, line: int, scale: float) -> None:
+def _draw_outlines(picture: Pixels, counted: CountedFrame, line: int, scale: float) -> None:
     """Draw every grain's outline: first all halos, so that no halo covers a neighbour's line."""
     groups: dict[Colour, Lines] = {}
     for outline, number, reason in zip(
@@ -171,7 +170,7 @@ def _draw_outlines(picture: RgbArray, counted: CountedFrame, line: int, scale: f
             cv2.polylines(picture, lines, False, colour_of(own), width, cv2.LINE_AA, _SHIFT)
 
 
-def _draw_marks(picture: RgbArray, counted: CountedFrame, line: int, scale: float) -> None:
+def _draw_marks(picture: Pixels, counted: CountedFrame, line: int, scale: float) -> None:
     """Mark excluded grains with the letter of the reason, overlapping counted ones with a dot."""
     height, width = picture.shape[:2]
     grains = counted.grains
@@ -197,7 +196,7 @@ def _draw_marks(picture: RgbArray, counted: CountedFrame, line: int, scale: floa
                 )
 
 
-def _letter(picture: RgbArray, letter: str, centre: tuple[int, int], tall_px: int) -> None:
+def _letter(picture: Pixels, letter: str, centre: tuple[int, int], tall_px: int) -> None:
     """Write one ASCII letter with a dark halo around a point."""
     size = tall_px / 22  # capital letters of this font are 22 px high at size 1
     stroke = max(1, round(tall_px / 8))

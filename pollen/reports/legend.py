@@ -8,15 +8,14 @@ from math import floor, log10
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from pollen.arrays import Pixels
 from pollen.classes import GrainClass
 from pollen.counting.rules import CountedFrame, Exclusion
 from pollen.detection.settings import EdgeRule
 from pollen.statistics.intervals import percent, viability_interval
 
-RgbArray = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 #: Blue and yellow stay apart in all common forms of colour blindness, and both are far from
@@ -72,9 +71,7 @@ def excluded_colour(grain_class: GrainClass) -> Colour:
     return red, green, blue
 
 
-def legend_strip(
-    width_px: int, counted: CountedFrame, caption: Caption, *, scale: float
-) -> RgbArray:
+def legend_strip(width_px: int, counted: CountedFrame, caption: Caption, *, scale: float) -> Pixels:
     """Draw the legend.
 
     Args:

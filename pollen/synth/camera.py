@@ -6,17 +6,14 @@ from math import cos, radians, sin
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from pollen.arrays import AnyFloatArray, Pixels
 from pollen.synth.spec import FrameSpec, Optics
-from pollen.synth.texture import FloatArray
 
 _COARSE_PX = 8
 
-Pixels = NDArray[np.uint8]
 
-
-def coarse_background(rng: np.random.Generator, spec: FrameSpec) -> FloatArray:
+def coarse_background(rng: np.random.Generator, spec: FrameSpec) -> AnyFloatArray:
     """Light of the empty slide on a grid of 8 px: gradient, vignette, clouds.
 
     Returns:
@@ -46,7 +43,7 @@ def coarse_background(rng: np.random.Generator, spec: FrameSpec) -> FloatArray:
     return np.asarray(np.clip(light, 1.0, 256.0), dtype=np.float32)
 
 
-def background_rows(coarse: FloatArray, width_px: int, first: int, last: int) -> FloatArray:
+def background_rows(coarse: AnyFloatArray, width_px: int, first: int, last: int) -> AnyFloatArray:
     """Rows `first` to `last` of the empty slide: (last - first, width, 3) grey levels."""
     scale = 1.0 / _COARSE_PX
     to_coarse = np.array(
@@ -67,7 +64,7 @@ def optics_margin_px(optics: Optics) -> int:
     return int(10.0 * optics.blur_px + optics.fringe_px) + 6
 
 
-def expose(light: FloatArray, optics: Optics) -> FloatArray:
+def expose(light: AnyFloatArray, optics: Optics) -> AnyFloatArray:
     """Blur, colour fringes and the camera's sharpening, on (h, w, 3) light."""
     if optics.blur_px >= 0.25:
         light = np.asarray(cv2.GaussianBlur(light, (0, 0), optics.blur_px), dtype=np.float32)
@@ -79,7 +76,7 @@ def expose(light: FloatArray, optics: Optics) -> FloatArray:
     return np.asarray(light, dtype=np.float32)
 
 
-def _fringed(light: FloatArray, optics: Optics) -> FloatArray:
+def _fringed(light: AnyFloatArray, optics: Optics) -> AnyFloatArray:
     """Blue shifted against green and a little red: yellow edges on one side, blue on the other."""
     angle = radians(optics.light_angle_deg)
     height, width = light.shape[:2]
@@ -98,7 +95,7 @@ def _fringed(light: FloatArray, optics: Optics) -> FloatArray:
     return np.asarray(cv2.merge(channels), dtype=np.float32)
 
 
-def digitise(rng: np.random.Generator, light: FloatArray, optics: Optics) -> Pixels:
+def digitise(rng: np.random.Generator, light: AnyFloatArray, optics: Optics) -> Pixels:
     """Add the sensor's noise and round to 8 bits."""
     if optics.noise_levels > 0.0:
         grain = rng.standard_normal(light.shape, dtype=np.float32)

@@ -6,11 +6,12 @@ from math import cos, pi, radians, sin
 
 import numpy as np
 
+from pollen.arrays import AnyFloatArray
 from pollen.synth.debris import Centre, relief
 from pollen.synth.outlines import N_DIRECTIONS, Outline, blob_outline, directions, polar_grid
 from pollen.synth.patch import Patch, from_density
 from pollen.synth.spec import FrameSpec
-from pollen.synth.texture import FloatArray, bump, noise, step
+from pollen.synth.texture import bump, noise, step
 
 
 def speck(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:
@@ -116,7 +117,7 @@ def fibre(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:
 
 def _line_grid(
     rng: np.random.Generator, centre: Centre, length: float, half_width: float
-) -> tuple[FloatArray, FloatArray, int, int]:
+) -> tuple[AnyFloatArray, AnyFloatArray, int, int]:
     """Coordinates along and across a bent line in the box around it, and the box's corner."""
     angle, bend = rng.uniform(0.0, pi), rng.normal(0.0, 0.18)
     sag = abs(bend) * 0.25 * length

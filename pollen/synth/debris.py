@@ -6,10 +6,11 @@ from math import cos, pi, radians, sin
 
 import numpy as np
 
+from pollen.arrays import AnyFloatArray
 from pollen.synth.outlines import PolarGrid, blob_outline, polar_grid
 from pollen.synth.patch import Patch, from_density
 from pollen.synth.spec import FrameSpec
-from pollen.synth.texture import FloatArray, bump, noise, step
+from pollen.synth.texture import bump, noise, step
 
 Centre = tuple[float, float]
 
@@ -19,14 +20,14 @@ _CRIMSON = np.array([0.35, 2.0, 1.25], np.float32)
 _OCHRE = np.array([0.25, 0.42, 0.85], np.float32)
 
 
-def _stain(rng: np.random.Generator) -> FloatArray:
+def _stain(rng: np.random.Generator) -> AnyFloatArray:
     """(3,) density of stained tissue: between magenta, violet and crimson."""
     share = rng.dirichlet((2.5, 1.2, 0.7))
     mixed = share[0] * _MAGENTA + share[1] * _VIOLET + share[2] * _CRIMSON
     return np.asarray(mixed, dtype=np.float32)
 
 
-def relief(height: FloatArray, spec: FrameSpec) -> FloatArray:
+def relief(height: AnyFloatArray, spec: FrameSpec) -> AnyFloatArray:
     """(h, w) slope of a surface towards the light: what oblique light shows of it."""
     angle = radians(spec.optics.light_angle_deg)
     slope_y, slope_x = np.gradient(height)
@@ -65,7 +66,7 @@ def flake(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:
     return from_density(total, light, x0=grid.x0, y0=grid.y0).blurred(defocus)
 
 
-def _tissue_texture(rng: np.random.Generator, grid: PolarGrid, diameter: float) -> FloatArray:
+def _tissue_texture(rng: np.random.Generator, grid: PolarGrid, diameter: float) -> AnyFloatArray:
     """(h, w) streaks in one direction and grains over them, mean 0 and deviation about 1."""
     height, width = grid.shape
     stretch = rng.uniform(2.0, 6.0)
@@ -153,7 +154,7 @@ def _square_grid(centre: Centre, reach_px: float) -> PolarGrid:
 
 def _bent(
     rng: np.random.Generator, grid: PolarGrid, length: float
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[AnyFloatArray, AnyFloatArray]:
     """Coordinates along and across a bent line through the centre, px."""
     angle = rng.uniform(0.0, pi)
     along = grid.dx * np.float32(cos(angle)) + grid.dy * np.float32(sin(angle))

@@ -7,10 +7,11 @@ from math import cos, pi, radians, sin
 
 import numpy as np
 
+from pollen.arrays import AnyFloatArray
 from pollen.synth.outlines import Outline, PolarGrid, polar_grid
 from pollen.synth.patch import Patch, from_density
 from pollen.synth.spec import EmptyLook, FrameSpec
-from pollen.synth.texture import FloatArray, bump, density, noise, step
+from pollen.synth.texture import bump, density, noise, step
 
 _WALL_TINT = np.array([0.85, 1.12, 1.0], np.float32)
 _DARK_TINT = np.array([1.1, 1.1, 0.62], np.float32)
@@ -26,14 +27,14 @@ class _Canvas:
     radius: float
     light: tuple[float, float]
     """Unit vector towards the dark side."""
-    stain: FloatArray
+    stain: AnyFloatArray
     """(h, w) amount of magenta stain."""
-    dark: FloatArray
+    dark: AnyFloatArray
     """(h, w) amount of neutral darkness."""
-    relief: FloatArray
+    relief: AnyFloatArray
     """(h, w) relative change of brightness by refraction."""
 
-    def along(self, angle: float) -> tuple[FloatArray, FloatArray]:
+    def along(self, angle: float) -> tuple[AnyFloatArray, AnyFloatArray]:
         """Coordinates along and across a direction, in units of the radius."""
         c, s = np.float32(cos(angle) / self.radius), np.float32(sin(angle) / self.radius)
         return self.grid.dx * c + self.grid.dy * s, self.grid.dy * c - self.grid.dx * s
@@ -98,7 +99,7 @@ def _draw_inside(rng: np.random.Generator, canvas: _Canvas, look: EmptyLook) -> 
         canvas.dark += np.float32(rng.uniform(0.0, 0.25))
 
 
-def _hues(rng: np.random.Generator, canvas: _Canvas) -> FloatArray:
+def _hues(rng: np.random.Generator, canvas: _Canvas) -> AnyFloatArray:
     """(h, w, 3) drift of the colour between orange and violet across one grain."""
     drift = noise(rng, canvas.grid.shape, 0.35 * canvas.radius)
     drift = drift + noise(rng, canvas.grid.shape, max(1.3, 0.1 * canvas.radius))
@@ -214,7 +215,7 @@ def _furrows(rng: np.random.Generator, canvas: _Canvas) -> None:
 
 def _wall_density(
     rng: np.random.Generator, canvas: _Canvas, look: EmptyLook, spec: FrameSpec
-) -> FloatArray:
+) -> AnyFloatArray:
     """(h, w, 3) density of the wall: a dark line, and a weaker second one further in."""
     grid, radius = canvas.grid, canvas.radius
     towards_dark = 0.5 + 0.5 * (
@@ -239,7 +240,7 @@ def _wall_density(
     return np.asarray(total + edge, dtype=np.float32)
 
 
-def _halo(rng: np.random.Generator, canvas: _Canvas, spec: FrameSpec) -> FloatArray:
+def _halo(rng: np.random.Generator, canvas: _Canvas, spec: FrameSpec) -> AnyFloatArray:
     """(h, w) bright ring outside the wall."""
     width = max(1.0, 0.08 * canvas.radius)
     ring = bump(canvas.grid.depth + 1.0 * width, 0.8 * width)

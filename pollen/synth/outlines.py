@@ -9,9 +9,9 @@ from math import atan2, hypot, pi, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from pollen.arrays import AnyFloatArray, DoubleArray
 from pollen.synth.spec import EmptyLook
-from pollen.synth.texture import FloatArray
-from pollen.synth.truth import Points, polygon_area
+from pollen.synth.truth import polygon_area
 
 N_DIRECTIONS = 720
 """Directions in which the radius of an outline is known (every half degree)."""
@@ -43,7 +43,7 @@ class Outline:
         return float(self.radii_px.max())
 
     @cached_property
-    def polygon(self) -> Points:
+    def polygon(self) -> DoubleArray:
         """(90, 2) points of the outline, px: the outline that truth is measured on."""
         angle, radius = directions()[::_POLYGON_STEP], self.radii_px[::_POLYGON_STEP]
         return np.stack([self.x + radius * np.cos(angle), self.y + radius * np.sin(angle)], 1)
@@ -79,13 +79,13 @@ class PolarGrid:
 
     x0: int
     y0: int
-    dx: FloatArray
-    dy: FloatArray
-    angle: FloatArray
+    dx: AnyFloatArray
+    dy: AnyFloatArray
+    angle: AnyFloatArray
     """Direction from the centre, -pi to pi."""
-    depth: FloatArray
+    depth: AnyFloatArray
     """Distance inside the outline along the ray, px; negative outside."""
-    unit: FloatArray
+    unit: AnyFloatArray
     """Distance from the centre as a share of the outline's radius."""
 
     @property

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pollen.synth.texture import FloatArray
+from pollen.arrays import AnyFloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Patch:
 
     x0: int
     y0: int
-    transmittance: FloatArray
+    transmittance: AnyFloatArray
     """(h, w, 3) float32, RGB; 1 where the object changes nothing."""
 
     def blurred(self, sigma_px: float) -> Patch:
@@ -34,7 +34,7 @@ class Patch:
         return Patch(self.x0, self.y0, np.asarray(blurred, dtype=np.float32))
 
 
-def multiply_into(canvas: FloatArray, patch: Patch, *, first_row: int = 0) -> None:
+def multiply_into(canvas: AnyFloatArray, patch: Patch, *, first_row: int = 0) -> None:
     """Multiply the part of a patch that lies on the canvas into it, in place.
 
     Args:
@@ -51,7 +51,7 @@ def multiply_into(canvas: FloatArray, patch: Patch, *, first_row: int = 0) -> No
 
 
 def from_density(
-    density: FloatArray, light: FloatArray | float = 1.0, *, x0: int, y0: int
+    density: AnyFloatArray, light: AnyFloatArray | float = 1.0, *, x0: int, y0: int
 ) -> Patch:
     """Patch of an object that absorbs with an optical density and redirects light.
 

@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 
+from pollen.arrays import AnyFloatArray
 from pollen.classes import GrainClass
 from pollen.synth import camera, clear_debris, debris
 from pollen.synth.empty import empty_patch
@@ -20,7 +21,6 @@ from pollen.synth.outlines import Outline, empty_outline, full_outline
 from pollen.synth.patch import Patch, multiply_into
 from pollen.synth.placement import Box, place
 from pollen.synth.spec import EmptyLook, FrameSpec
-from pollen.synth.texture import FloatArray
 from pollen.synth.truth import (
     RenderedFrame,
     TrueGrain,
@@ -207,7 +207,7 @@ def _bands(spec: FrameSpec) -> Iterator[tuple[int, int]]:
 
 
 def _draw_objects(
-    light: FloatArray, top: int, objects: list[_Object], cache: dict[int, Patch], seed: int
+    light: AnyFloatArray, top: int, objects: list[_Object], cache: dict[int, Patch], seed: int
 ) -> None:
     """Draw what reaches into the band; patches that reach beyond it are kept for the next."""
     bottom = top + light.shape[0]

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating[Any]]
-"""Pictures and textures; float32 in practice, which halves memory and time."""
+from pollen.arrays import AnyFloatArray
 
 _ATLAS_SIZE_PX = 512
 _SCALES_PX = (0.6, 0.9, 1.3, 1.9, 2.8, 4.0, 6.0, 9.0, 13.0, 20.0, 30.0)
 
 
 @lru_cache(maxsize=len(_SCALES_PX))
-def _atlas(level: int) -> FloatArray:
+def _atlas(level: int) -> AnyFloatArray:
     """Periodic noise of one scale, mean 0 and standard deviation 1; made once per process."""
     rng = np.random.Generator(np.random.PCG64([20240611, level]))
     noise = rng.standard_normal((_ATLAS_SIZE_PX, _ATLAS_SIZE_PX), dtype=np.float32)
@@ -27,7 +24,7 @@ def _atlas(level: int) -> FloatArray:
     return np.asarray((smooth - smooth.mean()) / smooth.std(), dtype=np.float32)
 
 
-def noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float) -> FloatArray:
+def noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float) -> AnyFloatArray:
     """Random smooth texture, mean 0 and standard deviation 1.
 
     Args:
@@ -52,20 +49,20 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float) -> 
     return np.asarray(atlas[np.ix_(rows, columns)])
 
 
-def step(value: FloatArray, softness: float) -> FloatArray:
+def step(value: AnyFloatArray, softness: float) -> AnyFloatArray:
     """Smooth step from 0 (value far below 0) to 1 (far above) within about `softness`."""
     t = np.clip(value / (2.0 * softness) + 0.5, 0.0, 1.0)
     return np.asarray(t * t * (3.0 - 2.0 * t), dtype=np.float32)
 
 
-def bump(value: FloatArray, width: float) -> FloatArray:
+def bump(value: AnyFloatArray, width: float) -> AnyFloatArray:
     """Bell of height 1 at value 0 with standard deviation `width`."""
     return np.asarray(np.exp(-0.5 * np.square(value / width)), dtype=np.float32)
 
 
 def density(
     rgb: tuple[float, float, float], background_rgb: tuple[float, float, float]
-) -> FloatArray:
+) -> AnyFloatArray:
     """Optical density (natural logarithm) that turns the background into this colour: (3,)."""
     ratio = np.asarray(rgb, np.float32) / np.asarray(background_rgb, np.float32)
     return np.asarray(-np.log(np.clip(ratio, 0.01, 1.3)), dtype=np.float32)

@@ -12,10 +12,8 @@ from math import pi, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from pollen.arrays import DoubleArray
 from pollen.classes import GrainClass
-
-Points = NDArray[np.float64]
-"""(K, 2) x, y in px."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +27,7 @@ class TrueGrain:
     """Smallest box around the visible outline, px."""
     area_px: float
     """Area inside the visible outline, px²."""
-    polygon: Points
+    polygon: DoubleArray
     """(K, 2) visible outline, px, clipped to the frame (or to its crop)."""
     touching: bool
     """Whether the outline comes within 1.5 px of another grain's."""
@@ -69,13 +67,13 @@ class RenderedFrame:
         return "".join(line + "\n" for line in lines)
 
 
-def polygon_area(polygon: Points) -> float:
+def polygon_area(polygon: DoubleArray) -> float:
     """Area of a simple polygon, px² (shoelace formula)."""
     x, y = polygon[:, 0], polygon[:, 1]
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2.0)
 
 
-def polygon_centroid(polygon: Points) -> tuple[float, float]:
+def polygon_centroid(polygon: DoubleArray) -> tuple[float, float]:
     """Centroid (x, y) of a simple polygon with an area above zero."""
     x, y = polygon[:, 0], polygon[:, 1]
     cross = x * np.roll(y, -1) - y * np.roll(x, -1)
@@ -86,7 +84,7 @@ def polygon_centroid(polygon: Points) -> tuple[float, float]:
     )
 
 
-def clip_polygon(polygon: Points, box_xyxy: tuple[float, float, float, float]) -> Points:
+def clip_polygon(polygon: DoubleArray, box_xyxy: tuple[float, float, float, float]) -> DoubleArray:
     """Part of a polygon inside a box (Sutherland and Hodgman 1974).
 
     Returns:
@@ -101,7 +99,7 @@ def clip_polygon(polygon: Points, box_xyxy: tuple[float, float, float, float]) -
     return polygon
 
 
-def _clip_half_plane(polygon: Points, axis: int, limit: float, sign: float) -> Points:
+def _clip_half_plane(polygon: DoubleArray, axis: int, limit: float, sign: float) -> DoubleArray:
     """Part of a polygon where sign * (coordinate - limit) >= 0."""
     side = sign * (polygon[:, axis] - limit)
     if (side >= 0).all():

@@ -7,10 +7,11 @@ from math import pi, radians
 
 import numpy as np
 
+from pollen.arrays import AnyFloatArray
 from pollen.synth.outlines import Outline, PolarGrid, polar_grid
 from pollen.synth.patch import Patch, from_density
 from pollen.synth.spec import FrameSpec
-from pollen.synth.texture import FloatArray, bump, density, noise, step
+from pollen.synth.texture import bump, density, noise, step
 
 # Densities (R, G, B) of a wall that looks pinkish grey, and of one that looks blue-black.
 _WALL_TINT = np.array([0.88, 1.10, 1.04], np.float32)
@@ -27,7 +28,7 @@ _FLECK_TINT = np.array([-0.22, -0.25, 0.55], np.float32)
 class _Look:
     """What differs from grain to grain."""
 
-    stain: FloatArray
+    stain: AnyFloatArray
     """(3,) density of the contents."""
     wall_px: float
     """Thickness of the toothed wall."""
@@ -83,7 +84,7 @@ def viable_patch(rng: np.random.Generator, outline: Outline, spec: FrameSpec) ->
 
 def _contents_density(
     rng: np.random.Generator, grid: PolarGrid, look: _Look, spec: FrameSpec, radius: float
-) -> FloatArray:
+) -> AnyFloatArray:
     """(h, w, 3) density of the stained contents: even, granular, with orange flecks."""
     fine = noise(rng, grid.shape, max(0.9, 0.03 * radius))
     coarse = noise(rng, grid.shape, 0.16 * radius)
@@ -97,7 +98,7 @@ def _contents_density(
     return np.asarray(look.stain * amount[..., None] * tint + shade, dtype=np.float32)
 
 
-def _shade(grid: PolarGrid, look: _Look, radius: float) -> FloatArray:
+def _shade(grid: PolarGrid, look: _Look, radius: float) -> AnyFloatArray:
     """(h, w, 3) density that falls from the dark to the bright side of the contents."""
     c, s = np.cos(look.light_angle) / radius, np.sin(look.light_angle) / radius
     along = grid.dx * np.float32(c) + grid.dy * np.float32(s)
@@ -105,7 +106,9 @@ def _shade(grid: PolarGrid, look: _Look, radius: float) -> FloatArray:
     return np.asarray(shade[..., None] * _SHADE_TINT, dtype=np.float32)
 
 
-def _surface(rng: np.random.Generator, grid: PolarGrid, look: _Look, spec: FrameSpec) -> FloatArray:
+def _surface(
+    rng: np.random.Generator, grid: PolarGrid, look: _Look, spec: FrameSpec
+) -> AnyFloatArray:
     """(h, w) relief of the grain's surface in oblique light, now and then with a dent."""
     height = noise(rng, grid.shape, 1.0) + noise(rng, grid.shape, 1.9)
     if rng.random() < 0.25:
@@ -124,9 +127,9 @@ def _wall_density(
     grid: PolarGrid,
     look: _Look,
     radius: float,
-    wall: FloatArray,
-    towards_dark: FloatArray,
-) -> FloatArray:
+    wall: AnyFloatArray,
+    towards_dark: AnyFloatArray,
+) -> AnyFloatArray:
     """(h, w, 3) density of the exine: a grey band with radial teeth and two thin dark lines."""
     band = step(grid.depth, 0.7) * step(1.1 * wall - grid.depth, 0.5 * look.wall_px)
     n_teeth = np.float32(round(2.0 * pi * radius / max(3.1, rng.uniform(0.09, 0.13) * radius)))
@@ -148,8 +151,8 @@ def _wall_density(
 
 
 def _edge_density(
-    grid: PolarGrid, look: _Look, radius: float, towards_dark: FloatArray
-) -> FloatArray:
+    grid: PolarGrid, look: _Look, radius: float, towards_dark: AnyFloatArray
+) -> AnyFloatArray:
     """(h, w, 3) density of the dark limb on one side and of a black edge all around."""
     inside = step(grid.depth - 0.3 * look.wall_px, 0.5 * look.wall_px + 0.6)
     inwards = np.maximum(grid.depth, 0.0)
@@ -159,7 +162,9 @@ def _edge_density(
     return np.asarray((inside * amount)[..., None] * _DARK_TINT, dtype=np.float32)
 
 
-def _halo(grid: PolarGrid, look: _Look, radius: float, towards_dark: FloatArray) -> FloatArray:
+def _halo(
+    grid: PolarGrid, look: _Look, radius: float, towards_dark: AnyFloatArray
+) -> AnyFloatArray:
     """(h, w) bright ring outside the wall, brightest opposite the dark limb."""
     width = max(1.0, 0.06 * radius)
     ring = bump(grid.depth + 1.1 * width, width) - 0.35 * bump(grid.depth + 3.2 * width, width)

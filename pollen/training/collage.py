@@ -14,9 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
-Points = NDArray[np.float32]
+from pollen.arrays import FloatArray, Pixels
 
 MARGIN_PX: Final = 6
 """Rim and halo kept around an outline when a grain is cut out, pixels."""
@@ -29,7 +27,7 @@ class Outline:
     """One labelled grain: class number and outline ``(K, 2)`` xy in pixels of its picture."""
 
     grain_class: int
-    points: Points
+    points: FloatArray
 
     @property
     def area_px(self) -> float:
@@ -63,8 +61,8 @@ class Cutout:
         outline: Its outline in cutout pixels; ``grain_class`` is -1 for debris.
     """
 
-    transmittance: Floats
-    alpha: Floats
+    transmittance: FloatArray
+    alpha: FloatArray
     outline: Outline
 
     @property
@@ -123,7 +121,7 @@ def content_box(pixels: Pixels) -> tuple[int, int, int, int]:
     return int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
 
 
-def smooth_background(pixels: Pixels, objects: Pixels, sigma_px: float = 48.0) -> Floats:
+def smooth_background(pixels: Pixels, objects: Pixels, sigma_px: float = 48.0) -> FloatArray:
     """The light without the objects: a normalised Gaussian mean over what is no object.
 
     Args:
@@ -150,7 +148,7 @@ def smooth_background(pixels: Pixels, objects: Pixels, sigma_px: float = 48.0) -
 
 def cut_out(
     pixels: Pixels,
-    background: Floats,
+    background: FloatArray,
     outline: Outline,
     others: Sequence[Outline] = (),
     feather_px: float = 1.5,
@@ -182,7 +180,7 @@ def cut_out(
     return Cutout(np.asarray(transmittance, np.float32), alpha, local)
 
 
-def cut_grains(pixels: Pixels, background: Floats, outlines: Sequence[Outline]) -> list[Cutout]:
+def cut_grains(pixels: Pixels, background: FloatArray, outlines: Sequence[Outline]) -> list[Cutout]:
     """Cut every grain that lies wholly inside the picture's content and is no mere crescent."""
     x0, y0, x1, y1 = content_box(pixels)
     cutouts = []
@@ -199,7 +197,7 @@ def cut_grains(pixels: Pixels, background: Floats, outlines: Sequence[Outline]) 
 
 
 def find_debris(
-    pixels: Pixels, background: Floats, outlines: Sequence[Outline], area_px: tuple[int, int]
+    pixels: Pixels, background: FloatArray, outlines: Sequence[Outline], area_px: tuple[int, int]
 ) -> list[Outline]:
     """Outline objects that stand out from the background and are no labelled grain.
 
@@ -238,7 +236,7 @@ def find_debris(
 
 def cut_debris(
     pixels: Pixels,
-    background: Floats,
+    background: FloatArray,
     outlines: Sequence[Outline],
     area_px: tuple[int, int] = (80, 30_000),
 ) -> list[Cutout]:
@@ -273,7 +271,7 @@ def placement(
     return np.column_stack([linear, np.asarray(centre) - linear @ middle])
 
 
-def paste(canvas: Floats, cutout: Cutout, affine: NDArray[np.float64]) -> Outline:
+def paste(canvas: FloatArray, cutout: Cutout, affine: NDArray[np.float64]) -> Outline:
     """Multiply a cutout into ``canvas`` ``(H, W, 3)`` in place.
 
     Returns:

@@ -12,14 +12,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from pollen.arrays import Pixels
 from pollen.detection.tiling import Span, Tile, TileGrid
-from pollen.training.collage import (
-    Outline,
-    Pixels,
-    clip_to_canvas,
-    fill_outlines,
-    smooth_background,
-)
+from pollen.training.collage import Outline, clip_to_canvas, fill_outlines, smooth_background
 
 #: What the border of a piece leaves of a grain is labelled when it is at least so wide, picture
 #: pixels: people label slivers down to this width, too.

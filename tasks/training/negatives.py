@@ -8,11 +8,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from pollen.arrays import Pixels
 from pollen.dataset.findings import Finding
 from pollen.errors import PollenError
 from pollen.frames import is_image
 from pollen.models.card import sha256_of
-from pollen.training.collage import Outline, Pixels
+from pollen.training.collage import Outline
 from pollen.training.folder import LabelledFile, outlines_of
 from pollen.training.negatives import (
     Background,

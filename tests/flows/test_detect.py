@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from flows.detect import count_pictures
+from pollen.arrays import FloatArray
 from pollen.detection.batches import Item
 from pollen.detection.decoding import Decoder
-from pollen.detection.grains import FloatArray, Grains
+from pollen.detection.grains import Grains
 from pollen.errors import PollenError
 from pollen.layout import annotated_key
 from pollen.reports.annotate import UNDRAWN_FLAG

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from flows.detect import count_pictures
+from pollen.arrays import Pixels
 from pollen.detection.decoding import OutputError
 from pollen.detection.detector import Detector
 from pollen.detection.grains import Grains
 from pollen.detection.settings import DetectSettings
-from pollen.detection.tiling import Pixels
 from services.embedded import EmbeddedS3
 from tasks.detection.summary import Summary
 from tasks.storage.store import Location

@@ -6,10 +6,9 @@ from typing import Final
 import cv2
 import numpy as np
 
+from pollen.arrays import FloatArray, Pixels
 from pollen.training.collage import (
-    Floats,
     Outline,
-    Pixels,
     cut_debris,
     cut_out,
     draw_outline,
@@ -38,7 +37,7 @@ LEAST_SAMPLE_PX: Final = 24
 """Side of the smallest empty square from which a frame's noise can be taken, pixels."""
 
 
-def light_of(pixels: Pixels, grains: Sequence[Outline]) -> Floats:
+def light_of(pixels: Pixels, grains: Sequence[Outline]) -> FloatArray:
     """The light of a frame without its grains and debris, ``(H, W, 3)``."""
     hidden = _around(grains, pixels)
     light = smooth_background(pixels, hidden)
@@ -125,7 +124,7 @@ def _around(outlines: Sequence[Outline], pixels: Pixels) -> Pixels:
     return mask
 
 
-def _hidden(pixels: Pixels, light: Floats, grains: Sequence[Outline]) -> Pixels | None:
+def _hidden(pixels: Pixels, light: FloatArray, grains: Sequence[Outline]) -> Pixels | None:
     """What has to be covered; ``None`` where that is too much, or would cut something large.
 
     Covered with the labelled grains: what touches them, round things without a label, and slivers
@@ -154,14 +153,14 @@ def _meets(thing: Outline, mask: Pixels) -> bool:
     return bool(mask[top:bottom, left:right][own > 0].any())
 
 
-def _is_doubtful(thing: Outline, pixels: Pixels, light: Floats) -> bool:
+def _is_doubtful(thing: Outline, pixels: Pixels, light: FloatArray) -> bool:
     sides = cut_sides(thing, (pixels.shape[0], pixels.shape[1]))
     x0, y0, x1, y1 = thing.box
     is_sliver = bool(sides) and min(x1 - x0, y1 - y0) < SLIVER_PX
     return is_sliver or looks_like_grain(cut_out(pixels, light, thing), sides)
 
 
-def _noise(pixels: Pixels, light: Floats, hidden: Pixels) -> Floats | None:
+def _noise(pixels: Pixels, light: FloatArray, hidden: Pixels) -> FloatArray | None:
     """Noise of the frame for every pixel ``(H, W, 3)``, from its largest empty square.
 
     The square is laid side by side, each time mirrored: no seams, and the grain of the noise stays

@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pollen.arrays import FloatArray, Pixels
 from pollen.training.collage import (
     Cutout,
-    Floats,
     Outline,
-    Pixels,
     content_box,
     cut_out,
     fill_outlines,
@@ -121,7 +120,7 @@ def _first_and_last(is_content: NDArray[np.bool_], start: int, end: int) -> tupl
     return first, len(is_content) if end == len(is_content) else int(found[-1]) + 1
 
 
-def light_behind(pixels: Pixels) -> Floats:
+def light_behind(pixels: Pixels) -> FloatArray:
     """The light without the debris, ``(H, W, 3)``, whatever share of the picture debris covers.
 
     The ground is where it is bright and even. A picture without such a place is debris cut out
@@ -189,7 +188,7 @@ def _reach_inwards(outline: Outline, side: tuple[int, int]) -> float:
     return (x1 - x0) / (y1 - y0) if side[0] else (y1 - y0) / (x1 - x0)
 
 
-def _through(cutout: Cutout) -> Floats:
+def _through(cutout: Cutout) -> FloatArray:
     """What the object lets through, ``(N, 3)`` pixels."""
     shape = (cutout.alpha.shape[0], cutout.alpha.shape[1])
     return cutout.transmittance[fill_outlines(shape, [cutout.outline]) > 0]
@@ -211,20 +210,20 @@ def _is_bubble(cutout: Cutout) -> bool:
     return bool(darkest.max() < 0.45 and np.ptp(np.median(through, axis=0)) < 0.1)
 
 
-def _contrast(pixels: Pixels, light: Floats) -> Floats:
+def _contrast(pixels: Pixels, light: FloatArray) -> FloatArray:
     """Largest relative difference of any channel from the light, ``(H, W)``, without the noise."""
     soft = cv2.GaussianBlur(pixels.astype(np.float32), (0, 0), 1.2)
     return np.asarray(np.abs(soft / np.maximum(light, 1) - 1).max(axis=2), np.float32)
 
 
-def _deviation(channel: Floats) -> Floats:
+def _deviation(channel: FloatArray) -> FloatArray:
     """Standard deviation within 7 x 7 pixels, grey levels."""
     mean = cv2.blur(channel, (7, 7))
     square = cv2.blur(channel * channel, (7, 7))
     return np.asarray(np.sqrt(np.maximum(square - mean * mean, 0)), np.float32)
 
 
-def outline_objects(pixels: Pixels, light: Floats, ignored: Pixels) -> list[Outline]:
+def outline_objects(pixels: Pixels, light: FloatArray, ignored: Pixels) -> list[Outline]:
     """Outline what stands out from the light, also where the border cuts it.
 
     Args:

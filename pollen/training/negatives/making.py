@@ -17,11 +17,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pollen.arrays import FloatArray, Pixels
 from pollen.dataset.findings import Finding
 from pollen.errors import PollenError
 from pollen.frames import FrameError, open_frames
 from pollen.frames.limits import check_whole_size
-from pollen.training.collage import Floats, Outline, Pixels, fill_outlines, paste, placement
+from pollen.training.collage import Outline, fill_outlines, paste, placement
 from pollen.training.negatives.backgrounds import debris_of, empty_frame, window_of
 from pollen.training.negatives.cutouts import Piece, find_pieces
 
@@ -251,7 +252,7 @@ class _Maker:
         rng = np.random.default_rng([self.seed, index, window])
         return empty_frame(*window_of(pixels, grains, side_px, rng), self._least_px)
 
-    def _background(self, rng: np.random.Generator) -> tuple[str, Floats]:
+    def _background(self, rng: np.random.Generator) -> tuple[str, FloatArray]:
         """A piece of a frame without grains, turned by quarters and mirrored; which keeps noise."""
         for place in rng.permutation(len(self.backgrounds) * WINDOWS):
             index, window = divmod(int(place), WINDOWS)
@@ -271,7 +272,7 @@ class _Maker:
         x = int(rng.integers(frame.shape[1] - self.side_px + 1))
         return frame[y : y + self.side_px, x : x + self.side_px]
 
-    def _put(self, piece: Piece, veil: Floats, taken: Pixels, rng: np.random.Generator) -> bool:
+    def _put(self, piece: Piece, veil: FloatArray, taken: Pixels, rng: np.random.Generator) -> bool:
         """Paste a piece where it hides little of another one; two together might look like one."""
         x0, y0, x1, y1 = piece.cutout.outline.box
         longest = max(x1 - x0, y1 - y0)

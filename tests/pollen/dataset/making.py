@@ -12,11 +12,11 @@ from typing import Final
 import cv2
 import numpy as np
 
+from pollen.arrays import Pixels
 from pollen.dataset.exports.reading import Export, read_export
 from pollen.dataset.exports.trees import TreeError, too_large
 from pollen.dataset.findings import Finding
 from pollen.dataset.settings import DatasetSettings
-from pollen.frames import Rgb
 
 SETTINGS: Final = DatasetSettings()
 NAMES: Final = "names: [viable, non_viable]\n"
@@ -25,7 +25,7 @@ NON_VIABLE: Final = "1 0.6 0.6 0.8 0.6 0.8 0.8\n"
 
 
 @cache
-def pixels(seed: int, side: int = 64) -> Rgb:
+def pixels(seed: int, side: int = 64) -> Pixels:
     """A picture with some dark discs; another seed gives another picture."""
     rng = np.random.default_rng(seed)
     canvas = np.full((side, side, 3), 205, np.uint8)
@@ -37,7 +37,7 @@ def pixels(seed: int, side: int = 64) -> Rgb:
     return np.clip(canvas + noise, 0, 255).astype(np.uint8)
 
 
-def encoded(picture: Rgb, suffix: str = ".png") -> bytes:
+def encoded(picture: Pixels, suffix: str = ".png") -> bytes:
     """A picture as file."""
     bgr = np.ascontiguousarray(picture[..., ::-1])
     return bytes(cv2.imencode(suffix, bgr)[1])

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pollen.arrays import Pixels
 from pollen.classes import GrainClass
 from pollen.dataset import contact_sheet as module
 from pollen.dataset.contact_sheet import (
@@ -16,13 +17,12 @@ from pollen.dataset.contact_sheet import (
     labelled_thumbnail,
 )
 from pollen.dataset.manifest import Manifest, Split
-from pollen.frames import Rgb
 from pollen.reports.annotate import decode_jpeg
 from pollen.reports.legend import CLASS_COLOURS, Colour
 from tests.pollen.dataset.reporting import grain, image, manifest, show
 
 
-def has_colour(picture: Rgb, colour: Colour) -> bool:
+def has_colour(picture: Pixels, colour: Colour) -> bool:
     """Whether a few pixels have about this colour."""
     distance = np.abs(picture.astype(int) - np.array(colour)).max(axis=2)
     return int((distance < 40).sum()) > 20

@@ -8,29 +8,29 @@ import cv2
 import numpy as np
 import pytest
 
+from pollen.arrays import Pixels
 from pollen.dataset.duplicates import Copies, Look
 from pollen.dataset.pictures import decode
-from pollen.frames import Rgb
 from pollen.synth import FrameSpec, render
 from tests.pollen.dataset.making import encoded
 
 
-def micrograph(seed: int, n_grains: int = 8) -> Rgb:
+def micrograph(seed: int, n_grains: int = 8) -> Pixels:
     spec = FrameSpec(width_px=320, height_px=256, n_grains=n_grains)
     return render(spec, seed).pixels
 
 
-def jpeg(picture: Rgb, quality: int) -> Rgb:
+def jpeg(picture: Pixels, quality: int) -> Pixels:
     bgr = np.ascontiguousarray(picture[..., ::-1])
     data = bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
     return decode(data, "a.jpg", 10**8)
 
 
-def resized(picture: Rgb, scale: float) -> Rgb:
+def resized(picture: Pixels, scale: float) -> Pixels:
     return np.asarray(cv2.resize(picture, None, fx=scale, fy=scale), np.uint8)
 
 
-def pairs(pictures: list[Rgb]) -> list[tuple[int, int]]:
+def pairs(pictures: list[Pixels]) -> list[tuple[int, int]]:
     """All pairs, the later picture first."""
     return compared([Look.of(np.ascontiguousarray(picture)) for picture in pictures])
 
@@ -73,7 +73,7 @@ def test_different_pictures_are_none() -> None:
     assert pairs([micrograph(seed, n_grains=seed) for seed in range(12)]) == []
 
 
-def near_empty(seed: int) -> Rgb:
+def near_empty(seed: int) -> Pixels:
     """A frame of the same slide without a grain: the same shading and burnt-in scale bar, other noise."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:256, 0:256] / 256
@@ -92,7 +92,7 @@ def test_a_near_empty_frame_is_still_found_in_its_copy() -> None:
     assert pairs([near_empty(1), np.ascontiguousarray(near_empty(1)[::-1])]) == [(1, 0)]
 
 
-def on_canvas(picture: Rgb, side: int = 400) -> Rgb:
+def on_canvas(picture: Pixels, side: int = 400) -> Pixels:
     canvas = np.zeros((side, side, 3), np.uint8)
     top, left = (side - picture.shape[0]) // 2, (side - picture.shape[1]) // 2
     canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture

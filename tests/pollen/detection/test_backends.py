@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pollen.arrays import FloatArray
 from pollen.detection.backends import Backend, OpenVinoBackend, TorchBackend, prepared_openvino
 from pollen.detection.detector import Detector
-from pollen.detection.grains import FloatArray, overlaps
+from pollen.detection.grains import overlaps
 from pollen.models.card import ModelCard, ModelError, sha256_of
 from tests.pollen.conftest import Prepared
 from tests.pollen.grain_making import equal

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pollen.arrays import FloatArray
 from pollen.classes import GrainClass
 from pollen.detection.backends import TorchBackend
 from pollen.detection.decoding import LEAST_SIDE_PX, Decoder, OutputError
 from pollen.detection.detector import Detector
-from pollen.detection.grains import FloatArray, Grains, one_box_per_grain, overlaps
+from pollen.detection.grains import Grains, one_box_per_grain, overlaps
 from pollen.models.card import ModelError
 from tests.pollen.conftest import Prepared
 from tests.pollen.model_making import rendered, write_model

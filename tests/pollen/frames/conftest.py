@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pollen.frames import FrameError, Rgb, open_frames
+from pollen.arrays import Pixels
+from pollen.frames import FrameError, open_frames
 
 Refusal = Callable[[Path], str]
 
 
 @pytest.fixture
-def picture() -> Rgb:
+def picture() -> Pixels:
     """(90, 140, 3) uint8: no two corners, rows, columns or channels alike, and smooth for JPEG."""
     y, x = np.mgrid[:90, :140]
     red = 200 - x * 0.7
@@ -22,12 +23,12 @@ def picture() -> Rgb:
 
 
 @pytest.fixture
-def read_whole() -> Callable[[Path], list[Rgb]]:
+def read_whole() -> Callable[[Path], list[Pixels]]:
     """Reads all frames of a file named as its path."""
     return _read_all
 
 
-def _read_all(path: Path) -> list[Rgb]:
+def _read_all(path: Path) -> list[Pixels]:
     with open_frames(path, path.name) as file:
         return [frame.read() for frame in file.frames]
 

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from pylibCZIrw.czi import create_czi, edit_czi, open_czi
 
-from pollen.frames import Rgb, open_frames
+from pollen.arrays import Pixels
+from pollen.frames import open_frames
 from pollen.frames.colour import DARK_16_BIT_NOTE
 from pollen.frames.czi_metadata import read_metadata
 from pollen.frames.stacks import FOCUS_NOTE
@@ -37,7 +38,7 @@ def write_czi(
 
 
 def test_without_the_makers_library_the_environment_is_named(
-    tmp_path: Path, picture: Rgb, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, picture: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with Python 3.14. No FrameError: the picture is to be tried again where the library is."""
     path = write_czi(tmp_path / "a.czi", [(picture, (0, 0), 0, {})])
@@ -50,7 +51,7 @@ def test_without_the_makers_library_the_environment_is_named(
 @pytest.mark.parametrize(
     "compression", ["uncompressed:", "zstd0:ExplicitLevel=1", "zstd1:ExplicitLevel=1"]
 )
-def test_colours_regions_and_scale(tmp_path: Path, picture: Rgb, compression: str) -> None:
+def test_colours_regions_and_scale(tmp_path: Path, picture: Pixels, compression: str) -> None:
     tiles: list[Tile] = [(picture, (0, 0), 0, {})]
     path = write_czi(tmp_path / "a.czi", tiles, scale_um=0.25, compression=compression)
     with open_frames(path, "p/a.czi") as file:
@@ -64,7 +65,9 @@ def test_colours_regions_and_scale(tmp_path: Path, picture: Rgb, compression: st
     assert part.flags.c_contiguous
 
 
-def test_scenes_are_frames_and_gaps_between_tiles_are_black(tmp_path: Path, picture: Rgb) -> None:
+def test_scenes_are_frames_and_gaps_between_tiles_are_black(
+    tmp_path: Path, picture: Pixels
+) -> None:
     tiles: list[Tile] = [
         (picture, (-30, 40), 0, {}),
         (picture[::-1], (1000, 500), 1, {}),
@@ -85,7 +88,7 @@ def test_scenes_are_frames_and_gaps_between_tiles_are_black(tmp_path: Path, pict
     assert not mosaic[:50, 140:].any()
 
 
-def test_a_focus_stack_gives_a_frame_per_plane(tmp_path: Path, picture: Rgb) -> None:
+def test_a_focus_stack_gives_a_frame_per_plane(tmp_path: Path, picture: Pixels) -> None:
     stack = [picture, picture[::-1], picture[:, ::-1]]
     tiles: list[Tile] = [(plane, (0, 0), 0, {"Z": z}) for z, plane in enumerate(stack)]
     path = write_czi(tmp_path / "a.czi", tiles)
@@ -95,7 +98,7 @@ def test_a_focus_stack_gives_a_frame_per_plane(tmp_path: Path, picture: Rgb) -> 
         np.testing.assert_array_equal([frame.read() for frame in file.frames], stack)
 
 
-def test_16_bit_without_bit_depth_is_full_16_bit(tmp_path: Path, picture: Rgb) -> None:
+def test_16_bit_without_bit_depth_is_full_16_bit(tmp_path: Path, picture: Pixels) -> None:
     tiles: list[Tile] = [(picture.astype(np.uint16) * 257, (0, 0), 0, {})]
     with open_frames(write_czi(tmp_path / "a.czi", tiles), "a.czi") as file:
         np.testing.assert_array_equal(file.frames[0].read(), picture)
@@ -106,7 +109,9 @@ def test_16_bit_without_bit_depth_is_full_16_bit(tmp_path: Path, picture: Rgb) -
         assert file.frames[0].notes == (DARK_16_BIT_NOTE,)
 
 
-def test_bit_depth_and_channel_colours_come_from_the_metadata(tmp_path: Path, picture: Rgb) -> None:
+def test_bit_depth_and_channel_colours_come_from_the_metadata(
+    tmp_path: Path, picture: Pixels
+) -> None:
     twelve = np.rint(picture / 255.0 * 4095).astype(np.uint16)
     path = write_czi(tmp_path / "a.czi", [(twelve, (0, 0), 0, {})])
     change_xml(path, "<SizeX>", "<ComponentBitCount>12</ComponentBitCount><SizeX>")
@@ -133,14 +138,14 @@ def change_xml(path: Path, old: str, new: str) -> None:
         builder.set_xml(xml.replace(old, new, 1))
 
 
-def test_grey_channels_are_refused(tmp_path: Path, picture: Rgb, refusal: Refusal) -> None:
+def test_grey_channels_are_refused(tmp_path: Path, picture: Pixels, refusal: Refusal) -> None:
     one: list[Tile] = [(picture[..., :1], (0, 0), 0, {"C": 0})]
     assert "the picture is grey" in refusal(write_czi(tmp_path / "a.czi", one))
     two: list[Tile] = [(picture[..., :1], (0, 0), 0, {"C": c}) for c in (0, 1)]
     assert "2 separate grey channels" in refusal(write_czi(tmp_path / "b.czi", two))
 
 
-def test_truncated_files_are_refused(tmp_path: Path, picture: Rgb, refusal: Refusal) -> None:
+def test_truncated_files_are_refused(tmp_path: Path, picture: Pixels, refusal: Refusal) -> None:
     path = write_czi(tmp_path / "a.czi", [(picture, (0, 0), 0, {})])
     data = path.read_bytes()
     for keep in (20, 1000, len(data) // 2, len(data) - 100):
@@ -149,7 +154,7 @@ def test_truncated_files_are_refused(tmp_path: Path, picture: Rgb, refusal: Refu
 
 
 def test_a_damaged_directory_does_not_make_millions_of_frames(
-    tmp_path: Path, picture: Rgb, refusal: Refusal
+    tmp_path: Path, picture: Pixels, refusal: Refusal
 ) -> None:
     path = write_czi(tmp_path / "a.czi", [(picture, (0, 0), 0, {"Z": z}) for z in (0, 1)])
     dimension, start, damaged = b"Z\0\0\0", b"\1\0\0\0", b"\1\0\0\x10"
@@ -176,7 +181,7 @@ def test_metadata_of_real_files() -> None:
     assert read_metadata("<ImageDocument/>").bits is None
 
 
-def test_what_the_library_reads_is_what_we_read(tmp_path: Path, picture: Rgb) -> None:
+def test_what_the_library_reads_is_what_we_read(tmp_path: Path, picture: Pixels) -> None:
     path = write_czi(tmp_path / "a.czi", [(picture, (7, 9), 0, {})])
     with open_czi(str(path)) as document, open_frames(path, "a.czi") as file:
         np.testing.assert_array_equal(document.read()[..., ::-1], file.frames[0].read())

@@ -10,7 +10,8 @@ import tifffile
 from PIL import Image
 from pylibCZIrw.czi import create_czi
 
-from pollen.frames import Frame, FrameError, FrameFile, Rgb, open_frames
+from pollen.arrays import Pixels
+from pollen.frames import Frame, FrameError, FrameFile, open_frames
 from pollen.frames.planes import Segments
 
 NAMES = ["a.png", "b.jpg", "plain.tif", "tiles.tif", "c.czi"]
@@ -18,13 +19,13 @@ NAMES = ["a.png", "b.jpg", "plain.tif", "tiles.tif", "c.czi"]
 
 
 @pytest.fixture(params=NAMES)
-def file(request: pytest.FixtureRequest, tmp_path: Path, picture: Rgb) -> Iterator[FrameFile]:
+def file(request: pytest.FixtureRequest, tmp_path: Path, picture: Pixels) -> Iterator[FrameFile]:
     """The same picture as a file of every kind."""
     with written(tmp_path / request.param, picture) as opened:
         yield opened
 
 
-def written(path: Path, picture: Rgb) -> FrameFile:
+def written(path: Path, picture: Pixels) -> FrameFile:
     """The picture as a file of the kind its name tells, opened."""
     if path.suffix == ".czi":
         with create_czi(str(path)) as writer:
@@ -44,7 +45,7 @@ def test_threads_read_regions_as_one_would(file: FrameFile) -> None:
     rng = np.random.default_rng(3)
     corners = [(int(rng.integers(100)), int(rng.integers(60))) for _ in range(200)]
 
-    def part(corner: tuple[int, int]) -> Rgb:
+    def part(corner: tuple[int, int]) -> Pixels:
         x, y = corner
         if (x + y) % 7 == 0:
             frame.release()
@@ -80,7 +81,7 @@ def test_reading_after_closing_is_a_mistake_of_the_caller(file: FrameFile) -> No
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_grey_picture_saved_in_colour_is_told_once_all_was_read(
-    tmp_path: Path, picture: Rgb, name: str
+    tmp_path: Path, picture: Pixels, name: str
 ) -> None:
     grey = np.repeat(picture[..., :1], 3, axis=2)
     with written(tmp_path / name, grey) as file:
@@ -94,7 +95,7 @@ def test_a_grey_picture_saved_in_colour_is_told_once_all_was_read(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_little_colour_is_colour_and_an_even_field_is_a_picture(
-    tmp_path: Path, picture: Rgb, name: str
+    tmp_path: Path, picture: Pixels, name: str
 ) -> None:
     mostly_grey = np.repeat(picture[..., :1], 3, axis=2)
     mostly_grey[70:, 120:] = (200, 40, 110)
@@ -113,7 +114,7 @@ def test_frames_print_as_name_and_size(file: FrameFile) -> None:
 def test_segments_forget_the_least_recently_used() -> None:
     decoded: list[int] = []
 
-    def decode(index: int) -> Rgb:
+    def decode(index: int) -> Pixels:
         decoded.append(index)
         return np.full((10, 10, 3), index, np.uint8)
 

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pollen.frames import FrameError, Rgb, open_frames
+from pollen.arrays import Pixels
+from pollen.frames import FrameError, open_frames
 
 Refusal = Callable[[Path], str]
 
 
-def as_opencv(path: Path) -> Rgb:
+def as_opencv(path: Path) -> Pixels:
     """Pixels as OpenCV reads them, in RGB order."""
     return np.asarray(cv2.imread(str(path)), np.uint8)[..., ::-1]
 
 
 @pytest.fixture
-def noisy(picture: Rgb) -> bytes:
+def noisy(picture: Pixels) -> bytes:
     """A JPEG large enough to lose its middle."""
     large = np.tile(picture, (8, 6, 1)) + np.random.default_rng(0).integers(
         0, 30, (720, 840, 3), dtype=np.uint8
@@ -32,8 +33,8 @@ def noisy(picture: Rgb) -> bytes:
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
 def test_colours_come_as_rgb(
     tmp_path: Path,
-    picture: Rgb,
-    read_whole: Callable[[Path], list[Rgb]],
+    picture: Pixels,
+    read_whole: Callable[[Path], list[Pixels]],
     options: dict[str, bool | int],
 ) -> None:
     path = tmp_path / "a.JPG"
@@ -56,7 +57,7 @@ def test_pixels_are_those_of_opencv(tmp_path: Path, noisy: bytes) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_to_all_and_to_regions(
-    tmp_path: Path, picture: Rgb, orientation: int
+    tmp_path: Path, picture: Pixels, orientation: int
 ) -> None:
     path = tmp_path / "a.jpg"
     exif = Image.Exif()
@@ -101,7 +102,9 @@ def test_damage_before_the_end_marker_is_seen(
     assert "truncated" in refusal(path)
 
 
-def test_grey_and_print_colours_are_refused(tmp_path: Path, picture: Rgb, refusal: Refusal) -> None:
+def test_grey_and_print_colours_are_refused(
+    tmp_path: Path, picture: Pixels, refusal: Refusal
+) -> None:
     path = tmp_path / "a.jpg"
     Image.fromarray(picture).convert("L").save(path)
     assert "the picture is grey (one channel)" in refusal(path)
@@ -117,7 +120,7 @@ def test_size_is_checked_before_decoding(tmp_path: Path, noisy: bytes) -> None:
 
 
 def test_real_pictures_decode_without_a_warning(
-    read_whole: Callable[[Path], list[Rgb]], real_pictures: Path
+    read_whole: Callable[[Path], list[Pixels]], real_pictures: Path
 ) -> None:
     paths = sorted((real_pictures / "train" / "images").glob("*.jpg"))[:20]
     assert paths

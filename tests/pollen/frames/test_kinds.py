@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pollen.frames import Rgb, is_image
+from pollen.arrays import Pixels
+from pollen.frames import is_image
 from pollen.frames.kinds import check_kind
 
 
@@ -52,7 +53,7 @@ def test_what_is_no_picture_is_named(
 @pytest.mark.parametrize("holds", ["JPEG", "PNG", "TIFF"])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".czi"])
 def test_a_wrong_suffix_is_refused_with_the_right_one(
-    tmp_path: Path, picture: Rgb, refusal: Callable[[Path], str], holds: str, suffix: str
+    tmp_path: Path, picture: Pixels, refusal: Callable[[Path], str], holds: str, suffix: str
 ) -> None:
     path = tmp_path / f"picture{suffix}"
     Image.fromarray(picture).save(path, format=holds)
@@ -64,7 +65,7 @@ def test_a_wrong_suffix_is_refused_with_the_right_one(
         assert refusal(path) == expected
 
 
-def test_the_name_counts_and_not_the_scratch_path(tmp_path: Path, picture: Rgb) -> None:
+def test_the_name_counts_and_not_the_scratch_path(tmp_path: Path, picture: Pixels) -> None:
     scratch = tmp_path / "download-0001"
     Image.fromarray(picture).save(scratch, format="PNG")
     assert check_kind(scratch, "plant 1/slide.PNG").value == "PNG"

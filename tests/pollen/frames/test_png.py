@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pollen.frames import FrameError, Rgb, open_frames
+from pollen.arrays import Pixels
+from pollen.frames import FrameError, open_frames
 from pollen.frames.colour import DARK_16_BIT_NOTE
 
 Refusal = Callable[[Path], str]
-ReadWhole = Callable[[Path], list[Rgb]]
+ReadWhole = Callable[[Path], list[Pixels]]
 
 
 def test_8_and_16_bit_give_the_same_rgb(
-    tmp_path: Path, picture: Rgb, read_whole: ReadWhole
+    tmp_path: Path, picture: Pixels, read_whole: ReadWhole
 ) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(picture).save(path)
@@ -27,7 +28,7 @@ def test_8_and_16_bit_give_the_same_rgb(
     np.testing.assert_array_equal(read_whole(path)[0], picture)
 
 
-def test_a_dark_16_bit_picture_is_not_stretched_but_noted(tmp_path: Path, picture: Rgb) -> None:
+def test_a_dark_16_bit_picture_is_not_stretched_but_noted(tmp_path: Path, picture: Pixels) -> None:
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), picture[..., ::-1].astype(np.uint16) * 16)
     with open_frames(path, "a.png") as file:
@@ -39,7 +40,7 @@ def test_a_dark_16_bit_picture_is_not_stretched_but_noted(tmp_path: Path, pictur
 
 @pytest.mark.parametrize("colours", [2, 4, 16, 200])
 def test_a_palette_becomes_its_colours(
-    tmp_path: Path, picture: Rgb, read_whole: ReadWhole, colours: int
+    tmp_path: Path, picture: Pixels, read_whole: ReadWhole, colours: int
 ) -> None:
     path = tmp_path / "a.png"
     indexed = Image.fromarray(picture).quantize(colours)
@@ -48,7 +49,7 @@ def test_a_palette_becomes_its_colours(
 
 
 def test_transparency_is_laid_over_white(
-    tmp_path: Path, picture: Rgb, read_whole: ReadWhole
+    tmp_path: Path, picture: Pixels, read_whole: ReadWhole
 ) -> None:
     path = tmp_path / "a.png"
     alpha = np.full(picture.shape[:2], 255, np.uint8)
@@ -62,7 +63,7 @@ def test_transparency_is_laid_over_white(
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_orientation_is_applied(
-    tmp_path: Path, picture: Rgb, read_whole: ReadWhole, orientation: int
+    tmp_path: Path, picture: Pixels, read_whole: ReadWhole, orientation: int
 ) -> None:
     path = tmp_path / "a.png"
     exif = Image.Exif()
@@ -72,7 +73,7 @@ def test_orientation_is_applied(
     np.testing.assert_array_equal(read_whole(path)[0], turned[orientation])
 
 
-def test_grey_is_refused(tmp_path: Path, picture: Rgb, refusal: Refusal) -> None:
+def test_grey_is_refused(tmp_path: Path, picture: Pixels, refusal: Refusal) -> None:
     path = tmp_path / "a.png"
     grey = Image.fromarray(picture).convert("L")
     for form in (grey, grey.convert("LA"), grey.convert("P"), grey.convert("I;16")):
@@ -81,7 +82,7 @@ def test_grey_is_refused(tmp_path: Path, picture: Rgb, refusal: Refusal) -> None
 
 
 def test_truncated_and_damaged_files_are_refused(
-    tmp_path: Path, picture: Rgb, refusal: Refusal
+    tmp_path: Path, picture: Pixels, refusal: Refusal
 ) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 140, 3), np.uint8)).save(path)

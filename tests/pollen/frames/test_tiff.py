@@ -10,13 +10,14 @@ import pytest
 import tifffile
 from PIL import Image
 
-from pollen.frames import FrameError, Rgb, open_frames
+from pollen.arrays import Pixels
+from pollen.frames import FrameError, open_frames
 from pollen.frames.channels import STORED_ORDER_NOTE
 from pollen.frames.colour import DARK_16_BIT_NOTE
 from pollen.frames.stacks import FOCUS_NOTE, TIME_NOTE
 
 Refusal = Callable[[Path], str]
-ReadWhole = Callable[[Path], list[Rgb]]
+ReadWhole = Callable[[Path], list[Pixels]]
 BOX = (33, 20, 131, 77)
 
 LOSSLESS: dict[str, dict[str, Any]] = {
@@ -37,7 +38,7 @@ LOSSLESS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_every_layout_gives_the_same_pixels(
-    tmp_path: Path, picture: Rgb, options: dict[str, Any], planar: str, bits: int
+    tmp_path: Path, picture: Pixels, options: dict[str, Any], planar: str, bits: int
 ) -> None:
     path = tmp_path / "a.tif"
     samples = picture if bits == 8 else picture.astype(np.uint16) * 257
@@ -57,7 +58,7 @@ def test_every_layout_gives_the_same_pixels(
 
 @pytest.mark.parametrize("writer", ["OpenCV", "Pillow", "Pillow LZW"])
 def test_files_of_other_writers(
-    tmp_path: Path, picture: Rgb, read_whole: ReadWhole, writer: str
+    tmp_path: Path, picture: Pixels, read_whole: ReadWhole, writer: str
 ) -> None:
     path = tmp_path / "a.TIFF"
     if writer == "OpenCV":
@@ -70,7 +71,7 @@ def test_files_of_other_writers(
 
 @pytest.mark.parametrize("layout", [{}, {"tile": (48, 64)}, {"subsampling": (1, 1)}])
 def test_jpeg_inside_a_tiff(
-    tmp_path: Path, picture: Rgb, read_whole: ReadWhole, layout: dict[str, Any]
+    tmp_path: Path, picture: Pixels, read_whole: ReadWhole, layout: dict[str, Any]
 ) -> None:
     path = tmp_path / "a.tif"
     quality = {"level": 98}
@@ -85,7 +86,7 @@ def test_jpeg_inside_a_tiff(
 
 
 def test_a_palette_becomes_its_colours(
-    tmp_path: Path, picture: Rgb, read_whole: ReadWhole, refusal: Refusal
+    tmp_path: Path, picture: Pixels, read_whole: ReadWhole, refusal: Refusal
 ) -> None:
     path = tmp_path / "a.tif"
     indexed = Image.fromarray(picture).quantize(100)
@@ -100,7 +101,7 @@ def test_a_palette_becomes_its_colours(
     [("unassalpha", "over white"), ("assocalpha", "added to white"), ("unspecified", "dropped")],
 )
 def test_a_fourth_sample(
-    tmp_path: Path, picture: Rgb, read_whole: ReadWhole, extra: str, expected: str
+    tmp_path: Path, picture: Pixels, read_whole: ReadWhole, extra: str, expected: str
 ) -> None:
     path = tmp_path / "a.tif"
     rgb = (picture * 0.2).astype(np.uint8)
@@ -116,7 +117,9 @@ def test_a_fourth_sample(
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_orientation_is_applied_to_regions(tmp_path: Path, picture: Rgb, orientation: int) -> None:
+def test_orientation_is_applied_to_regions(
+    tmp_path: Path, picture: Pixels, orientation: int
+) -> None:
     path = tmp_path / "a.tif"
     tag = (274, "H", 1, orientation, True)
     tifffile.imwrite(path, picture, photometric="rgb", compression="lzw", extratags=[tag])
@@ -128,7 +131,7 @@ def test_orientation_is_applied_to_regions(tmp_path: Path, picture: Rgb, orienta
 
 
 def test_every_page_is_a_frame_but_thumbnails_and_pyramid_levels_are_not(
-    tmp_path: Path, picture: Rgb, read_whole: ReadWhole
+    tmp_path: Path, picture: Pixels, read_whole: ReadWhole
 ) -> None:
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as writer:
@@ -149,7 +152,7 @@ def test_every_page_is_a_frame_but_thumbnails_and_pyramid_levels_are_not(
 
 
 def test_of_a_scanners_file_only_the_slide_is_a_frame(
-    tmp_path: Path, picture: Rgb, read_whole: ReadWhole
+    tmp_path: Path, picture: Pixels, read_whole: ReadWhole
 ) -> None:
     path = tmp_path / "a.tif"
     said = "Aperio Image Library v10.0.50\r\n140x90 [0,0 140x90] (32x32) |AppMag = 20|MPP = 0.4990"
@@ -169,7 +172,7 @@ def test_of_a_scanners_file_only_the_slide_is_a_frame(
     "options", [{}, {"imagej": True}, {"ome": True}, {"ome": True, "compression": "lzw"}]
 )
 def test_stacks_give_a_frame_per_plane(
-    tmp_path: Path, picture: Rgb, read_whole: ReadWhole, options: dict[str, Any]
+    tmp_path: Path, picture: Pixels, read_whole: ReadWhole, options: dict[str, Any]
 ) -> None:
     path = tmp_path / "a.tif"
     stack = np.stack([picture, picture[::-1], picture[:, ::-1]])
@@ -181,7 +184,7 @@ def test_stacks_give_a_frame_per_plane(
 
 @pytest.mark.parametrize("options", [{"compression": "deflate"}, {}])
 def test_ome_channels_named_red_green_blue_are_one_picture(
-    tmp_path: Path, picture: Rgb, options: dict[str, Any]
+    tmp_path: Path, picture: Pixels, options: dict[str, Any]
 ) -> None:
     path = tmp_path / "a.ome.tif"
     stack = np.stack([picture, picture[::-1]])
@@ -195,7 +198,7 @@ def test_ome_channels_named_red_green_blue_are_one_picture(
 
 
 def test_fluorescence_channels_are_refused_by_name(
-    tmp_path: Path, picture: Rgb, refusal: Refusal
+    tmp_path: Path, picture: Pixels, refusal: Refusal
 ) -> None:
     path = tmp_path / "a.ome.tif"
     said = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP", "Cy5"]}}
@@ -203,7 +206,7 @@ def test_fluorescence_channels_are_refused_by_name(
     assert "3 separate grey channels (DAPI, GFP, Cy5)" in refusal(path)
 
 
-def test_unnamed_channels_are_taken_in_order_with_a_note(tmp_path: Path, picture: Rgb) -> None:
+def test_unnamed_channels_are_taken_in_order_with_a_note(tmp_path: Path, picture: Pixels) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, picture.transpose(2, 0, 1), imagej=True, metadata={"axes": "CYX"})
     with open_frames(path, "a.tif") as file:
@@ -240,7 +243,7 @@ SCALES: dict[str, tuple[dict[str, Any], float | None]] = {
 
 @pytest.mark.parametrize(("options", "expected_um"), SCALES.values(), ids=SCALES)
 def test_pixel_size(
-    tmp_path: Path, picture: Rgb, options: dict[str, Any], expected_um: float | None
+    tmp_path: Path, picture: Pixels, options: dict[str, Any], expected_um: float | None
 ) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, picture, photometric="rgb", **options)
@@ -248,7 +251,7 @@ def test_pixel_size(
         assert file.frames[0].pixel_size_um == pytest.approx(expected_um)
 
 
-def test_bit_depth_comes_from_metadata_only(tmp_path: Path, picture: Rgb) -> None:
+def test_bit_depth_comes_from_metadata_only(tmp_path: Path, picture: Pixels) -> None:
     twelve = np.rint(picture / 255.0 * 4095).astype(np.uint16)
     ways: dict[str, dict[str, Any]] = {
         "tag": {"extratags": [(281, "H", 3, (4095,) * 3, True)], "metadata": None},
@@ -264,7 +267,7 @@ def test_bit_depth_comes_from_metadata_only(tmp_path: Path, picture: Rgb) -> Non
 
 @pytest.mark.parametrize("largest", [None, 3210])
 def test_without_metadata_16_bit_are_16_bit(
-    tmp_path: Path, picture: Rgb, largest: int | None
+    tmp_path: Path, picture: Pixels, largest: int | None
 ) -> None:
     """A MaxSampleValue that is the picture's own maximum is no bit depth."""
     path = tmp_path / "a.tif"
@@ -292,7 +295,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_no_rgb_is_refused(
-    tmp_path: Path, picture: Rgb, refusal: Refusal, kind: str
+    tmp_path: Path, picture: Pixels, refusal: Refusal, kind: str
 ) -> None:
     grey = picture[..., 0]
     stored = {
@@ -311,7 +314,7 @@ def test_what_is_no_rgb_is_refused(
 
 
 def test_a_page_that_cannot_be_read_is_named(
-    tmp_path: Path, picture: Rgb, refusal: Refusal
+    tmp_path: Path, picture: Pixels, refusal: Refusal
 ) -> None:
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as writer:
@@ -320,7 +323,7 @@ def test_a_page_that_cannot_be_read_is_named(
     assert refusal(path).startswith("page 2: the picture is grey")
 
 
-def test_truncated_files_are_refused(tmp_path: Path, picture: Rgb, refusal: Refusal) -> None:
+def test_truncated_files_are_refused(tmp_path: Path, picture: Pixels, refusal: Refusal) -> None:
     path = tmp_path / "a.tif"
     layouts: list[dict[str, Any]] = [{}, {"compression": "lzw", "rowsperstrip": 10}]
     for options in layouts:
@@ -337,7 +340,7 @@ def test_truncated_files_are_refused(tmp_path: Path, picture: Rgb, refusal: Refu
 
 
 def test_damage_inside_a_strip_is_found_when_it_is_read(
-    tmp_path: Path, picture: Rgb, refusal: Refusal
+    tmp_path: Path, picture: Pixels, refusal: Refusal
 ) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, picture, photometric="rgb", compression="deflate", metadata=None)
@@ -349,7 +352,7 @@ def test_damage_inside_a_strip_is_found_when_it_is_read(
     assert "cannot be decoded (DEFLATE compression)" in refusal(path)
 
 
-def test_empty_tiles_are_black_and_noted(tmp_path: Path, picture: Rgb) -> None:
+def test_empty_tiles_are_black_and_noted(tmp_path: Path, picture: Pixels) -> None:
     path = tmp_path / "a.tif"
     tiles = [np.ascontiguousarray(picture[:64, :64]), None, None, None, None, None]
     tifffile.imwrite(
@@ -371,7 +374,7 @@ def test_empty_tiles_are_black_and_noted(tmp_path: Path, picture: Rgb) -> None:
     assert not pixels[:, 64:].any()
 
 
-def test_a_huge_strip_is_refused_before_decoding(tmp_path: Path, picture: Rgb) -> None:
+def test_a_huge_strip_is_refused_before_decoding(tmp_path: Path, picture: Pixels) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, picture, photometric="rgb", compression="lzw", rowsperstrip=90)
     with pytest.raises(FrameError, match="140 x 90 px would have to be decoded in one piece"):

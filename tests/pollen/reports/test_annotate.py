@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pollen.arrays import Pixels
 from pollen.classes import GrainClass
 from pollen.counting.rules import CountedFrame, count_frame
 from pollen.detection.grains import Grains
@@ -17,13 +18,7 @@ from pollen.reports.annotate import (
     thumbnail,
     thumbnail_within,
 )
-from pollen.reports.legend import (
-    ALLOWED_LINE,
-    CLASS_COLOURS,
-    FORBIDDEN_LINE,
-    RgbArray,
-    excluded_colour,
-)
+from pollen.reports.legend import ALLOWED_LINE, CLASS_COLOURS, FORBIDDEN_LINE, excluded_colour
 
 VIABLE, NON_VIABLE = GrainClass.VIABLE, GrainClass.NON_VIABLE
 MAGENTA, GREY = (159, 24, 85), (208, 208, 211)
@@ -48,7 +43,7 @@ def grains_of(discs: list[Disc]) -> Grains:
     )
 
 
-def painted(discs: list[Disc], width: int, height: int) -> RgbArray:
+def painted(discs: list[Disc], width: int, height: int) -> Pixels:
     picture = np.full((height, width, 3), GREY, np.uint8)
     for x, y, r, _ in discs:
         cv2.circle(picture, (int(x), int(y)), int(r), MAGENTA, -1)
@@ -71,14 +66,14 @@ def drawn(
     height: int = 300,
     rule: EdgeRule = EdgeRule.ALL,
     overlap: OverlapRule = OverlapRule.COUNT,
-) -> tuple[RgbArray, RgbArray]:
+) -> tuple[Pixels, Pixels]:
     """The picture before and after (without the legend)."""
     before = painted(discs, width, height)
     counted = counted_frame(discs, width, height, rule, overlap)
     return before, annotate(before, counted, Caption("a.png", "m1", rule), scale=1)[:height]
 
 
-def on_outline(picture: RgbArray, disc: Disc) -> RgbArray:
+def on_outline(picture: Pixels, disc: Disc) -> Pixels:
     """Colours along the circle, ``(90, 3)``."""
     x, y, r, _ = disc
     turn = np.linspace(0, 2 * np.pi, 90, endpoint=False)
@@ -87,7 +82,7 @@ def on_outline(picture: RgbArray, disc: Disc) -> RgbArray:
     return np.asarray(picture[at_y, at_x], np.uint8)
 
 
-def share_near(colours: RgbArray, colour: tuple[int, int, int]) -> float:
+def share_near(colours: Pixels, colour: tuple[int, int, int]) -> float:
     return float(np.mean(np.abs(colours.astype(int) - colour).max(axis=-1) < 40))
 
 

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pollen.arrays import Pixels
 from pollen.classes import GrainClass
 from pollen.counting.rules import CountedFrame, count_frame
 from pollen.detection.grains import Grains
@@ -12,7 +13,6 @@ from pollen.reports.legend import (
     FORBIDDEN_LINE,
     Caption,
     Colour,
-    RgbArray,
     legend_strip,
     scale_bar_um,
     shorten_middle,
@@ -42,17 +42,17 @@ def strip(
     rule: EdgeRule = EdgeRule.ALL,
     pixel_size_um: float | None = None,
     scale: float = 1.0,
-) -> RgbArray:
+) -> Pixels:
     return legend_strip(
         width, some_grains(5, 2), Caption(name, "m1", rule, pixel_size_um), scale=scale
     )
 
 
-def pixels_of(picture: RgbArray, colour: Colour) -> int:
+def pixels_of(picture: Pixels, colour: Colour) -> int:
     return int(np.all(picture == colour, axis=-1).sum())
 
 
-def longest_run(picture: RgbArray, colour: Colour) -> int:
+def longest_run(picture: Pixels, colour: Colour) -> int:
     """Length of the longest horizontal line of one colour, pixels."""
     best = 0
     for row in np.all(picture == colour, axis=-1):

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pollen.arrays import FloatArray, Pixels
 from pollen.synth import FrameSpec, render
 from pollen.training.collage import (
     Cutout,
-    Floats,
     Outline,
-    Pixels,
     clip_to_canvas,
     content_box,
     cut_debris,
@@ -78,7 +77,7 @@ def test_an_outline_inside_stays_as_it_is() -> None:
 def test_the_outline_moves_exactly_with_the_pixels(
     scale: float, angle: float, mirrored: bool
 ) -> None:
-    canvas: Floats = np.full((120, 120, 3), 200, np.float32)
+    canvas: FloatArray = np.full((120, 120, 3), 200, np.float32)
     cutout = even_cutout()
 
     outline = paste(canvas, cutout, placement(cutout, (61.2, 57.9), scale, angle, mirrored))
@@ -110,7 +109,7 @@ def test_pasting_a_grain_back_gives_the_picture_it_came_from() -> None:
 
 
 def test_light_multiplies_where_objects_overlap() -> None:
-    canvas: Floats = np.full((100, 100, 3), 200, np.float32)
+    canvas: FloatArray = np.full((100, 100, 3), 200, np.float32)
     cutout = even_cutout()
     through = (np.array([160, 30, 90]) / 208) ** 2 * 200
     for _ in range(2):
@@ -119,7 +118,7 @@ def test_light_multiplies_where_objects_overlap() -> None:
 
 
 def test_pasting_outside_the_canvas_changes_nothing() -> None:
-    canvas: Floats = np.full((40, 40, 3), 200, np.float32)
+    canvas: FloatArray = np.full((40, 40, 3), 200, np.float32)
     cutout = even_cutout()
     outline = paste(canvas, cutout, placement(cutout, (200, -90), 1.0, 10.0, False))
     assert (canvas == 200).all()
@@ -131,7 +130,7 @@ def test_a_neighbour_is_not_cut_out_with_the_grain() -> None:
     pixels = plate(left, right)
     background = np.full((200, 200, 3), 208, np.float32)
     cutouts = cut_grains(pixels, background, [left, right])
-    canvas: Floats = np.full((200, 200, 3), 208, np.float32)
+    canvas: FloatArray = np.full((200, 200, 3), 208, np.float32)
     paste(canvas, cutouts[0], placement(cutouts[0], (70, 100), 1.0, 0.0, False))
     assert canvas[100, 104:].min() > 190
 

@@ -4,11 +4,12 @@ from functools import cache
 
 import numpy as np
 
+from pollen.arrays import Pixels
 from pollen.synth import FrameSpec, render
 from pollen.synth.clear_debris import bubble, crystal
 from pollen.synth.debris import flake, shred
 from pollen.synth.patch import Patch, multiply_into
-from pollen.training.collage import Outline, Pixels
+from pollen.training.collage import Outline
 from pollen.training.negatives import Background, DebrisPicture
 
 SPEC = FrameSpec(width_px=320, height_px=320, grain_diameter_px=46)

@@ -4,12 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from pollen.training.collage import Floats, Pixels, fill_outlines
+from pollen.arrays import FloatArray, Pixels
+from pollen.training.collage import fill_outlines
 from pollen.training.negatives.backgrounds import BORDER_PX, debris_of, empty_frame
 from tests.pollen.training.negatives.debris_making import with_grains
 
 
-def fine(pixels: Pixels) -> Floats:
+def fine(pixels: Pixels) -> FloatArray:
     """The noise: what a Gaussian takes away."""
     wide = pixels.astype(np.float32)
     return np.asarray(wide - cv2.GaussianBlur(wide, (0, 0), 2), np.float32)

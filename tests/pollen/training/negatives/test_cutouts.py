@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from pollen.arrays import Pixels
 from pollen.synth.debris import flake
 from pollen.synth.patch import Patch
-from pollen.training.collage import Pixels, paste, placement
+from pollen.training.collage import paste, placement
 from pollen.training.negatives.cutouts import find_pieces, inner_box, light_behind
 from tests.pollen.training.negatives.debris_making import SPEC, plain, smudges, with_grains
 

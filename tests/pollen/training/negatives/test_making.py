@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
+from pollen.arrays import Pixels
 from pollen.dataset.findings import Severity
 from pollen.errors import PollenError
 from pollen.synth.patch import Patch
-from pollen.training.collage import Outline, Pixels
+from pollen.training.collage import Outline
 from pollen.training.negatives import (
     Background,
     DebrisPicture,
