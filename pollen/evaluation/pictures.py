@@ -14,7 +14,7 @@ from pollen.dataset.labels import LABEL_NAMES, LabelledGrain, read_labels
 from pollen.detection.grains import Grains
 from pollen.detection.settings import DetectSettings
 from pollen.errors import PollenError
-from pollen.frames import FrameError, is_image, open_frames
+from pollen.frames import FrameError, is_picture, open_frames
 from pollen.statistics.samples import sample_of
 
 
@@ -93,7 +93,7 @@ def read_pictures(
         PollenError: A label is wrong, or a file holds more than one picture.
     """
     images = split / "images"
-    paths = sorted(path for path in images.glob("*") if is_image(path.name))
+    paths = sorted(path for path in images.glob("*") if is_picture(path.name))
     if not paths:
         raise FileNotFoundError(f"{images}: expected pictures, found none")
     return with_one_spelling(

@@ -2,26 +2,24 @@
 
 libCZI composes a region from the tiles (subblocks) of a scene and holds no more than that region
 and a bounded cache of decoded tiles (measured at 20,000 x 20,000 px, 1.2 GB as RGB: peak 1 MB above
-the libraries' own uncompressed, 298 MB with ZSTD); where a scene has no tile the picture is black. Pixels come
-as BGR and are turned. A reader is used by one thread at a time, under the file's lock.
+the libraries' own uncompressed, 298 MB with ZSTD); a region of a scene without a tile is black.
+Pixels come as BGR and are reversed. A reader is used by one thread at a time, under the file's lock.
 """
 
 import itertools
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import numpy as np
 
-from pollen.frames.channels import rgb_order
-from pollen.frames.colour import GREY_REASON
-from pollen.frames.czi_metadata import CziMetadata, read_metadata
-from pollen.frames.errors import FrameError
-from pollen.frames.frame import Frame, FrameFile, new_lock
-from pollen.frames.guard import refused_as
+from pollen.frames.colour import GREY_REASON, rgb_order
+from pollen.frames.errors import FrameError, refused_as
+from pollen.frames.frame import Frame, FrameFile, new_lock, stack_notes
 from pollen.frames.limits import check_frame_count, check_frame_size
+from pollen.frames.metadata import Colour, ImageMetadata, pixel_size_um
 from pollen.frames.planes import CACHE_BYTES, Box, ColourRule, PlanesSource, Samples
-from pollen.frames.stacks import stack_notes
 
 if TYPE_CHECKING:
     from pylibCZIrw.czi import CziReader, Rectangle
@@ -45,7 +43,7 @@ class _CziPlane:
         self._plane = plane
 
     def read(self, box: Box) -> Samples:
-        """See `Plane`; colour is turned from BGR to RGB."""
+        """See `Plane`; colour is reversed from BGR to RGB."""
         x0, y0, x1, y1 = box
         region = (self._origin[0] + x0, self._origin[1] + y0, x1 - x0, y1 - y0)
         with refused_as("a part of the CZI cannot be decoded (damaged or truncated)"):
@@ -53,15 +51,15 @@ class _CziPlane:
         return np.ascontiguousarray(pixels[..., ::-1])
 
     def release(self) -> None:
-        """The cache belongs to the reader and goes with it."""
+        """Do nothing: the cache belongs to the reader and goes with it."""
 
 
 def open_czi(path: Path, name: str) -> FrameFile:
-    """One frame per scene, and per focus plane or time point where there are several.
+    """Open a CZI: one frame per scene, and per focus plane or time point if there are several.
 
     Raises:
-        FrameError: damaged, or not in colour.
-        OSError: the maker's library is not here, which is no property of the picture.
+        FrameError: If it is damaged or not in colour.
+        OSError: If the maker's library is not installed, which is no property of the picture.
     """
     try:
         from pylibCZIrw.czi import CacheOptions, CziReader
@@ -116,9 +114,9 @@ def _frames(reader: "CziReader", name: str) -> tuple[Frame, ...]:
 
 
 def _colour(
-    pixel_types: dict[int, str], metadata: CziMetadata
+    pixel_types: dict[int, str], metadata: ImageMetadata
 ) -> tuple[ColourRule, tuple[int, ...], tuple[str, ...]]:
-    """The colour rule, the channels to read (one, or red, green, blue) and notes."""
+    """Return the colour rule, the channels to read (one, or red, green, blue) and notes."""
     types = set(pixel_types.values())
     kind = types.pop() if len(types) == 1 else "mixed"
     order: tuple[int, ...] = (0,)
@@ -138,3 +136,51 @@ def _colour(
     if container == 16 and metadata.bits is not None:
         return ColourRule(metadata.bits), order, notes
     return ColourRule(container, bits_known=container == 8), order, notes
+
+
+def read_metadata(xml: str) -> ImageMetadata:
+    """Read the XML of a CZI; an empty text states nothing."""
+    if not xml.strip():
+        return ImageMetadata()
+    root = ElementTree.fromstring(xml)
+    metres = {
+        axis.get("Id"): _number(axis.findtext("Value"))
+        for axis in root.iterfind(".//Scaling/Items/Distance")
+    }
+    image = root.find(".//Information/Image")
+    channels = [] if image is None else image.findall("Dimensions/Channels/Channel")
+    display = root.findall(".//DisplaySetting/Channels/Channel")
+    return ImageMetadata(
+        pixel_size_um=pixel_size_um(metres.get("X"), metres.get("Y"), "m"),
+        bits=_bits(image),
+        names=tuple(channel.get("Name") or "" for channel in channels),
+        colours=tuple(_display_colour(channel.findtext("Color")) for channel in display),
+    )
+
+
+def _bits(image: ElementTree.Element | None) -> int | None:
+    """Return the significant bits stated for the image or its channels, if 9 to 16."""
+    if image is None:
+        return None
+    texts = [image.findtext("ComponentBitCount")]
+    texts += [item.text for item in image.iterfind(".//Channel/ComponentBitCount")]
+    stated = {int(number) for text in texts if (number := _number(text)) is not None}
+    bits = stated.pop() if len(stated) == 1 else 0
+    return bits if 9 <= bits <= 16 else None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _display_colour(text: str | None) -> Colour | None:
+    """Return red, green and blue of `#AARRGGBB` or `#RRGGBB`."""
+    digits = (text or "").strip().removeprefix("#")[-6:]
+    try:
+        red, green, blue = bytes.fromhex(digits)
+    except ValueError:
+        return None
+    return red, green, blue

@@ -2,7 +2,7 @@
 
 OpenCV, Pillow and imagecodecs give back a picture whose rest is grey when the data of a JPEG break
 off or have a hole but an end marker follows; a grey half would be counted as a field without
-grains. simplejpeg is the same decoder (pixels equal to OpenCV's) but tells of every warning.
+grains. simplejpeg is the same decoder (pixels equal to OpenCV's) but reports every warning.
 Measured on two cores: 4140 x 3096 px, 4:2:0, 5.5 MB in 53 ms (OpenCV 70 ms, Pillow 126 ms).
 """
 
@@ -13,9 +13,9 @@ import simplejpeg  # type: ignore[import-untyped]
 
 from pollen.frames.colour import GREY_REASON
 from pollen.frames.errors import FrameError
-from pollen.frames.exif import exif_orientation
 from pollen.frames.frame import Frame, FrameFile, new_lock
 from pollen.frames.limits import check_whole_size
+from pollen.frames.orientation import exif_orientation
 from pollen.frames.planes import ColourRule, PlanesSource, Samples, WholePlane
 
 _DAMAGED = {
@@ -28,10 +28,10 @@ _DAMAGED = {
 
 
 def open_jpeg(path: Path, name: str, max_pixels: int) -> FrameFile:
-    """The single frame of a JPEG.
+    """Open a JPEG, which has one frame.
 
     Raises:
-        FrameError: no readable header, not a colour picture, or more than `max_pixels`.
+        FrameError: If it has no readable header, is not in colour, or has more than `max_pixels`.
     """
     data = path.read_bytes()
     try:
@@ -76,7 +76,7 @@ def _reason(error: ValueError) -> str:
 
 
 def _exif_segment(data: bytes) -> bytes:
-    """The EXIF block of a JPEG (what follows the word `Exif`), or nothing."""
+    """Return the EXIF block of a JPEG (what follows the word `Exif`), or nothing."""
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]

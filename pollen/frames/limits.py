@@ -1,23 +1,20 @@
-"""Sizes checked from the header, before anything is decoded."""
+"""Limits of size, checked by the header before anything is decoded."""
 
 from pollen.frames.errors import FrameError
 
+#: Default limit of what is decoded in one piece, pixels: 0.6 GB of memory as RGB.
 MAX_WHOLE_PIXELS = 200_000_000
-"""Default limit of what is decoded in one piece, pixels: 0.6 GB of memory as RGB."""
-
+#: Limit of a frame read by region, pixels (100,000 x 100,000): beyond it the header is wrong.
 MAX_FRAME_PIXELS = 10_000_000_000
-"""Limit of a frame read by region, pixels (100,000 x 100,000): beyond it the header is wrong."""
-
-
+#: Limit of the frames of one file: beyond it the header is wrong.
 MAX_FRAMES = 10_000
-"""Limit of the frames of one file: beyond it the header is wrong."""
 
 
 def check_frame_count(frames: int) -> None:
     """Refuse a file that claims more frames than anyone takes.
 
     Raises:
-        FrameError: more than `MAX_FRAMES`.
+        FrameError: If there are more than `MAX_FRAMES`.
     """
     if frames > MAX_FRAMES:
         raise FrameError(
@@ -30,7 +27,7 @@ def check_whole_size(width: int, height: int, max_pixels: int) -> None:
     """Refuse a picture too large to be decoded in one piece.
 
     Raises:
-        FrameError: more than `max_pixels`, or an empty picture.
+        FrameError: If it has more than `max_pixels`, or none.
     """
     _check_not_empty(width, height)
     if width * height > max_pixels:
@@ -45,7 +42,7 @@ def check_frame_size(width: int, height: int) -> None:
     """Refuse a frame of a size that no slide has.
 
     Raises:
-        FrameError: more than `MAX_FRAME_PIXELS`, or an empty picture.
+        FrameError: If it has more than `MAX_FRAME_PIXELS` pixels, or none.
     """
     _check_not_empty(width, height)
     if width * height > MAX_FRAME_PIXELS:

@@ -19,16 +19,16 @@ from pollen.frames.colour import (
 )
 from pollen.frames.errors import FrameError
 
+#: A region (x0, y0, x1, y1) in pixels, x1 and y1 exclusive.
 Box = tuple[int, int, int, int]
-"""A region (x0, y0, x1, y1) in pixels, x1 and y1 exclusive."""
 
 
+#: Stored samples (height, width, samples per pixel), uint8 or uint16, native byte order.
 Samples = NDArray[Any]
-"""Stored samples (height, width, samples per pixel), uint8 or uint16, native byte order."""
 
+#: Bound of the decoded strips or tiles that a frame keeps, bytes: three rows of 1024 px tiles of a
+#: slide 30,000 px wide, so that reading row by row decodes each part once.
 CACHE_BYTES = 256 * 2**20
-"""What a frame keeps of its decoded strips or tiles, bytes: three rows of 1024 px tiles of a slide
-30,000 px wide, so that reading row by row decodes each part once."""
 
 
 class Plane(Protocol):
@@ -36,10 +36,10 @@ class Plane(Protocol):
 
     @property
     def resident_bytes(self) -> int:
-        """Upper bound of what stays in memory between reads, bytes."""
+        """The upper bound of what stays in memory between reads, bytes."""
 
     def read(self, box: Box) -> Samples:
-        """Samples of a region, a new C-contiguous array."""
+        """Return the samples of a region, a new C-contiguous array."""
 
     def release(self) -> None:
         """Forget what is kept in memory."""
@@ -49,7 +49,7 @@ class WholePlane:
     """Samples of a format that is decoded in one piece (JPEG, PNG), on the first read."""
 
     def __init__(self, decode: Callable[[], Samples], resident_bytes: int) -> None:
-        """Decode with `decode`, which gives an array of `resident_bytes`."""
+        """Decode with `decode`, which returns an array of `resident_bytes`."""
         self._decode = decode
         self.resident_bytes = resident_bytes
         self._samples: Samples | None = None
@@ -67,7 +67,7 @@ class WholePlane:
 
 
 class MappedPlane:
-    """Uncompressed samples in one run of the file, mapped for the time of a read only.
+    """Uncompressed samples in one stretch of the file, mapped for the time of a read only.
 
     A mapping that lived longer would count every page ever read as resident memory.
     """
@@ -77,7 +77,7 @@ class MappedPlane:
     def __init__(
         self, path: Path, offset: int, shape: tuple[int, int, int], dtype: np.dtype[Any]
     ) -> None:
-        """Samples of `shape` (height, width, samples) and `dtype` (with its byte order)."""
+        """Map samples of `shape` (height, width, samples) and `dtype` (with its byte order)."""
         self._path = path
         self._offset = offset
         self._shape = shape
@@ -94,7 +94,7 @@ class MappedPlane:
         return np.array(rows[:, x0:x1], dtype=self._dtype.newbyteorder("="))
 
     def release(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: no pixels are kept."""
 
 
 @dataclass
@@ -102,11 +102,11 @@ class Segments:
     """Strips or tiles of one plane, decoded when needed, the least recently used forgotten.
 
     Attributes:
-        shape: (height, width, samples) of the plane.
-        segment_px: (height, width) of a strip or tile; the last ones may reach over the plane.
-        decode: gives segment number i, counted row by row, as (height, width, samples).
-        dtype: of the samples.
-        cache_bytes: bound of what is kept.
+        shape: `(height, width, samples)` of the plane.
+        segment_px: `(height, width)` of a strip or tile; the last ones may reach over the plane.
+        decode: Returns segment number i, counted row by row, as `(height, width, samples)`.
+        dtype: Type of the samples.
+        cache_bytes: Bound of what is kept.
     """
 
     shape: tuple[int, int, int]
@@ -119,7 +119,7 @@ class Segments:
 
     @property
     def resident_bytes(self) -> int:
-        """The whole plane, or the bound of the cache where the plane is larger."""
+        """The size of the whole plane, or the bound of the cache if that is smaller."""
         height, width, samples = self.shape
         return min(self.cache_bytes, height * width * samples * self.dtype.itemsize)
 
@@ -157,20 +157,20 @@ class Segments:
 
 @dataclass(frozen=True)
 class ColourRule:
-    """How stored samples become RGB.
+    """The way from stored samples to RGB.
 
     Attributes:
-        bits: significant bits per sample.
-        bits_known: whether the file's metadata say so; a 12-bit camera in 16-bit samples is
+        bits: Significant bits per sample.
+        bits_known: Whether the file's metadata state them; a 12-bit camera in 16-bit samples is
             known by metadata only.
-        alpha: "straight" or "premultiplied" where a fourth sample, if any, is an opacity.
-        palette: (entries, 3) uint8 colours where the single sample is an index, else None.
+        alpha: "straight" or "premultiplied" if a fourth sample, if any, is an opacity.
+        palette: `(entries, 3)` uint8 colours if the single sample is an index, else None.
     """
 
     bits: int
     bits_known: bool = True
     alpha: str | None = None
-    palette: NDArray[np.uint8] | None = None
+    palette: Pixels | None = None
 
 
 class PlanesSource:
@@ -186,14 +186,14 @@ class PlanesSource:
 
     @property
     def resident_bytes(self) -> int:
-        """Sum over the planes."""
+        """The sum over the planes."""
         return sum(plane.resident_bytes for plane in self._planes)
 
     def read(self, box: Box) -> Pixels:
-        """Pixels of a region as stored (before orientation), a new array."""
+        """Return the pixels of a region as stored (before orientation), a new array."""
         pixels = self._rgb(box)
         if not self._coloured:
-            self._look_for_colour(pixels)
+            self._note_colour(pixels)
         return pixels
 
     def _rgb(self, box: Box) -> Pixels:
@@ -210,18 +210,18 @@ class PlanesSource:
             return colour
         return over_white(colour, pixels[..., 3], premultiplied=rule.alpha == "premultiplied")
 
-    def _look_for_colour(self, pixels: Pixels) -> None:
-        """Most pictures show colour in the first pixels read, and are not looked at again."""
+    def _note_colour(self, pixels: Pixels) -> None:
+        """Note whether a region shows colour; most pictures do in the first pixels read, which settles it."""
         red, green, blue = (pixels[..., channel] for channel in range(3))
         self._coloured = not (np.array_equal(red, green) and np.array_equal(green, blue))
         self._darkest_grey = min(self._darkest_grey, int(red.min()))
         self._lightest_grey = max(self._lightest_grey, int(red.max()))
 
     def check_colour(self) -> None:
-        """Refuse a picture of greys once all of it was read; one even tone is an empty field.
+        """Refuse a grey picture once all of it was read; a single even tone is an empty field.
 
         Raises:
-            FrameError: it is grey, so that every grain would be called non-viable.
+            FrameError: If it is grey, so that every grain would be called non-viable.
         """
         if not self._coloured and self._darkest_grey < self._lightest_grey:
             raise FrameError(GREY_RGB_REASON)
@@ -232,5 +232,5 @@ class PlanesSource:
             plane.release()
 
     def notes(self) -> tuple[str, ...]:
-        """A warning where everything read so far looks like fewer bits than 16."""
+        """Return a warning if everything read so far looks like fewer bits than 16."""
         return (DARK_16_BIT_NOTE,) if 0 <= self._brightest < DARK_16_BIT_BELOW else ()

@@ -9,25 +9,25 @@ import numpy as np
 
 from pollen.frames.colour import GREY_REASON
 from pollen.frames.errors import FrameError
-from pollen.frames.exif import exif_orientation
 from pollen.frames.frame import Frame, FrameFile, new_lock
 from pollen.frames.limits import check_whole_size
+from pollen.frames.orientation import exif_orientation
 from pollen.frames.planes import ColourRule, PlanesSource, Samples, WholePlane
 
+#: Colour types of the PNG standard: grey, grey with alpha.
 _GREY_TYPES = (0, 4)
-"""Colour types of the PNG standard: grey, grey with alpha."""
 
 _TRUNCATED = "the file ends early (truncated PNG): upload it again"
 
 
 def open_png(path: Path, name: str, max_pixels: int) -> FrameFile:
-    """The single frame of a PNG.
+    """Open a PNG, which has one frame.
 
     16-bit samples always span the full range (PNG standard, section 12.4: writers scale up to the
     container), so they are divided by 257 whatever `sBIT` says.
 
     Raises:
-        FrameError: no readable header, not a colour picture, or more than `max_pixels`.
+        FrameError: If it has no readable header, is not in colour, or has more than `max_pixels`.
     """
     header = _read_header(path, max_pixels)
     size_px = header.size_px
@@ -48,7 +48,7 @@ class _Header:
 
 
 def _read_header(path: Path, max_pixels: int) -> _Header:
-    """Size, bit depth and orientation, from the chunks before the pixels."""
+    """Read size, bit depth and orientation from the chunks before the pixels."""
     with path.open("rb") as file:
         head = file.read(33)
         if len(head) < 33 or head[12:16] != b"IHDR":

@@ -1,4 +1,4 @@
-"""TIFF, BigTIFF, OME-TIFF and ImageJ hyperstacks: which pages are frames.
+"""TIFF, BigTIFF, OME-TIFF and ImageJ hyperstacks: the pages that are frames.
 
 Pages are read by region: uncompressed ones are mapped for the time of a read, others are decoded
 strip by strip or tile by tile with a bounded cache, so the memory held does not grow with the size
@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pollen.frames.channels import rgb_order
-from pollen.frames.colour import GREY_REASON
-from pollen.frames.errors import FrameError
-from pollen.frames.exif import valid_orientation
-from pollen.frames.frame import Frame, FrameFile, new_lock
-from pollen.frames.guard import refused_as
+from pollen.frames.colour import GREY_REASON, rgb_order
+from pollen.frames.errors import FrameError, refused_as
+from pollen.frames.frame import Frame, FrameFile, new_lock, stack_notes
+from pollen.frames.metadata import ImageMetadata
+from pollen.frames.orientation import valid_orientation
 from pollen.frames.planes import ColourRule, Plane, PlanesSource
-from pollen.frames.stacks import stack_notes
 from pollen.frames.tiff_metadata import (
-    ImageMetadata,
     image_metadata,
     page_bits,
     page_pixel_size_um,
@@ -43,16 +40,15 @@ from pollen.frames.tiff_pages import (
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
+#: Kinds whose first series is the slide; the others are labels, macros and thumbnails.
 _WHOLE_SLIDE = ("svs", "ndpi", "scn", "bif", "qpi", "philips", "avs")
-"""Kinds whose first series is the slide and whose others are labels, macros and thumbnails."""
-
+#: Bits of the tag NewSubfileType.
 _REDUCED, _MASK = 1, 4
-"""Bits of the tag NewSubfileType."""
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """What becomes a frame: one plane, or three that are red, green and blue."""
+    """The makings of a frame: one plane, or three that are red, green and blue."""
 
     page: "TiffPage"
     planes: tuple[Plane, ...]
@@ -62,10 +58,10 @@ class _Picture:
 
 
 def open_tiff(path: Path, name: str, max_pixels: int) -> FrameFile:
-    """One frame per page that is a picture of its own.
+    """Open a TIFF: one frame per page that is a picture of its own.
 
     Raises:
-        FrameError: damaged, truncated, not in colour, or of a kind that cannot be read.
+        FrameError: If it is damaged, truncated, not in colour, or of a kind that can't be read.
     """
     from tifffile import TiffFile
 
@@ -74,7 +70,7 @@ def open_tiff(path: Path, name: str, max_pixels: int) -> FrameFile:
     with refused_as("the TIFF cannot be opened (damaged or truncated)"):
         file = TiffFile(path)
     try:
-        # A damaged file may say tiles of no width, about which numpy would warn.
+        # A damaged file may claim tiles of no width, about which numpy would warn.
         with (
             np.errstate(all="ignore"),
             refused_as("the structure of the TIFF cannot be read (damaged or truncated)"),
@@ -114,8 +110,8 @@ def _pictures(file: "TiffFile", path: Path, max_pixels: int) -> list[_Picture]:
         metadata = image_metadata(file, len(series))
         return [
             picture
-            for image, said in zip(series, metadata, strict=True)
-            for picture in _series_pictures(image, said, path, max_pixels)
+            for image, stated in zip(series, metadata, strict=True)
+            for picture in _series_pictures(image, stated, path, max_pixels)
         ]
     if any(getattr(file, f"is_{kind}", False) for kind in _WHOLE_SLIDE):
         return [_page_picture(file.series[0].keyframe, path, max_pixels)]
@@ -130,7 +126,7 @@ def _check_chain(file: "TiffFile") -> None:
     """Refuse a file whose list of pages breaks off: tifffile would read the pages before it.
 
     Raises:
-        FrameError: no page, or the last page found points to one that is not there.
+        FrameError: If there is no page, or the last one found points to one that is not there.
     """
     pages = len(file.pages)
     if pages == 0:
@@ -147,7 +143,7 @@ def _check_chain(file: "TiffFile") -> None:
 
 
 def _is_picture(page: "TiffPage") -> bool:
-    """Whether a page is a picture of its own: no reduced copy and no mask."""
+    """Return whether a page is a picture of its own: no reduced copy and no mask."""
     return not (page.subfiletype & (_REDUCED | _MASK)) and page.tags.valueof(255) != 2
 
 
@@ -161,7 +157,7 @@ def _numbered(page: "TiffPage", number: int | None, path: Path, max_pixels: int)
 
 
 def _page_picture(page: "TiffPage", path: Path, max_pixels: int) -> _Picture:
-    """A page that is a colour picture by itself."""
+    """Read a page that is a colour picture by itself."""
     check_samples(page)
     rule = colour_rule(page, page_bits(page))
     plane = page_plane(page, path, max_pixels)
@@ -169,9 +165,9 @@ def _page_picture(page: "TiffPage", path: Path, max_pixels: int) -> _Picture:
 
 
 def _series_pictures(
-    series: "TiffPageSeries", said: ImageMetadata, path: Path, max_pixels: int
+    series: "TiffPageSeries", stated: ImageMetadata, path: Path, max_pixels: int
 ) -> list[_Picture]:
-    """The pictures of an image whose axes are known: T, Z... one by one, C put together."""
+    """Return the pictures of an image whose axes are known: T, Z... one by one, C put together."""
     page = series.keyframe
     check_samples(page)
     axes, shape = series.get_axes(squeeze=False), series.get_shape(squeeze=False)
@@ -180,14 +176,14 @@ def _series_pictures(
     outer = [(axis, size) for axis, size in zip(axes, shape, strict=True) if axis not in inside]
     planes = _planes(series, int(np.prod([size for _, size in outer])), path, max_pixels)
     channels = dict(outer).get("C", 1)
-    size = said.pixel_size_um or page_pixel_size_um(page)
-    bits = said.bits or page_bits(page)
+    size = stated.pixel_size_um or page_pixel_size_um(page)
+    bits = stated.bits or page_bits(page)
     if channels == 1 or samples_per_pixel(page) > 1:
         rule, notes = colour_rule(page, bits), stack_notes(dict(outer))
         return [_Picture(page, (plane,), rule, size, notes) for plane in planes]
     if int(page.photometric) != 1:
         raise FrameError(GREY_REASON)
-    order, notes = rgb_order(*said.channels(channels))
+    order, notes = rgb_order(*stated.channels(channels))
     numbers = np.arange(len(planes)).reshape([length for _, length in outer])
     by_channel = np.moveaxis(numbers, [axis for axis, _ in outer].index("C"), -1)
     rule, notes = sample_rule(page, bits), (*notes, *stack_notes(dict(outer)))
@@ -198,7 +194,7 @@ def _series_pictures(
 
 
 def _planes(series: "TiffPageSeries", count: int, path: Path, max_pixels: int) -> list[Plane]:
-    """The planes of an image in the order of its axes: a page each, or one run in the file."""
+    """Return the planes of an image in the order of its axes: a page each, or one stretch of the file."""
     pages: list[TiffPage | TiffFrame | None] = list(series.pages)
     if series.is_multifile or any(page is None for page in pages):
         raise FrameError(

@@ -1,45 +1,19 @@
-"""What a TIFF says of itself: pixel size, bit depth, channel names (tags, ImageJ, OME-XML)."""
+"""What a TIFF states about its pictures, in tags, for ImageJ and in OME-XML."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from pollen.frames.pixel_size import pixel_size_um
+from pollen.frames.metadata import Colour, ImageMetadata, pixel_size_um
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
-Colour = tuple[int, int, int]
-
+#: Values of the tag ResolutionUnit; 1 is no unit, so no scale.
 _UNIT_OF_RESOLUTION = {2: "inch", 3: "cm"}
-"""Values of the tag ResolutionUnit; 1 is no unit, so no scale."""
-
-
-@dataclass(frozen=True)
-class ImageMetadata:
-    """What OME-XML or ImageJ say of one image of the file.
-
-    Attributes:
-        pixel_size_um: side of a pixel, None where not stated.
-        bits: significant bits per sample, None where not stated.
-        names: of the channels, empty where unnamed.
-        colours: display colours of the channels, None where not stated.
-    """
-
-    pixel_size_um: float | None = None
-    bits: int | None = None
-    names: tuple[str, ...] = ()
-    colours: tuple[Colour | None, ...] = ()
-
-    def channels(self, count: int) -> tuple[tuple[str, ...], tuple[Colour | None, ...]]:
-        """Names and colours of `count` channels, empty and None where nothing is said."""
-        names = (*self.names, *[""] * count)[:count]
-        colours = (*self.colours, *[None] * count)[:count]
-        return names, colours
 
 
 def image_metadata(file: "TiffFile", images: int) -> tuple[ImageMetadata, ...]:
-    """Metadata of each of the `images` images (series) of the file; empty where there is none."""
+    """Return the metadata of each of the `images` images (series) of a file; empty if not stated."""
     if file.is_ome and file.ome_metadata:
         found = _ome(file.ome_metadata)
         if len(found) == images:
@@ -50,7 +24,7 @@ def image_metadata(file: "TiffFile", images: int) -> tuple[ImageMetadata, ...]:
 
 
 def page_pixel_size_um(page: "TiffPage") -> float | None:
-    """Pixel size from the resolution tags, where they have a unit and a microscope's scale."""
+    """Return the pixel size by the resolution tags, if they have a unit and a microscope's scale."""
     unit = _UNIT_OF_RESOLUTION.get(int(page.tags.valueof(296, 2)))
     x, y = (_pixels_per_unit(page.tags.valueof(code)) for code in (282, 283))
     if unit is None or x is None or y is None:
@@ -59,7 +33,7 @@ def page_pixel_size_um(page: "TiffPage") -> float | None:
 
 
 def page_bits(page: "TiffPage") -> int | None:
-    """Significant bits by the tag MaxSampleValue, only if it is 2**n - 1.
+    """Return the significant bits by the tag MaxSampleValue, only if it is 2**n - 1.
 
     Other values are the largest value that happens to occur in this picture; scaling by it would
     be a stretch of this picture's contrast.
@@ -70,14 +44,14 @@ def page_bits(page: "TiffPage") -> int | None:
 
 
 def _pixels_per_unit(value: object) -> float | None:
-    """A TIFF rational (numerator, denominator) as a number above 0."""
+    """Return a TIFF rational (numerator, denominator) as a number above 0."""
     if not (isinstance(value, tuple) and len(value) == 2 and value[0] > 0 and value[1] > 0):
         return None
     return float(value[0]) / float(value[1])
 
 
 def _imagej(file: "TiffFile") -> ImageMetadata:
-    """ImageJ writes pixels per `unit` into the resolution tags."""
+    """Read ImageJ's pixels per `unit` from the resolution tags."""
     metadata = file.imagej_metadata or {}
     page = file.pages.first
     x, y = (_pixels_per_unit(page.tags.valueof(code)) for code in (282, 283))
@@ -105,7 +79,7 @@ def _ome_image(image: ElementTree.Element) -> ImageMetadata:
 
 
 def _length_um(pixels: ElementTree.Element, attribute: str) -> float | None:
-    """A PhysicalSize in micrometres, the unit that OME means where none is named."""
+    """Return a PhysicalSize in micrometres, the unit that OME means if none is named."""
     try:
         size = float(pixels.get(attribute, ""))
     except ValueError:
@@ -119,7 +93,7 @@ def _bits(text: str | None) -> int | None:
 
 
 def _ome_colour(text: str | None) -> Colour | None:
-    """OME colours are a signed 32-bit integer of red, green, blue, alpha; -1 (white) is unset."""
+    """Return the colour in a signed 32-bit integer of red, green, blue, alpha; -1 (white) is unset."""
     try:
         value = int(text or "")
     except ValueError:

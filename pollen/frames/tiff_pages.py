@@ -1,15 +1,14 @@
-"""One page of a TIFF: is it a colour picture we can read, and where are its pixels."""
+"""One page of a TIFF: checked to be a readable colour picture, and its pixels found."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pollen.arrays import Pixels
 from pollen.frames.colour import GREY_REASON
-from pollen.frames.errors import FrameError
-from pollen.frames.guard import refused_as
+from pollen.frames.errors import FrameError, refused_as
 from pollen.frames.limits import check_frame_size, check_whole_size
 from pollen.frames.planes import ColourRule, MappedPlane, Plane, Samples, Segments
 
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
     from tifffile import TiffFrame, TiffPage
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
+#: Compressions whose decoder turns YCbCr into RGB.
 _JPEG = (6, 7, 34892, 33007)
-"""Compressions whose decoder turns YCbCr into RGB."""
 
 _NOT_RGB = {
     4: "a mask",
@@ -36,16 +35,16 @@ _NAME_OF_FORMAT = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
 
 
 def samples_per_pixel(page: "TiffPage") -> int:
-    """Samples of a pixel in this page, interleaved or in planes of their own."""
+    """Return the number of samples of a pixel in this page, interleaved or in planes of their own."""
     separate, _, _, _, interleaved = page.shaped
     return int(separate * interleaved)
 
 
 def check_samples(page: "TiffPage") -> None:
-    """Refuse what is no flat picture of 8 or 16-bit unsigned samples in known colours.
+    """Refuse anything but a flat picture of 8 or 16-bit unsigned samples in known colours.
 
     Raises:
-        FrameError: with what was found and what to export instead.
+        FrameError: If it is anything else; the text says what was found and what to export instead.
     """
     form = int(page.sampleformat or 1)
     if form not in (1, 4):
@@ -69,14 +68,14 @@ def check_samples(page: "TiffPage") -> None:
 
 
 def colour_rule(page: "TiffPage", bits: int | None) -> ColourRule:
-    """How the samples of a page that is a colour picture by itself become RGB.
+    """Return how the samples of a page that is a colour picture by itself become RGB.
 
     Args:
-        page: checked by `check_samples`.
-        bits: significant bits by metadata, None where not stated.
+        page: Checked by `check_samples`.
+        bits: Significant bits by metadata, None if not stated.
 
     Raises:
-        FrameError: the page is grey, or has more channels than a colour picture.
+        FrameError: If the page is grey, or has more channels than a colour picture.
     """
     samples, photometric = samples_per_pixel(page), int(page.photometric)
     if photometric == _PALETTE:
@@ -93,15 +92,15 @@ def colour_rule(page: "TiffPage", bits: int | None) -> ColourRule:
 
 
 def sample_rule(page: "TiffPage", bits: int | None) -> ColourRule:
-    """Bit depth of a page: its own where it is no multiple of 8, else the metadata's."""
+    """Return the bit depth of a page: its own if that is no multiple of 8, else the metadata's."""
     own = int(page.bitspersample)
     if own == 16 and bits is not None:
         return ColourRule(bits)
     return ColourRule(own, bits_known=own != 16)
 
 
-def _palette(page: "TiffPage") -> NDArray[np.uint8]:
-    """The colour map as (entries, 3) uint8; some writers store 8-bit values in its 16 bits."""
+def _palette(page: "TiffPage") -> Pixels:
+    """Return the colour map as `(entries, 3)` uint8; some writers store 8-bit values in its 16 bits."""
     if page.colormap is None or page.dtype != np.uint8 or samples_per_pixel(page) != 1:
         raise FrameError(f"the picture is indexed but its palette cannot be read: {_EXPORT_RGB}")
     colours = np.asarray(page.colormap, np.uint32).reshape(3, -1).T
@@ -113,10 +112,10 @@ def _palette(page: "TiffPage") -> NDArray[np.uint8]:
 
 
 def page_plane(page: "TiffPage | TiffFrame", path: Path, max_pixels: int) -> Plane:
-    """Where the samples of a page are: mapped if uncompressed in one run, else by segments.
+    """Return the samples of a page: mapped if uncompressed in one stretch, else by segments.
 
     Raises:
-        FrameError: the file ends before the page does, or a segment is too large to decode.
+        FrameError: If the file ends before the page does, or a segment is too large to decode.
     """
     keyframe = keyframe_of(page)
     _check_complete(page)
@@ -138,10 +137,10 @@ def page_plane(page: "TiffPage | TiffFrame", path: Path, max_pixels: int) -> Pla
 
 
 def mapped_plane(page: "TiffPage", path: Path, offset: int) -> Plane:
-    """Uncompressed samples of the size and type of `page`, in one run from byte `offset`.
+    """Return uncompressed samples of the size and type of `page`, in one stretch from byte `offset`.
 
     Raises:
-        FrameError: the file ends before they do.
+        FrameError: If the file ends before they do.
     """
     assert page.dtype is not None
     missing = offset + page.nbytes - page.parent.filehandle.size
@@ -173,7 +172,7 @@ def _check_complete(page: "TiffPage | TiffFrame") -> None:
 
 
 def page_notes(page: "TiffPage | TiffFrame") -> tuple[str, ...]:
-    """A note where parts of a page were left out, as scanners do around the specimen."""
+    """Return a note if parts of a page were left out, as scanners do around the specimen."""
     kind, expected = _segments_of(page)
     empty = sum(count == 0 for count in page.databytecounts[:expected])
     if not empty:
@@ -182,10 +181,10 @@ def page_notes(page: "TiffPage | TiffFrame") -> tuple[str, ...]:
 
 
 def keyframe_of(page: "TiffPage | TiffFrame") -> "TiffPage":
-    """The page whose tags describe `page`, mostly itself.
+    """Return the page whose tags describe `page`, mostly itself.
 
     Raises:
-        FrameError: it has none, which only a damaged file shows.
+        FrameError: If there is none, which only happens in a damaged file.
     """
     if page.keyframe is None:
         raise FrameError("a page of the TIFF has no description: it is damaged, export it anew")
@@ -193,13 +192,13 @@ def keyframe_of(page: "TiffPage | TiffFrame") -> "TiffPage":
 
 
 def _segments_of(page: "TiffPage | TiffFrame") -> tuple[str, int]:
-    """What the parts of a page are called, and how many its size needs."""
+    """Return the name for the parts of a page, and how many its size needs."""
     keyframe = keyframe_of(page)
     return "tiles" if keyframe.is_tiled else "strips", int(np.prod(keyframe.chunked))
 
 
 def _decoder(page: "TiffPage | TiffFrame", segment_px: tuple[int, int]) -> Callable[[int], Samples]:
-    """Decodes segment i of the page, all samples of it, as (height, width, samples)."""
+    """Return a function that decodes segment i of the page as `(height, width, samples)`."""
     keyframe = keyframe_of(page)
     separate = int(keyframe.shaped[0])
     per_sample = int(np.prod(keyframe.chunked)) // separate

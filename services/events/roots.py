@@ -14,7 +14,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from pollen.detection.batches import is_hidden
 from pollen.errors import PollenError
-from pollen.frames import is_image
+from pollen.frames import is_picture
 from pollen.layout import INPUTS, STAGING, STAGING_ARCHIVE
 from services.events.notices import Notice
 from services.prefect_server.connection import CONNECT_SECONDS, READ_SECONDS, refusal
@@ -112,7 +112,7 @@ def _kind(key: str) -> UploadKind | None:
     """What a key below a root is to runs, by the rules they list with."""
     if key.startswith(INPUTS):
         below = key.removeprefix(INPUTS)
-        return UploadKind.PICTURES if is_image(below) and not is_hidden(below) else None
+        return UploadKind.PICTURES if is_picture(below) and not is_hidden(below) else None
     if key.startswith(STAGING) and not key.startswith(STAGING_ARCHIVE):
         return UploadKind.EXPORTS if key.lower().endswith(".zip") else None
     return None

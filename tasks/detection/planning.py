@@ -10,7 +10,7 @@ import polars as pl
 from pollen.detection.batches import Batch, cut_for, is_hidden
 from pollen.detection.settings import DetectSettings
 from pollen.errors import PollenError
-from pollen.frames import is_image
+from pollen.frames import is_picture
 from pollen.layout import ANNOTATED, RESULTS, WRITTEN, annotated_key
 from pollen.reports.annotate import UNDRAWN_FLAG
 from pollen.results.tables import INPUTS, undrawn_inputs, waiting_inputs
@@ -122,7 +122,7 @@ def _listed(source: Location, output: Location) -> tuple[pl.DataFrame, int]:
         above, found, _ = f"/{entry.key}".partition(f"/{RESULTS}")
         if found:
             others.add(f"{above}/".removeprefix("/"))
-        if is_image(entry.key) and not is_hidden(entry.key) and not is_result(entry.key):
+        if is_picture(entry.key) and not is_hidden(entry.key) and not is_result(entry.key):
             entries.append((entry.key, entry.version, entry.size))
     listed = pl.DataFrame(entries, schema=INPUTS, orient="row")
     inputs = listed.filter(~_below(f"{above}{folder}" for above in others for folder in WRITTEN))

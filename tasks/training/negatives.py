@@ -11,7 +11,7 @@ from PIL import Image
 from pollen.arrays import Pixels
 from pollen.dataset.findings import Finding
 from pollen.errors import PollenError
-from pollen.frames import is_image
+from pollen.frames import is_picture
 from pollen.models.card import sha256_of
 from pollen.training.collage import Outline
 from pollen.training.folder import LabelledFile, outlines_of
@@ -48,7 +48,7 @@ def fetch_smudges(smudges: Location | None, folder: Path) -> list[Smudge]:
         return []
     store = open_store(smudges)
     folder.mkdir(parents=True, exist_ok=True)
-    keys = sorted(entry.key for entry in store.list() if is_image(entry.key))
+    keys = sorted(entry.key for entry in store.list() if is_picture(entry.key))
     found = []
     try:
         for key in keys:

@@ -23,7 +23,7 @@ from pollen.dataset.exports.trees import Tree, TreeError
 from pollen.dataset.families import without_upload_prefix
 from pollen.dataset.findings import Finding
 from pollen.dataset.manifest import Split
-from pollen.frames import is_image
+from pollen.frames import is_picture
 
 #: Files of class names that are read: an export has one or two, a zip of several exports a few.
 _MOST_NAMES_FILES: Final = 40
@@ -213,7 +213,7 @@ _NO_PICTURES: Final = (
 
 
 def _is_picture(name: str) -> bool:
-    return is_image(name) or PurePosixPath(name).suffix.lower() in _OTHER_PICTURES
+    return is_picture(name) or PurePosixPath(name).suffix.lower() in _OTHER_PICTURES
 
 
 def _is_label(name: str) -> bool:

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from pollen import frames
 from pollen.frames import FrameError
-from pollen.frames.channels import STORED_ORDER_NOTE, rgb_order
-from pollen.frames.colour import over_white, to_8_bit
-from pollen.frames.frame import orient, oriented_box
-from pollen.frames.pixel_size import LARGEST_UM, SMALLEST_UM, pixel_size_um
+from pollen.frames.colour import STORED_ORDER_NOTE, over_white, rgb_order, to_8_bit
+from pollen.frames.metadata import LARGEST_UM, SMALLEST_UM, pixel_size_um
+from pollen.frames.orientation import oriented, oriented_box
 from pollen.statistics.samples import FLAG_SEPARATOR
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -66,12 +65,12 @@ def test_a_region_of_the_turned_picture_is_the_turned_region(
     orientation: int, place: tuple[int, int, int, int]
 ) -> None:
     stored = np.arange(12 * 10 * 3, dtype=np.uint16).astype(np.uint8).reshape(12, 10, 3)
-    shown = orient(stored, orientation)
+    shown = oriented(stored, orientation)
     x0, y0, width, height = place
     box = (x0, y0, x0 + width, y0 + height)
     left, top, right, bottom = oriented_box(box, (10, 12), orientation)
     np.testing.assert_array_equal(
-        orient(stored[top:bottom, left:right], orientation),
+        oriented(stored[top:bottom, left:right], orientation),
         shown[y0 : y0 + height, x0 : x0 + width],
     )
 

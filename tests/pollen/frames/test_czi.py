@@ -12,8 +12,8 @@ from pylibCZIrw.czi import create_czi, edit_czi, open_czi
 from pollen.arrays import Pixels
 from pollen.frames import open_frames
 from pollen.frames.colour import DARK_16_BIT_NOTE
-from pollen.frames.czi_metadata import read_metadata
-from pollen.frames.stacks import FOCUS_NOTE
+from pollen.frames.czi import read_metadata
+from pollen.frames.frame import FOCUS_NOTE
 from tasks.faults import failure_reason
 
 Refusal = Callable[[Path], str]

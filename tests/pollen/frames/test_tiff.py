@@ -12,9 +12,8 @@ from PIL import Image
 
 from pollen.arrays import Pixels
 from pollen.frames import FrameError, open_frames
-from pollen.frames.channels import STORED_ORDER_NOTE
-from pollen.frames.colour import DARK_16_BIT_NOTE
-from pollen.frames.stacks import FOCUS_NOTE, TIME_NOTE
+from pollen.frames.colour import DARK_16_BIT_NOTE, STORED_ORDER_NOTE
+from pollen.frames.frame import FOCUS_NOTE, TIME_NOTE
 
 Refusal = Callable[[Path], str]
 ReadWhole = Callable[[Path], list[Pixels]]
