@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
 from pollen import __version__
-from pollen.dataset.contact_sheet import MOST_PICTURES, Shown, chosen, contact_sheet
+from pollen.dataset.contact_sheet import MOST_PICTURES, chosen, contact_sheet, labelled_thumbnail
 from pollen.dataset.report import (
     FINDINGS_TABLE,
     MOST_PAIRS,
@@ -19,8 +19,7 @@ from pollen.dataset.report import (
     render_dataset_report,
     show_pairs,
 )
-from pollen.frames import FrameError
-from pollen.training.ultralytics_run import TrainingError
+from pollen.errors import PollenError
 from tasks.faults import NotFoundError
 from tasks.progress import best_effort
 from tasks.stage import logger, stage
@@ -106,20 +105,22 @@ def _with_pictures(
     shown = {image.key: image for image in chosen(version.manifest, added, MOST_PICTURES)}
     shown |= {key: image for key, image in version.manifest.by_key.items() if key in named}
     images = list(shown.values())
-    files = fetch_pictures.function(images, staging.pictures)
-    by_key = {image.key: file for image, file in zip(images, files, strict=True)}
+    pictures = fetch_pictures.fn(images, staging.pictures)
+    by_key = {image.key: picture for image, picture in zip(images, pictures, strict=True)}
 
-    def show(key: str) -> Shown | None:
-        file = by_key.get(key)
+    def thumbnail_of(key: str, longest_px: int) -> bytes | None:
+        picture = by_key.get(key)
+        if picture is None:
+            return None
         try:
-            return Shown(file.pixels(), file.grains) if file else None
-        except (FrameError, TrainingError) as error:  # a report stops no training
+            return labelled_thumbnail(picture.pixels(), picture.grains, longest_px)
+        except PollenError as error:  # a report stops no training
             logger().warning("not shown in the report: %s", error)
             return None
 
     return replace(
         report,
-        pairs=show_pairs(copies, show),
+        pairs=show_pairs(copies, thumbnail_of),
         pairs_total=len(copies),
-        sheet=contact_sheet(version.manifest, show, new_keys=added),
+        sheet=contact_sheet(version.manifest, thumbnail_of, new_keys=added),
     )

@@ -5,21 +5,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from pollen.dataset.labelled import LabelledPicture
 from pollen.detection.tiling import ScaleError, TileGrid
 from pollen.errors import PollenError
 from pollen.layout import checkpoints_folder
 from pollen.training.base import Base, from_weights, untrained
+from pollen.training.examples import example_of, outlines_of
 from pollen.training.folder import (
     GrainSizes,
-    LabelledFile,
     largest_label,
-    outlines_of,
     write_description,
     write_split,
 )
 from pollen.training.identity import TrainingIdentity
 from pollen.training.recipe.network import ARCHITECTURE
-from pollen.training.recipe.pictures import picture_of
 from pollen.training.recipe.stages import window
 from pollen.training.recipe.states import start_weights, write_result
 from pollen.training.recipe.train import train_recipe
@@ -100,7 +99,7 @@ class LaidOut:
     sizes: GrainSizes
     grid: TileGrid
     pixel_size_um: float | None = None
-    files: tuple[LabelledFile, ...] = ()
+    files: tuple[LabelledPicture, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,11 +153,11 @@ def resolve_base(name: str, output: Location, settings: TrainSettings) -> Base:
             f"there is no file {name} to start from. Nothing is downloaded by name: give the path of a .pt file, "
             f"'bundled', or an architecture such as {name.removesuffix('.pt')}.yaml to start from random weights"
         )
-    model = resolve_model.function(name, output)
+    model = resolve_model.fn(name, output)
     if settings.recipe == "bundled":
         start_weights(model.weights, cache_folder())
     base = from_weights(model.weights, model.card.sha256, cache_folder())
-    return replace(base, lineage=lineage_of.function(model, output))
+    return replace(base, lineage=lineage_of.fn(model, output))
 
 
 @stage("find training")
@@ -214,7 +213,7 @@ def _published(plan: TrainingPlan, published: Collection[str], store: Store) -> 
 def _is_concluded(done: TrainingPlan, store: Store) -> bool:
     """Whether nothing is left to do for a published model: no run was stopped behind its publishing."""
     try:
-        verdict = read_verdict.function(done.output, done.version)
+        verdict = read_verdict.fn(done.output, done.version)
     except DamagedVerdictError:
         return True  # nobody can conclude it: to train once more is the remedy
     if verdict.conclusion is not None:
@@ -225,9 +224,9 @@ def _is_concluded(done: TrainingPlan, store: Store) -> bool:
 
 @stage("lay out pictures")
 def lay_out(
-    training: Sequence[LabelledFile],
-    negatives: Sequence[LabelledFile],
-    validation: Sequence[LabelledFile],
+    training: Sequence[LabelledPicture],
+    negatives: Sequence[LabelledPicture],
+    validation: Sequence[LabelledPicture],
     plan: TrainingPlan,
     folder: Path,
 ) -> LaidOut:
@@ -263,7 +262,9 @@ def lay_out(
     return LaidOut(write_description(folder), sizes, grid, _pixel_size_um(training), files)
 
 
-def _sizes(training: Sequence[LabelledFile], validation: Sequence[LabelledFile]) -> GrainSizes:
+def _sizes(
+    training: Sequence[LabelledPicture], validation: Sequence[LabelledPicture]
+) -> GrainSizes:
     """Sizes of the train split's grains; both splits must have some."""
     if not any(outlines_of(file.grains, file.size_px)[0] for file in validation):
         raise TrainingError(
@@ -273,7 +274,7 @@ def _sizes(training: Sequence[LabelledFile], validation: Sequence[LabelledFile])
     return GrainSizes.of([outlines_of(file.grains, file.size_px)[0] for file in training])
 
 
-def _pixel_size_um(training: Sequence[LabelledFile]) -> float | None:
+def _pixel_size_um(training: Sequence[LabelledPicture]) -> float | None:
     """Width of a pixel where every picture with grains says it, and all agree.
 
     One for some of them would be claimed of all that the model learnt from: frames that say their
@@ -345,7 +346,7 @@ def _run_recipe(
     """Train by the recipe of the bundled model, on scenes made of the pictures."""
     settings = plan.settings
     start = None if plan.base.source == ARCHITECTURE else Path(plan.base.source)
-    pictures = [] if newest and newest.ended else [picture_of(file) for file in laid_out.files]
+    pictures = [] if newest and newest.ended else [example_of(file) for file in laid_out.files]
     last = train_recipe(pictures, folder / "training", settings, watch, start, newest)
     weights = folder / "best.pt"
     write_result(last.best, weights)

@@ -6,7 +6,7 @@ here, so that one refused request is one failed attempt of the stage.
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,32 +15,33 @@ from uuid import UUID
 
 import polars as pl
 import pytest
-from prefect import flow
+from prefect import Task, flow
+from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, StateType, TaskRun
 
 import tasks.stage
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
-from pollen.counting.measurement import Origin, failed_row
+from pollen.counting.record_rows import Provenance, failed_row
 from pollen.detection import backends
 from pollen.detection.batches import Item
-from pollen.detection.detector import Profile
+from pollen.detection.profile import Profile
 from pollen.errors import PollenError
 from pollen.layout import records_folder
 from pollen.models.card import ModelCard, check_weights
-from pollen.results.tables import INPUTS
+from pollen.results.records import INPUTS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks.detection import batch as detection
 from tasks.detection.batch import BatchResult, detect_batch, load_model
 from tasks.detection.planning import check_access, compact_records, plan
 from tasks.detection.records import MERGE_FROM_FILES, write_records
-from tasks.detection.summary import begin_results, summarise
+from tasks.detection.results import begin_results, summarise
 from tasks.detection.work import Work
 from tasks.faults import StorageError
 from tasks.models.resolve import Model, resolve_model
 from tasks.progress import Silent
-from tasks.stage import RETRIES, Stage
+from tasks.stage import RETRIES, Stage, stage
 from tasks.storage import store as storage
 from tasks.storage.local_copies import cache_folder
 from tasks.storage.store import open_store
@@ -76,7 +77,7 @@ def records_of(profile: Profile) -> str:
 
 
 def image_row(key: str, profile: Profile, batch: str = "batch") -> pl.DataFrame:
-    origin = Origin(Item(key, "1", 9), None, batch, profile)
+    origin = Provenance(Item(key, "1", 9), None, batch, profile)
     row = failed_row(origin, key, "for the test", 1, transient=False)
     return pl.DataFrame([row], schema=IMAGE_RECORD)
 
@@ -229,7 +230,7 @@ def arguments(
 def wire(case: Case, arguments: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> Wire:
     monkeypatch.setattr(tasks.stage, "FIRST_WAIT_SECONDS", 0.05)
     monkeypatch.setattr(tasks.stage, "JITTER", 0.0)
-    monkeypatch.setattr(case.stage.task, "retry_delay_seconds", [0.05, 0.05, 0.05])
+    monkeypatch.setattr(case.stage, "retry_delay_seconds", [0.05, 0.05, 0.05])
     return tapped(monkeypatch)
 
 
@@ -305,6 +306,67 @@ def test_as_a_task_it_fails_at_once_after_403(
     assert wire.refused[case.operation] == 1
     assert "AwaitingRetry" not in [name for name, _ in states]
     assert states[-1][1] is StateType.FAILED
+
+
+@stage("double {number}")
+def double(number: int) -> int:
+    if number < 0:
+        raise PollenError("negative")
+    return 2 * number
+
+
+def test_a_stage_is_a_prefect_task(prefect_server: EmbeddedPrefect) -> None:
+    @flow(persist_result=False)
+    def doubled() -> tuple[int, list[int]]:
+        state = cast("Any", double)(3, return_state=True)
+        assert state.is_completed()
+        return double.submit(4).result(), double.map([5, 6]).result()
+
+    assert isinstance(double, Task)
+    assert double.fn(2) == 4
+    assert doubled() == (8, [10, 12])
+
+
+def test_a_stage_with_other_options_is_a_stage() -> None:
+    tries: list[int] = []
+
+    @stage("try {number}")
+    def attempt(number: int) -> None:
+        tries.append(number)
+        raise PollenError("busy", heals=True)
+
+    once = attempt.with_options(name="once", retries=0)
+
+    assert (once.name, once.retries, once.task_run_name) == ("once", 0, "try {number}")
+    assert (attempt.name, attempt.retries) == ("attempt", RETRIES)
+    assert (once.cache_policy, once.persist_result) == (NO_CACHE, False)
+    with pytest.raises(PollenError, match="busy"):
+        once(1)
+    assert tries == [1]
+
+
+def test_many_calls_alone_give_results_and_exceptions() -> None:
+    ended = list(double.each({"number": number} for number in (1, -1, 2, 3)))
+    assert sorted(one for one in ended if isinstance(one, int)) == [2, 4, 6]
+    (failed,) = (one for one in ended if isinstance(one, Exception))
+    assert str(failed) == "negative"
+
+
+def test_ctrl_c_stops_after_the_current_calls(caplog: pytest.LogCaptureFixture) -> None:
+    begun: list[int] = []
+
+    @stage("note {number}")
+    def note(number: int) -> int:
+        begun.append(number)
+        time.sleep(0.2)
+        return number
+
+    calls = note.each({"number": number} for number in range(20))
+    next(calls)
+    with pytest.raises(KeyboardInterrupt):
+        cast("Generator[Any]", calls).throw(KeyboardInterrupt())
+    assert "press Ctrl-C again to stop at once" in caplog.text
+    assert len(begun) <= 4
 
 
 def test_it_gives_up_after_three_more_tries(

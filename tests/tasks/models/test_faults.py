@@ -94,7 +94,7 @@ def arguments(case: Case, root: Location, tmp_path: Path) -> tuple[Any, ...]:
 def wire(case: Case, arguments: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> Wire:
     monkeypatch.setattr(tasks.stage, "FIRST_WAIT_SECONDS", 0.02)
     monkeypatch.setattr(tasks.stage, "JITTER", 0.0)
-    monkeypatch.setattr(case.stage.task, "retry_delay_seconds", [0.05, 0.05, 0.05])
+    monkeypatch.setattr(case.stage, "retry_delay_seconds", [0.05, 0.05, 0.05])
     return tapped(monkeypatch)
 
 
