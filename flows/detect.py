@@ -24,7 +24,8 @@ from tasks.cluster.shards import FAILED_FOR_NOW, Order, count_on_shards, wait_fo
 from tasks.cluster.turns import AnotherWaitsError, leave_to_another, one_run_at_a_time
 from tasks.detection.batch import BatchResult, detect_batch, load_model
 from tasks.detection.planning import Plan, check_access, compact_records, plan
-from tasks.detection.summary import Outcome, Summary, begin_results, summarise
+from tasks.detection.results import begin_results, summarise
+from tasks.detection.summary import Outcome, Summary
 from tasks.detection.work import Counted, Work
 from tasks.faults import StorageError
 from tasks.models.resolve import PRODUCTION, resolve_model

@@ -10,7 +10,7 @@ import polars as pl
 from pollen.classes import GrainClass
 
 
-class Status(StrEnum):
+class FrameStatus(StrEnum):
     """What became of a frame. ``empty`` (no grain found) is a result, ``failed`` is not."""
 
     OK = "ok"

@@ -13,7 +13,7 @@ from jinja2 import Environment
 
 from pollen import layout
 from pollen.classes import GrainClass
-from pollen.columns import Status, excluded_column
+from pollen.columns import FrameStatus, excluded_column
 from pollen.counting.rules import Exclusion
 from pollen.detection.settings import DetectSettings, EdgeRule, OverlapRule
 from pollen.quality.grain_size import SCALE_FLAG, SCALE_GRAINS_OF_ALL, PooledSize, mostly_empty
@@ -122,7 +122,7 @@ class ReportData:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class ExcludedGrains:
     """Grains that were found, but are left out of the counts for one reason."""
 
     reason: str
@@ -154,7 +154,7 @@ class Headline:
     viable: int
     non_viable: int
     detected: int
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[ExcludedGrains, ...]
     viability: Overall | None
     warnings: tuple[str, ...]
 
@@ -186,8 +186,8 @@ class Flag:
 def render_report(data: ReportData) -> str:
     """The report as one HTML page without scripts or outside resources."""
     present = data.counts.filter(pl.col("input_present")).sort("filename")
-    failed = present.filter(pl.col("status") == str(Status.FAILED))
-    counted = present.filter(pl.col("status") != str(Status.FAILED))
+    failed = present.filter(pl.col("status") == str(FrameStatus.FAILED))
+    counted = present.filter(pl.col("status") != str(FrameStatus.FAILED))
     return (
         _environment()
         .get_template("report.html.j2")
@@ -226,10 +226,10 @@ def headline(counts: pl.DataFrame, pattern: str) -> Headline:
         pattern: Tells the plants, see :func:`pollen.statistics.samples.sample_of`.
     """
     present = counts.filter(pl.col("input_present"))
-    counted = present.filter(pl.col("status") != str(Status.FAILED))
+    counted = present.filter(pl.col("status") != str(FrameStatus.FAILED))
     return Headline(
         images=counted.height,
-        empty=counted.filter(pl.col("status") == str(Status.EMPTY)).height,
+        empty=counted.filter(pl.col("status") == str(FrameStatus.EMPTY)).height,
         failed=present.height - counted.height,
         deleted=counts.height - present.height,
         viable=_sum(counted, "viable"),
@@ -255,10 +255,10 @@ def warnings_of(counted: pl.DataFrame) -> tuple[str, ...]:
     return tuple(_one_line(text) for text in found)
 
 
-def _left_out(counted: pl.DataFrame) -> tuple[LeftOut, ...]:
+def _left_out(counted: pl.DataFrame) -> tuple[ExcludedGrains, ...]:
     """Grains by the reason why they are not in the counts, where there are any."""
     found = (
-        LeftOut(
+        ExcludedGrains(
             str(reason),
             *(_sum(counted, excluded_column(reason, each)) for each in GrainClass),
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from pollen import layout
-from pollen.columns import Status
+from pollen.columns import FrameStatus
 from pollen.reports.detection import ReportData, Thumbnail, flags_of, headline, warnings_of
 from pollen.reports.pages import code, data_url, markdown
 from pollen.statistics.intervals import percent
@@ -30,7 +30,7 @@ LOGIN_NOTE = (
 
 
 @dataclass(frozen=True)
-class Picked:
+class Highlights:
     """Pictures to look at, small.
 
     Attributes:
@@ -47,13 +47,13 @@ def _no_link(_key: str) -> str:
 
 
 def markdown_summary(
-    data: ReportData, picked: Picked = Picked(), link: Callable[[str], str] = _no_link
+    data: ReportData, highlights: Highlights = Highlights(), link: Callable[[str], str] = _no_link
 ) -> str:
     """The run in short.
 
     Args:
         data: What the report is made of.
-        picked: Pictures to show.
+        highlights: Pictures to show.
         link: Where a browser finds a file, by its key below the root; empty where it finds none.
     """
     parts = [
@@ -61,8 +61,10 @@ def markdown_summary(
         _failed_lines(data.counts),
         _flag_lines(data.counts),
         _sample_lines(data.samples),
-        _picture_lines("Least certain pictures: look at these first", picked.least_certain, link),
-        _picture_lines("Most certain pictures", picked.most_certain, link),
+        _picture_lines(
+            "Least certain pictures: look at these first", highlights.least_certain, link
+        ),
+        _picture_lines("Most certain pictures", highlights.most_certain, link),
         _file_lines(data, link),
         _model_lines(data),
     ]
@@ -88,7 +90,7 @@ def _headline_lines(data: ReportData) -> list[str]:
 
 def _failed_lines(counts: pl.DataFrame) -> list[str]:
     """The failed images with their reasons; as a list, for the UI breaks no lines in tables."""
-    failed = counts.filter(pl.col("input_present") & (pl.col("status") == str(Status.FAILED)))
+    failed = counts.filter(pl.col("input_present") & (pl.col("status") == str(FrameStatus.FAILED)))
     if failed.height == 0:
         return []
     return [
@@ -118,7 +120,7 @@ def failed_rows(failed: pl.DataFrame) -> list[dict[str, str]]:
 def _flag_lines(counts: pl.DataFrame) -> list[str]:
     """The flags with the number of images that have them."""
     present = counts.filter(pl.col("input_present"))
-    counted = present.filter(pl.col("status") != str(Status.FAILED))
+    counted = present.filter(pl.col("status") != str(FrameStatus.FAILED))
     flags = flags_of(present)
     lines = [f"* **{markdown(warning)}**" for warning in warnings_of(counted)]
     lines += [

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pollen.columns import Status
+from pollen.columns import FrameStatus
 from pollen.quality.grain_size import POOLED_FLAG, PooledSize, mostly_empty
 from pollen.statistics.intervals import Interval, clustered_viability, stored
 
@@ -166,7 +166,7 @@ def overall_viability(counts: pl.DataFrame, pattern: str) -> Overall | None:
         ValueError: The pattern is not usable.
     """
     _compiled(pattern)
-    counted = counts.filter(pl.col("input_present") & (pl.col("status") != str(Status.FAILED)))
+    counted = counts.filter(pl.col("input_present") & (pl.col("status") != str(FrameStatus.FAILED)))
     samples = (sample_of(filename, pattern) for filename in counted["filename"])
     units = _summed(counted, (sample.of_plant or sample.label for sample in samples))
     one_plant = len(units) == 1
@@ -193,7 +193,7 @@ def _summed(counted: pl.DataFrame, units: Iterable[str]) -> NDArray[np.int64]:
 
 def _summary(sample: Sample, pictures: pl.DataFrame) -> dict[str, object]:
     """One row of the sample table."""
-    counted = pictures.filter(pl.col("status") != str(Status.FAILED))
+    counted = pictures.filter(pl.col("status") != str(FrameStatus.FAILED))
     files = _summed(counted, map(file_of, counted["filename"]))
     viable, non_viable = files.T
     interval = clustered_viability(viable, non_viable)

@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import Artifact
 
 from pollen.reports.pages import plain
 
-#: Keys of the artifacts that :mod:`tasks.progress` and :mod:`tasks.detection.summary` make.
+#: Keys of the artifacts that :mod:`tasks.progress` and `tasks.detection.artifacts` make.
 PROGRESS: Final = {"detection-progress", "training-progress"}
 FAILED_IMAGES: Final = "failed-images"
 #: All that is read back. A run has others, some large, and one for each of its batches.

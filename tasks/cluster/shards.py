@@ -30,14 +30,14 @@ from prefect.states import Cancelled
 from pollen.detection.batches import Batch, deal
 from pollen.errors import PollenError
 from pollen.layout import plan_key
-from pollen.results.tables import INPUTS
+from pollen.results.records import INPUTS
 from tasks.cluster.deploy_hint import DEPLOY
 from tasks.cluster.prefect_calls import patiently
 from tasks.cluster.shard_plans import ShardPlan, last_number, unfinished_plan, write_plan
 from tasks.cluster.turns import limit_name, root_tag
 from tasks.detection.planning import Plan, plan
 from tasks.detection.records import IMAGES
-from tasks.detection.summary import begin_results
+from tasks.detection.results import begin_results
 from tasks.detection.work import Counted, Work
 from tasks.models.resolve import PRODUCTION
 from tasks.progress import Progress, watcher

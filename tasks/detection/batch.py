@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import polars as pl
 
-from pollen.columns import GRAIN_RECORD, IMAGE_RECORD, Status
+from pollen.columns import GRAIN_RECORD, IMAGE_RECORD, FrameStatus
 from pollen.detection.batches import Batch
 from pollen.detection.detector import Detector
 from pollen.detection.pipeline import Flush, detect_frames
@@ -96,7 +96,7 @@ def detect_batch(batch: Batch, work: Work, progress: Progress, title: str = "bat
     images = pl.DataFrame([result.image for result in results], schema=IMAGE_RECORD)
     grains = pl.concat([pl.DataFrame(schema=GRAIN_RECORD), *(result.grains for result in results)])
     write_records(output, work.records, attempt, images, grains)
-    failed = images.filter(pl.col("status") == str(Status.FAILED)).height
+    failed = images.filter(pl.col("status") == str(FrameStatus.FAILED)).height
     seconds = time.monotonic() - started
     shown.ended()
     told = f"{title} ({batch.label})"

@@ -13,7 +13,7 @@ from pollen.errors import PollenError
 from pollen.frames import is_picture
 from pollen.layout import ANNOTATED, RESULTS, WRITTEN, annotated_key
 from pollen.reports.annotate import UNDRAWN_FLAG
-from pollen.results.tables import INPUTS, undrawn_inputs, waiting_inputs
+from pollen.results.records import INPUTS, undrawn_inputs, waiting_inputs
 from tasks.detection.records import compact, read_image_records
 from tasks.stage import logger, stage
 from tasks.storage.entries import joined
@@ -25,7 +25,7 @@ class Plan:
     """What a run is to do.
 
     Attributes:
-        inputs: All inputs that are there; columns of :data:`pollen.results.tables.INPUTS`.
+        inputs: All inputs that are there; columns of :data:`pollen.results.records.INPUTS`.
         batches: Those that wait to be counted.
         waiting: How many those are.
     """
@@ -106,7 +106,7 @@ def compact_records(output: Location, records: str) -> int:
 
 
 def list_inputs(source: Location, output: Location) -> pl.DataFrame:
-    """The pictures below the source, as they are now; columns of :data:`pollen.results.tables.INPUTS`.
+    """The pictures below the source, as they are now; columns of :data:`pollen.results.records.INPUTS`.
 
     What runs wrote is none of them, be it to this output or to another one.
     """

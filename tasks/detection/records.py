@@ -14,7 +14,8 @@ import polars as pl
 
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.layout import RECORDS
-from pollen.results.tables import empty_records, write_measurements
+from pollen.results.records import empty_records
+from pollen.results.tables import write_measurements
 from tasks.faults import NotFoundError, StorageError
 from tasks.stage import Pool, logger
 from tasks.storage.entries import Entry

@@ -9,7 +9,7 @@ from pollen.errors import PollenError
 from pollen.layout import annotated_key
 from pollen.reports.annotate import decode_jpeg, thumbnail, thumbnail_within
 from pollen.reports.detection import Thumbnail
-from pollen.reports.summary import Picked
+from pollen.reports.summary import Highlights
 from tasks.faults import NotFoundError, UnusableNameError
 from tasks.stage import logger
 from tasks.storage.store import Store
@@ -24,7 +24,7 @@ SHOWN_PX: Final = 240
 SHOWN_BYTES: Final = 9_000
 
 
-class Album:
+class Thumbnails:
     """Pictures of a store by how sure the model was of their grains; each is read once."""
 
     def __init__(self, store: Store, chosen: pl.DataFrame) -> None:
@@ -32,7 +32,7 @@ class Album:
 
         Args:
             store: Where the annotated pictures are.
-            chosen: What :func:`pollen.results.tables.speaking_records` chose.
+            chosen: What :func:`pollen.results.records.current_records` chose.
         """
         self._store = store
         self._small: dict[str, bytes | None] = {}
@@ -54,11 +54,11 @@ class Album:
             Thumbnail(name, jpeg, _note(confidence)) for name, jpeg, confidence in shown if jpeg
         )
 
-    def picked(self) -> Picked:
+    def highlights(self) -> Highlights:
         """The least and the most certain pictures, very small, none of them twice."""
         most = min(SHOWN, self._ordered.height // 2)
         least = min(SHOWN, self._ordered.height - most)
-        return Picked(
+        return Highlights(
             tuple(self._smaller(self._ordered.head(least).iter_rows())),
             tuple(self._smaller(reversed(self._ordered.tail(most).rows()))),
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from pollen.columns import GRAIN_RECORD
-from pollen.counting.measurement import Origin, Row, counted_row, failed_row, grain_rows
+from pollen.counting.record_rows import Provenance, Row, counted_row, failed_row, grain_rows
 from pollen.counting.rules import CountedFrame, count_frame
 from pollen.detection.grains import Grains
 from pollen.layout import annotated_key
@@ -117,12 +117,12 @@ class FrameWriter:
     def _record(
         self, frame: OpenFrame, counted: CountedFrame, flags: tuple[str, ...]
     ) -> FrameResult:
-        origin = self._origin(frame.owner)
+        provenance = self._provenance(frame.owner)
         pixel_size_um = self._work.profile.known_pixel_size_um(frame.pixel_size_um)
         card = self._work.model.card
         ratio = self._work.profile.ratio_to_training(frame.pixel_size_um)
         image = counted_row(
-            origin,
+            provenance,
             frame.frame.name,
             counted,
             size_px=(frame.width_px, frame.height_px),
@@ -132,7 +132,7 @@ class FrameWriter:
             size_to_model=size_to_model(counted, card, ratio),
         )
         self._progress.counted(frame.frame.name, failed=False)
-        return FrameResult(image, grain_rows(origin, frame.frame.name, counted, pixel_size_um))
+        return FrameResult(image, grain_rows(provenance, frame.frame.name, counted, pixel_size_um))
 
     def _troubled(self, frame: OpenFrame, error: Exception) -> FrameResult:
         reason, transient = failure_reason(error)
@@ -144,9 +144,9 @@ class FrameWriter:
         if self._failures <= FAILURES_LOGGED:
             logger().warning("%s failed: %s", filename, reason)
         row = failed_row(
-            self._origin(opened), filename, reason, self._committed_ms, transient=transient
+            self._provenance(opened), filename, reason, self._committed_ms, transient=transient
         )
         return FrameResult(row, pl.DataFrame(schema=GRAIN_RECORD))
 
-    def _origin(self, opened: Input) -> Origin:
-        return Origin(opened.item, opened.sha256, self._attempt, self._work.profile)
+    def _provenance(self, opened: Input) -> Provenance:
+        return Provenance(opened.item, opened.sha256, self._attempt, self._work.profile)

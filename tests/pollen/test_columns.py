@@ -4,7 +4,7 @@ from pollen.columns import (
     GRAIN_RECORD,
     IMAGE_RECORD,
     MEASUREMENT_COLUMNS,
-    Status,
+    FrameStatus,
     excluded_column,
 )
 from pollen.counting.rules import Exclusion
@@ -63,4 +63,4 @@ def test_tables_are_derived_from_records() -> None:
 
 
 def test_status_words() -> None:
-    assert [str(status) for status in Status] == ["ok", "empty", "failed"]
+    assert [str(status) for status in FrameStatus] == ["ok", "empty", "failed"]

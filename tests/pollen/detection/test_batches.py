@@ -15,7 +15,7 @@ from pollen.detection.batches import (
     deal,
     is_hidden,
 )
-from pollen.results.tables import INPUTS
+from pollen.results.records import INPUTS
 
 inputs = st.lists(
     st.tuples(st.text("abc/.", min_size=1, max_size=6), st.sampled_from(["jpg", "czi", "TIF"])),

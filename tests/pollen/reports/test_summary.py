@@ -5,7 +5,7 @@ import pytest
 
 from pollen.reports.detection import Thumbnail
 from pollen.reports.pages import plain, printable
-from pollen.reports.summary import LOGIN_NOTE, MOST_ROWS, Picked, failed_rows, markdown_summary
+from pollen.reports.summary import LOGIN_NOTE, MOST_ROWS, Highlights, failed_rows, markdown_summary
 from tests.pollen.reports.test_detection import ROWS, data_of, failed, ok
 
 NAME = "a|b`c\n# d<script>[x](y)_z_.png"
@@ -33,7 +33,7 @@ def test_it_says_the_numbers_and_where_the_files_are() -> None:
 
 def test_files_are_linked_where_a_browser_finds_them_and_it_says_who_may() -> None:
     data = replace(data_of(ROWS), destination="s3://pollen/root")
-    text = markdown_summary(data, Picked(PICTURES[:1]), link)
+    text = markdown_summary(data, Highlights(PICTURES[:1]), link)
     for name in ("reports/detection_report.html", "pollen_counts.csv", "sample_viability.csv"):
         place = f"pollen_counting_results/{name}"
         assert f"`s3://pollen/root/{place}` ([open]({link(place)}))" in text
@@ -41,7 +41,7 @@ def test_files_are_linked_where_a_browser_finds_them_and_it_says_who_may() -> No
 
 
 def test_pictures_stand_side_by_side_below_their_names() -> None:
-    text = markdown_summary(data_of(ROWS), Picked(PICTURES, PICTURES[:1]))
+    text = markdown_summary(data_of(ROWS), Highlights(PICTURES, PICTURES[:1]))
     least, most = text.split("### Least certain")[1].split("### Most certain")
     assert "\n1. 1\\_a" in least
     assert "\n2. 2\\_a" in least
@@ -56,7 +56,7 @@ def test_pictures_stand_side_by_side_below_their_names() -> None:
 @pytest.mark.parametrize("sample", [False, True])
 def test_hostile_names_stay_text(sample: bool) -> None:
     rows = [ok(f"{NAME}/1.png", 5, 1)] if sample else [failed(NAME, "a | reason")]
-    text = markdown_summary(data_of(rows), Picked(PICTURES))
+    text = markdown_summary(data_of(rows), Highlights(PICTURES))
     told = [line for line in text.splitlines() if "script" in line]
     assert len(told) == 3
     for line in told:

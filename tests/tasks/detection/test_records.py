@@ -8,7 +8,8 @@ import pytest
 import tasks.stage
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
 from pollen.layout import RECORDS
-from pollen.results.tables import INPUTS, count_rows, counts_csv, speaking_records
+from pollen.results.records import INPUTS, current_records
+from pollen.results.tables import count_rows, csv_bytes
 from tasks.detection import records
 from tasks.detection.records import (
     GRAINS,
@@ -81,9 +82,9 @@ def made_tables(store: FolderStore, scratch: Path) -> tuple[bytes, bytes]:
     inputs = pl.DataFrame(
         [(f"{number}.png", "1", 9) for number in range(NUMBER)], schema=INPUTS, orient="row"
     )
-    chosen = speaking_records(inputs, read_image_records(store, FOLDER))
+    chosen = current_records(inputs, read_image_records(store, FOLDER))
     write_grain_table(store, [FOLDER], chosen, scratch / "grains.csv")
-    return counts_csv(count_rows(inputs, chosen)), (scratch / "grains.csv").read_bytes()
+    return csv_bytes(count_rows(inputs, chosen)), (scratch / "grains.csv").read_bytes()
 
 
 def names(store: FolderStore, kind: str) -> list[str]:

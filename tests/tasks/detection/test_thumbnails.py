@@ -8,7 +8,7 @@ import pytest
 
 from pollen.layout import annotated_key
 from pollen.reports.annotate import decode_jpeg, encode_jpeg
-from tasks.detection.thumbnails import SHOWN, SHOWN_BYTES, SHOWN_PX, Album
+from tasks.detection.thumbnails import SHOWN, SHOWN_BYTES, SHOWN_PX, Thumbnails
 from tasks.faults import StorageError, UnreachableError
 from tasks.storage.folders import FolderStore
 
@@ -63,10 +63,10 @@ def test_no_picture_is_shown_twice_and_the_extreme_one_first(
     store: Failing, names: str, least: str, most: str
 ) -> None:
     fill(store, names, noise=True)
-    picked = Album(store, chosen(names)).picked()
-    assert "".join(each.filename for each in picked.least_certain) == least
-    assert "".join(each.filename for each in picked.most_certain) == most
-    for each in (*picked.least_certain, *picked.most_certain):
+    highlights = Thumbnails(store, chosen(names)).highlights()
+    assert "".join(each.filename for each in highlights.least_certain) == least
+    assert "".join(each.filename for each in highlights.most_certain) == most
+    for each in (*highlights.least_certain, *highlights.most_certain):
         assert len(each.jpeg) <= SHOWN_BYTES
         assert max(decode_jpeg(each.jpeg).shape) <= SHOWN_PX
 
@@ -74,30 +74,32 @@ def test_no_picture_is_shown_twice_and_the_extreme_one_first(
 def test_a_picture_whose_drawing_can_have_no_name_is_not_shown(store: Failing) -> None:
     fill(store, "a")
     named = pl.col("filename").replace("b", r"b\xff")  # as a name that is not UTF-8 is listed
-    album = Album(store, chosen("ab").with_columns(filename=named))
-    assert [each.filename for each in album.for_report()] == ["a"]
+    thumbnails = Thumbnails(store, chosen("ab").with_columns(filename=named))
+    assert [each.filename for each in thumbnails.for_report()] == ["a"]
 
 
 def test_deleted_pictures_and_those_without_grains_are_not_shown(store: Failing) -> None:
     fill(store, "abc")
     there = pl.col("filename") != "a"
     grains = pl.when(pl.col("filename") != "b").then("mean_confidence")
-    album = Album(store, chosen("abc").with_columns(input_present=there, mean_confidence=grains))
-    picked = album.picked()
-    assert [each.filename for each in picked.least_certain] == ["c"]
-    assert picked.least_certain[0].note == "mean confidence 0.52"
-    assert not picked.most_certain
+    thumbnails = Thumbnails(
+        store, chosen("abc").with_columns(input_present=there, mean_confidence=grains)
+    )
+    highlights = thumbnails.highlights()
+    assert [each.filename for each in highlights.least_certain] == ["c"]
+    assert highlights.least_certain[0].note == "mean confidence 0.52"
+    assert not highlights.most_certain
 
 
 def test_what_is_missing_or_damaged_is_left_out_and_read_once(store: Failing) -> None:
     fill(store, "cd")
     store.write(annotated_key("a"), b"no picture")
     store.write(annotated_key("c"), b"")
-    album = Album(store, chosen("abcd"))
-    assert [each.filename for each in album.for_report()] == ["d"]
-    picked = album.picked()
-    assert not picked.least_certain
-    assert [each.filename for each in picked.most_certain] == ["d"]
+    thumbnails = Thumbnails(store, chosen("abcd"))
+    assert [each.filename for each in thumbnails.for_report()] == ["d"]
+    highlights = thumbnails.highlights()
+    assert not highlights.least_certain
+    assert [each.filename for each in highlights.most_certain] == ["d"]
     assert len(store.asked) == len(set(store.asked)) == len("abcd")
 
 
@@ -106,11 +108,11 @@ def test_a_store_that_fails_costs_the_picture_in_the_ui_and_fails_the_report(
 ) -> None:
     fill(store, "abcd")
     store.bad = {annotated_key("a"), annotated_key("d")}
-    album = Album(store, chosen("abcd"))
-    picked = album.picked()
-    assert [each.filename for each in picked.least_certain] == ["b"]
-    assert [each.filename for each in picked.most_certain] == ["c"]
+    thumbnails = Thumbnails(store, chosen("abcd"))
+    highlights = thumbnails.highlights()
+    assert [each.filename for each in highlights.least_certain] == ["b"]
+    assert [each.filename for each in highlights.most_certain] == ["c"]
     assert caplog.text.count("can't be shown in the Prefect UI") == len(store.bad)
     with pytest.raises(StorageError, match="does not answer"):
-        album.for_report()
-    assert len(picked.least_certain) < SHOWN
+        thumbnails.for_report()
+    assert len(highlights.least_certain) < SHOWN

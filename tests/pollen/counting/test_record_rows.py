@@ -6,8 +6,8 @@ import pytest
 
 from pollen import __version__
 from pollen.columns import GRAIN_RECORD, IMAGE_RECORD
-from pollen.counting.measurement import (
-    Origin,
+from pollen.counting.record_rows import (
+    Provenance,
     counted_row,
     failed_row,
     grain_rows,
@@ -21,7 +21,7 @@ from tests.pollen.grain_making import discs
 
 CARD = ModelCard(version="v1", sha256="0" * 64, grain_diameter_px=50)
 PROFILE = Profile.resolve(CARD, DetectSettings(device="cpu"))
-ORIGIN = Origin(Item("a.jpg", "etag", 9), "f" * 64, "batch", PROFILE)
+ORIGIN = Provenance(Item("a.jpg", "etag", 9), "f" * 64, "batch", PROFILE)
 SIZE = (400, 300)
 
 

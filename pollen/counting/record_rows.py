@@ -7,7 +7,7 @@ import polars as pl
 
 from pollen import __version__
 from pollen.classes import GrainClass
-from pollen.columns import GRAIN_RECORD, Status, excluded_column
+from pollen.columns import GRAIN_RECORD, FrameStatus, excluded_column
 from pollen.counting.rules import CountedFrame, Exclusion
 from pollen.detection.batches import Item
 from pollen.detection.profile import Profile
@@ -16,7 +16,7 @@ Row = dict[str, object]
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """Where a frame comes from and what counted it; the same in all its rows.
 
     Attributes:
@@ -52,18 +52,18 @@ class Origin:
 
 
 def failed_row(
-    origin: Origin, filename: str, reason: str, committed_ms: int, *, transient: bool
+    provenance: Provenance, filename: str, reason: str, committed_ms: int, *, transient: bool
 ) -> Row:
     """The record of a frame that could not be counted; ``transient`` ones are tried again by the next run."""
-    return origin.row(filename, committed_ms) | {
-        "status": str(Status.FAILED),
+    return provenance.row(filename, committed_ms) | {
+        "status": str(FrameStatus.FAILED),
         "reason": " ".join(reason.split()),
         "transient": transient,
     }
 
 
 def counted_row(
-    origin: Origin,
+    provenance: Provenance,
     filename: str,
     counted: CountedFrame,
     *,
@@ -75,9 +75,9 @@ def counted_row(
 ) -> Row:
     """The record of a counted frame; ``size_to_model`` as :func:`pollen.quality.grain_size.size_to_model` says it."""
     grains = counted.grains
-    row = origin.row(filename, committed_ms)
+    row = provenance.row(filename, committed_ms)
     row |= {
-        "status": str(Status.OK if len(grains) else Status.EMPTY),
+        "status": str(FrameStatus.OK if len(grains) else FrameStatus.EMPTY),
         "reason": "",
         "total_detected": len(grains),
         "width_px": size_px[0],
@@ -102,7 +102,7 @@ def counted_row(
 
 
 def grain_rows(
-    origin: Origin, filename: str, counted: CountedFrame, pixel_size_um: float | None
+    provenance: Provenance, filename: str, counted: CountedFrame, pixel_size_um: float | None
 ) -> pl.DataFrame:
     """The records of a frame's grains, numbered from 1 in reading order.
 
@@ -118,9 +118,9 @@ def grain_rows(
     x, y = grains.centres.T.astype(float)
     rows = pl.DataFrame(
         {
-            "key": [origin.item.key] * number,
-            "version": [origin.item.version] * number,
-            "batch": [origin.batch] * number,
+            "key": [provenance.item.key] * number,
+            "version": [provenance.item.version] * number,
+            "batch": [provenance.batch] * number,
             "filename": [filename] * number,
             "particle_id": np.arange(1, number + 1),
             "class": [GrainClass(int(value)).label for value in grains.classes],
