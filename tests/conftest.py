@@ -6,13 +6,16 @@ Ultralytics and matplotlib read their settings at import.
 
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings as hypothesis_settings
+from platformdirs import user_cache_path
 
 from services.embedded import EmbeddedPrefect, EmbeddedS3
+from tests.support.prefect_servers import SHARED, PreparedPrefect
 
 _REAL_PICTURES = Path("..", "shared", "data", "pollen")
 _FOREIGN_PREFIXES = ("AWS_", "PREFECT_", "YOLO_", "XDG_")
@@ -26,11 +29,13 @@ def _isolate(scratch: Path) -> None:
     for name in list(os.environ):
         if name.startswith(_FOREIGN_PREFIXES):
             del os.environ[name]
+    # The processes of pytest-xdist inherit the variable from the one that starts them.
+    shared = Path(os.environ.setdefault(SHARED, str(scratch)))
     home = scratch / "home"
     home.mkdir()
     os.environ.update(
         HOME=str(home),
-        MPLCONFIGDIR=str(home / "matplotlib"),
+        MPLCONFIGDIR=str(shared / "matplotlib"),
         MPLBACKEND="Agg",
         # No test may find credentials outside those it is given.
         AWS_CONFIG_FILE=os.devnull,
@@ -47,15 +52,29 @@ def _isolate(scratch: Path) -> None:
         # As `quiet_ultralytics` sets it: whichever test imports the library first, it is as in the product.
         YOLO_VERBOSE="false",
     )
+    # A model is converted once; what else a run keeps belongs to one process and its children.
+    prepared = user_cache_path("pollen") / "openvino"
+    prepared.parent.mkdir(parents=True)
+    (shared / "openvino").mkdir(exist_ok=True)
+    prepared.symlink_to(shared / "openvino")
 
 
 _isolate(Path(_SCRATCH.name))
 
 
+#: Fixtures that start a server; a test that uses one of them, even indirectly, gets the marker `server`.
+_SERVERS = frozenset({"s3_server", "prefect_process", "locked_server"})
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: one begun last would keep a single core busy at the end."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Mark tests that use servers, and put the longest files first: no file is alone at the end."""
+    seconds: dict[Path, float] = defaultdict(float)
+    for item in items:
+        if _SERVERS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+        if slow := item.get_closest_marker("slow"):
+            seconds[item.path] += slow.kwargs.get("seconds", 10)
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 # Examples are bounded by their number: time limits fail on a busy machine.
@@ -82,7 +101,7 @@ def s3_server() -> Iterator[EmbeddedS3]:
 @pytest.fixture(scope="session")
 def prefect_process() -> Iterator[EmbeddedPrefect]:
     """A real Prefect server, shared by all tests; ``prefect_server`` also makes it current."""
-    with EmbeddedPrefect() as server:
+    with PreparedPrefect() as server:
         yield server
 
 

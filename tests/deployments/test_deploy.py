@@ -32,6 +32,7 @@ from services.setup.pools import pool_template
 from services.setup.schedules import plan_schedules
 from services.site import Events, PoolType, Site, SitePool
 from tests.deployments.rendering import IMAGE, NAMESPACE, ROOT, as_the_worker, render
+from tests.support.prefect_servers import PreparedPrefect
 from tools.deployment_lint.rules import CONTRACT
 
 AUTH_STRING = "operator:a-long-password"
@@ -39,7 +40,7 @@ AUTH_STRING = "operator:a-long-password"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedPrefect]:
-    with EmbeddedPrefect(auth_string=AUTH_STRING) as locked:
+    with PreparedPrefect(auth_string=AUTH_STRING) as locked:
         yield locked
 
 

@@ -19,6 +19,7 @@ from prefect.states import Completed, Pending, Running
 
 from services.embedded import EmbeddedPrefect
 from services.site import deployments_folder
+from tests.support.prefect_servers import PreparedPrefect
 
 SERVER = deployments_folder() / "kubernetes" / "base" / "server.yaml"
 DOCKERFILE = deployments_folder().parent / "Dockerfile"
@@ -34,7 +35,7 @@ def pod() -> dict[str, Any]:
     return spec
 
 
-class AsInTheManifest(EmbeddedPrefect):
+class AsInTheManifest(PreparedPrefect):
     """A server that keeps leases where that of the cluster keeps them."""
 
     def _server_environment(self) -> dict[str, str]:

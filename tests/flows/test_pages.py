@@ -13,6 +13,7 @@ from flows.detect import detect
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tests.flows.test_flow_run import artifacts_of, save_block
 from tests.support.pictures import picture
+from tests.support.prefect_servers import PreparedPrefect
 from tests.support.runs import MODEL, settings, upload
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -22,7 +23,7 @@ HOSTILE = "bad|`x`<b>_1_ www.x.png"
 @pytest.fixture
 def pages() -> Iterator[EmbeddedPrefect]:
     """A server with its pages: the one that other tests share has none."""
-    with EmbeddedPrefect(ui=True) as server, server.active():
+    with PreparedPrefect(ui=True) as server, server.active():
         yield server
 
 

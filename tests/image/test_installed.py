@@ -14,9 +14,10 @@ import pytest
 
 from pollen.synth import sample_frames
 from pollen.synth.demo_pictures import write_frame
-from services.embedded import EmbeddedPrefect, EmbeddedS3
+from services.embedded import EmbeddedS3
 from tests.support.installed import Installed, installed
 from tests.support.pods import PICTURES, SHARD, Finished, run_in_pods
+from tests.support.prefect_servers import PreparedPrefect
 from tests.support.runs import COUNTS, GRAINS, REPORT, REPOSITORY, rows
 from tests.support.scanning import leaks, secrets_in
 
@@ -34,7 +35,7 @@ def image() -> Iterator[Installed]:
 @pytest.fixture(scope="module")
 def pods(image: Installed, s3_server: EmbeddedS3) -> Iterator[Finished]:
     """A detection as on a cluster: set up, deployed and run by what the image holds, with keys."""
-    with EmbeddedPrefect(auth_string="operator:Zu5k-mNq8-wRt3-yHe1") as server:
+    with PreparedPrefect(auth_string="operator:Zu5k-mNq8-wRt3-yHe1") as server:
         yield run_in_pods(image, server, s3_server)
 
 

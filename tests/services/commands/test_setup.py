@@ -20,6 +20,7 @@ from services.site import Overrides, read_site
 from tasks.cluster.turns import limit_name
 from tasks.models.resolve import read_history
 from tasks.storage.store import Location, open_store
+from tests.support.prefect_servers import PreparedPrefect
 from tests.support.wire import tapped
 
 PASSWORD = "correct-horse-battery"
@@ -44,7 +45,7 @@ Setup = Callable[..., tuple[int, str]]
 @pytest.fixture(scope="module")
 def locked_server() -> Iterator[EmbeddedPrefect]:
     """A real Prefect server that lets nobody in without the password."""
-    with EmbeddedPrefect(auth_string=f"operator:{PASSWORD}") as server:
+    with PreparedPrefect(auth_string=f"operator:{PASSWORD}") as server:
         yield server
 
 

@@ -39,6 +39,7 @@ from tasks.cluster.turns import limit_name
 from tests.services.doctor.conftest import Doctor
 from tests.services.doctor.runs import with_client
 from tests.support.kubernetes import FakeCluster, fake_cluster, node, quota, secret, worker_pod
+from tests.support.prefect_servers import PreparedPrefect
 from tests.support.runs import BUCKET, REPOSITORY, objects, upload
 from tests.support.wire import tapped
 
@@ -49,7 +50,7 @@ ROOT = f"doctor/{uuid4().hex[:8]}"
 @pytest.fixture(scope="module")
 def locked_server() -> Iterator[EmbeddedPrefect]:
     """A real Prefect server that lets nobody in without the password."""
-    with EmbeddedPrefect(auth_string=f"operator:{PASSWORD}") as server:
+    with PreparedPrefect(auth_string=f"operator:{PASSWORD}") as server:
         yield server
 
 
@@ -395,7 +396,7 @@ def test_what_was_not_looked_at_is_not_called_well(
         monkeypatch.delenv(name, raising=False)
     with temporary_settings({PREFECT_API_URL: None}):
         found, findings = doctor(config=path)
-        told = printing.conclusion(all_checks.examine(path))
+        told = printing.conclusion(all_checks.check_all(path))
     assert found == code
     assert {category for category, _ in those(findings, "warning")} == wants_a_look
     assert told.startswith(said)
