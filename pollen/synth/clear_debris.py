@@ -8,7 +8,7 @@ import numpy as np
 
 from pollen.arrays import AnyFloatArray
 from pollen.synth.debris import Centre, relief
-from pollen.synth.outlines import N_DIRECTIONS, Outline, blob_outline, directions, polar_grid
+from pollen.synth.outlines import N_DIRECTIONS, RadialOutline, blob_outline, directions, polar_grid
 from pollen.synth.patch import Patch, from_density
 from pollen.synth.spec import FrameSpec
 from pollen.synth.texture import bump, noise, step
@@ -81,14 +81,14 @@ def bubble(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:
     return from_density(total, light.astype(np.float32), x0=grid.x0, y0=grid.y0).blurred(defocus)
 
 
-def _bubble_outline(rng: np.random.Generator, radius: float) -> Outline:
+def _bubble_outline(rng: np.random.Generator, radius: float) -> RadialOutline:
     """A circle; large bubbles are pressed out of shape."""
     radii = np.full(N_DIRECTIONS, radius)
     if radius > 60 and rng.random() < 0.6:
         for order in (2, 3, 4):
             size = rng.normal(0.0, 0.09 / order)
             radii *= 1.0 + size * np.cos(order * directions() + rng.uniform(0.0, 2.0 * pi))
-    return Outline(0.0, 0.0, radii)
+    return RadialOutline(0.0, 0.0, radii)
 
 
 def fibre(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:
@@ -203,7 +203,7 @@ def ghost_spot(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Pat
 def diffraction_rings(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:
     """Faint rings around a grain of dust far from the focus."""
     reach = spec.grain_diameter_px * rng.uniform(0.5, 3.0)
-    grid = polar_grid(Outline(*centre, np.full(N_DIRECTIONS, reach)), margin_px=2.0)
+    grid = polar_grid(RadialOutline(*centre, np.full(N_DIRECTIONS, reach)), margin_px=2.0)
     n_rings = rng.uniform(1.5, 6.0)
     wave = np.cos(np.square(grid.unit) * np.float32(2.0 * pi * n_rings))
     fade = step(1.0 - grid.unit, 0.5)

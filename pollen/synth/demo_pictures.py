@@ -17,7 +17,7 @@ import tifffile
 
 from pollen.classes import GrainClass
 from pollen.synth.scene import render
-from pollen.synth.spec import Background, Debris, EmptyLook, FrameSpec, Optics, Stain
+from pollen.synth.spec import Debris, EmptyLook, EmptySlide, FrameSpec, Optics, Stain
 from pollen.synth.truth import RenderedFrame
 
 TRUTH_NAME = "truth.csv"
@@ -33,7 +33,7 @@ _FULL_PLANT = FrameSpec(
     touching_fraction=0.25,
     stain=Stain(viable_rgb=(162.0, 20.0, 72.0), granularity=0.6),
     optics=Optics(blur_px=0.6, limb=0.7, sharpening=0.8, jpeg_quality=None),
-    background=Background(rgb=(201.0, 204.0, 209.0)),
+    background=EmptySlide(rgb=(201.0, 204.0, 209.0)),
     debris=Debris(flakes=0.6, clumps=0.1),
 )
 _MIXED_PLANT = replace(
@@ -47,7 +47,7 @@ _MIXED_PLANT = replace(
         looks=(EmptyLook.GHOST, EmptyLook.LOBED, EmptyLook.FOLDED),
         granularity=0.8,
     ),
-    background=Background(rgb=(214.0, 212.0, 206.0)),
+    background=EmptySlide(rgb=(214.0, 212.0, 206.0)),
 )
 _EMPTY_PLANT = replace(
     _FULL_PLANT,
@@ -57,7 +57,7 @@ _EMPTY_PLANT = replace(
     touching_fraction=0.5,
     stain=Stain(looks=(EmptyLook.FOLDED, EmptyLook.RIBBED, EmptyLook.CRUMPLED)),
     optics=Optics(blur_px=0.55, halo=0.6, sharpening=1.1, jpeg_quality=None),
-    background=Background(rgb=(186.0, 185.0, 183.0), gradient_levels=14.0),
+    background=EmptySlide(rgb=(186.0, 185.0, 183.0), gradient_levels=14.0),
 )
 
 
@@ -67,6 +67,7 @@ class _Sample:
     spec: FrameSpec
 
 
+#: Ordered so that a short set already shows every kind of plant, clusters and an empty frame.
 _SAMPLES: tuple[_Sample, ...] = (
     _Sample("1-3-F_S4x_B_001.jpg", _FULL_PLANT),
     _Sample(
@@ -106,7 +107,6 @@ _SAMPLES: tuple[_Sample, ...] = (
     _Sample("7-4-E_4x_A_002.jpg", replace(_EMPTY_PLANT, n_grains=12, touching_fraction=0.2)),
     _Sample("5-8-J_2x_C_003.jpg", _MIXED_PLANT),
 )
-"""Ordered so that a short set already shows every kind of plant, clusters and an empty frame."""
 
 
 def sample_frames(n: int = len(_SAMPLES), seed: int = 0) -> Iterator[tuple[str, RenderedFrame]]:

@@ -8,7 +8,7 @@ from math import cos, pi, radians, sin
 import numpy as np
 
 from pollen.arrays import AnyFloatArray
-from pollen.synth.outlines import Outline, PolarGrid, polar_grid
+from pollen.synth.outlines import PolarGrid, RadialOutline, polar_grid
 from pollen.synth.patch import Patch, from_density
 from pollen.synth.spec import EmptyLook, FrameSpec
 from pollen.synth.texture import bump, density, noise, step
@@ -21,18 +21,21 @@ _STAIN_DENSITY = np.array([0.25, 1.5, 0.75], np.float32)
 
 @dataclass(slots=True)
 class _Canvas:
-    """What is being drawn: stain, neutral absorption and relief of one grain."""
+    """What is being drawn: stain, neutral absorption and relief of one grain.
+
+    Attributes:
+        light: Unit vector towards the dark side.
+        stain: (h, w) amount of magenta stain.
+        dark: (h, w) amount of neutral darkness.
+        relief: (h, w) relative change of brightness by refraction.
+    """
 
     grid: PolarGrid
     radius: float
     light: tuple[float, float]
-    """Unit vector towards the dark side."""
     stain: AnyFloatArray
-    """(h, w) amount of magenta stain."""
     dark: AnyFloatArray
-    """(h, w) amount of neutral darkness."""
     relief: AnyFloatArray
-    """(h, w) relative change of brightness by refraction."""
 
     def along(self, angle: float) -> tuple[AnyFloatArray, AnyFloatArray]:
         """Coordinates along and across a direction, in units of the radius."""
@@ -45,7 +48,7 @@ class _Canvas:
 
 
 def empty_patch(
-    rng: np.random.Generator, outline: Outline, look: EmptyLook, spec: FrameSpec
+    rng: np.random.Generator, outline: RadialOutline, look: EmptyLook, spec: FrameSpec
 ) -> Patch:
     """Draw one non-viable grain of a given look; the wall ends at the outline."""
     radius = outline.radius_px

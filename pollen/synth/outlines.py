@@ -13,8 +13,8 @@ from pollen.arrays import AnyFloatArray, DoubleArray
 from pollen.synth.spec import EmptyLook
 from pollen.synth.truth import polygon_area
 
+#: Directions in which the radius of an outline is known (every half degree).
 N_DIRECTIONS = 720
-"""Directions in which the radius of an outline is known (every half degree)."""
 _POLYGON_STEP = 8
 
 
@@ -25,17 +25,20 @@ def directions() -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class Outline:
-    """A closed curve around a centre: one radius per direction."""
+class RadialOutline:
+    """A closed curve around a centre: one radius per direction.
+
+    Attributes:
+        radii_px: (N_DIRECTIONS,) distance from the centre, px.
+    """
 
     x: float
     y: float
     radii_px: NDArray[np.float64]
-    """(N_DIRECTIONS,) distance from the centre, px."""
 
-    def moved(self, x: float, y: float) -> Outline:
+    def moved(self, x: float, y: float) -> RadialOutline:
         """The same outline around another centre."""
-        return Outline(x, y, self.radii_px)
+        return RadialOutline(x, y, self.radii_px)
 
     @cached_property
     def reach_px(self) -> float:
@@ -57,7 +60,7 @@ class Outline:
         """Radius in one direction (radians), px."""
         return float(self.radii_px[round(angle / (2.0 * pi) * N_DIRECTIONS) % N_DIRECTIONS])
 
-    def gap_px(self, other: Outline) -> float:
+    def gap_px(self, other: RadialOutline) -> float:
         """Smallest distance from this outline to another one, negative where they overlap.
 
         Where one centre lies inside the other outline, minus the smaller radius: outlines that
@@ -75,18 +78,21 @@ class Outline:
 
 @dataclass(frozen=True, slots=True)
 class PolarGrid:
-    """Pixel centres of the box around an outline, seen from its centre; all (h, w) float32."""
+    """Pixel centres of the box around an outline, seen from its centre; all (h, w) float32.
+
+    Attributes:
+        angle: Direction from the centre, -pi to pi.
+        depth: Distance inside the outline along the ray, px; negative outside.
+        unit: Distance from the centre as a share of the outline's radius.
+    """
 
     x0: int
     y0: int
     dx: AnyFloatArray
     dy: AnyFloatArray
     angle: AnyFloatArray
-    """Direction from the centre, -pi to pi."""
     depth: AnyFloatArray
-    """Distance inside the outline along the ray, px; negative outside."""
     unit: AnyFloatArray
-    """Distance from the centre as a share of the outline's radius."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -95,7 +101,7 @@ class PolarGrid:
         return height, width
 
 
-def polar_grid(outline: Outline, margin_px: float) -> PolarGrid:
+def polar_grid(outline: RadialOutline, margin_px: float) -> PolarGrid:
     """The pixels within `margin_px` of an outline's box, in its own coordinates."""
     reach = outline.reach_px + margin_px
     x0, y0 = int(np.floor(outline.x - reach)), int(np.floor(outline.y - reach))
@@ -111,8 +117,8 @@ def polar_grid(outline: Outline, margin_px: float) -> PolarGrid:
     return PolarGrid(x0, y0, dx, dy, angle, radius - rho, rho / radius)
 
 
-def full_outline(rng: np.random.Generator, diameter_px: float) -> Outline:
-    """Outline of a viable grain around (0, 0): nearly a circle, sometimes oval or dented."""
+def full_outline(rng: np.random.Generator, diameter_px: float) -> RadialOutline:
+    """RadialOutline of a viable grain around (0, 0): nearly a circle, sometimes oval or dented."""
     axis_ratio = 0.99 - min(abs(rng.normal(0.0, 0.065)), 0.3)
     radii = _ellipse(rng, axis_ratio) * _waves(rng, 0.011)
     if rng.random() < 0.08:
@@ -120,8 +126,8 @@ def full_outline(rng: np.random.Generator, diameter_px: float) -> Outline:
     return _scaled(radii, diameter_px)
 
 
-def empty_outline(rng: np.random.Generator, look: EmptyLook, diameter_px: float) -> Outline:
-    """Outline of a non-viable grain of a given look around (0, 0)."""
+def empty_outline(rng: np.random.Generator, look: EmptyLook, diameter_px: float) -> RadialOutline:
+    """RadialOutline of a non-viable grain of a given look around (0, 0)."""
     if look is EmptyLook.LOBED:
         return _scaled(_lobes(rng), diameter_px)
     if look is EmptyLook.CRUMPLED:
@@ -140,8 +146,8 @@ def empty_outline(rng: np.random.Generator, look: EmptyLook, diameter_px: float)
 
 def blob_outline(
     rng: np.random.Generator, diameter_px: float, *, axis_ratio: float, roughness: float
-) -> Outline:
-    """Outline of debris around (0, 0): an ellipse with waves of a relative size `roughness`."""
+) -> RadialOutline:
+    """RadialOutline of debris around (0, 0): an ellipse with waves of a relative size `roughness`."""
     return _scaled(_ellipse(rng, axis_ratio) * _waves(rng, roughness, highest=11), diameter_px)
 
 
@@ -189,8 +195,8 @@ def _notch(rng: np.random.Generator, depth: float, width: float) -> NDArray[np.f
     return 1.0 - depth * np.exp(-0.5 * np.square(turn / width))
 
 
-def _scaled(radii: NDArray[np.float64], diameter_px: float) -> Outline:
+def _scaled(radii: NDArray[np.float64], diameter_px: float) -> RadialOutline:
     """The outline whose polygon has exactly the area of a circle of this diameter."""
     radii = np.maximum(radii, 0.15)
-    unit = Outline(0.0, 0.0, radii)
-    return Outline(0.0, 0.0, radii * (diameter_px / 2.0 / unit.radius_px))
+    unit = RadialOutline(0.0, 0.0, radii)
+    return RadialOutline(0.0, 0.0, radii * (diameter_px / 2.0 / unit.radius_px))

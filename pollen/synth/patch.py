@@ -17,12 +17,15 @@ from pollen.arrays import AnyFloatArray
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Transmitted share of the light in a box of the frame."""
+    """Transmitted share of the light in a box of the frame.
+
+    Attributes:
+        transmittance: (h, w, 3) float32, RGB; 1 where the object changes nothing.
+    """
 
     x0: int
     y0: int
     transmittance: AnyFloatArray
-    """(h, w, 3) float32, RGB; 1 where the object changes nothing."""
 
     def blurred(self, sigma_px: float) -> Patch:
         """The patch out of focus; its border must be empty for about 2 sigma."""

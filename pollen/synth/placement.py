@@ -8,7 +8,7 @@ from math import cos, pi, sin
 
 import numpy as np
 
-from pollen.synth.outlines import Outline
+from pollen.synth.outlines import RadialOutline
 from pollen.synth.truth import clip_polygon, polygon_area
 
 Box = tuple[float, float, float, float]
@@ -29,16 +29,16 @@ class Field:
             cell_px: at least the largest distance at which two grains can touch.
         """
         self.box_xyxy = box_xyxy
-        self.placed: dict[int, Outline] = {}
+        self.placed: dict[int, RadialOutline] = {}
         self._cell_px = cell_px
         self._cells: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
 
-    def add(self, index: int, outline: Outline) -> None:
+    def add(self, index: int, outline: RadialOutline) -> None:
         """Put a grain where it is."""
         self.placed[index] = outline
         self._cells[self._cell(outline)].append(index)
 
-    def neighbours(self, outline: Outline) -> Iterator[Outline]:
+    def neighbours(self, outline: RadialOutline) -> Iterator[RadialOutline]:
         """Placed grains that could touch this one."""
         column, row = self._cell(outline)
         for dx in (-1, 0, 1):
@@ -46,7 +46,7 @@ class Field:
                 for index in self._cells.get((column + dx, row + dy), ()):
                     yield self.placed[index]
 
-    def has_room(self, outline: Outline, least_gap_px: float) -> bool:
+    def has_room(self, outline: RadialOutline, least_gap_px: float) -> bool:
         """Whether no placed grain comes closer to this one (negative: overlaps deeper)."""
         for other in self.neighbours(outline):
             reach = outline.reach_px + other.reach_px + least_gap_px
@@ -56,7 +56,7 @@ class Field:
                 return False
         return True
 
-    def shows(self, outline: Outline) -> bool:
+    def shows(self, outline: RadialOutline) -> bool:
         """Whether enough of the grain is inside the frame for a person to count it."""
         clipped = clip_polygon(outline.polygon, self.box_xyxy)
         if len(clipped) < 3:
@@ -65,13 +65,13 @@ class Field:
             return False
         return polygon_area(clipped) >= _LEAST_VISIBLE_SHARE * polygon_area(outline.polygon)
 
-    def _cell(self, outline: Outline) -> tuple[int, int]:
+    def _cell(self, outline: RadialOutline) -> tuple[int, int]:
         return int(outline.x // self._cell_px), int(outline.y // self._cell_px)
 
 
 def place(
-    rng: np.random.Generator, outlines: list[Outline], box_xyxy: Box, touching_fraction: float
-) -> dict[int, Outline]:
+    rng: np.random.Generator, outlines: list[RadialOutline], box_xyxy: Box, touching_fraction: float
+) -> dict[int, RadialOutline]:
     """Find a place for each grain; the outlines come around (0, 0).
 
     About `touching_fraction` of the grains are put in groups whose outlines meet, the others
@@ -102,7 +102,7 @@ def _group_sizes(rng: np.random.Generator, n: int, touching_fraction: float) -> 
 
 
 def _place_group(
-    rng: np.random.Generator, field: Field, members: list[int], outlines: list[Outline]
+    rng: np.random.Generator, field: Field, members: list[int], outlines: list[RadialOutline]
 ) -> None:
     """Place the first grain of a group apart from all others and the rest against it."""
     group: list[int] = []
@@ -116,7 +116,7 @@ def _place_group(
             group.append(index)
 
 
-def _apart(rng: np.random.Generator, field: Field, outline: Outline) -> Outline | None:
+def _apart(rng: np.random.Generator, field: Field, outline: RadialOutline) -> RadialOutline | None:
     x0, y0, x1, y1 = field.box_xyxy
     beyond = 0.8 * outline.reach_px
     for attempt in range(_TRIES):
@@ -130,8 +130,8 @@ def _apart(rng: np.random.Generator, field: Field, outline: Outline) -> Outline 
 
 
 def _beside(
-    rng: np.random.Generator, field: Field, outline: Outline, group: list[int]
-) -> Outline | None:
+    rng: np.random.Generator, field: Field, outline: RadialOutline, group: list[int]
+) -> RadialOutline | None:
     for _ in range(_TRIES):
         anchor = field.placed[group[int(rng.integers(len(group)))]]
         angle = rng.uniform(0.0, 2.0 * pi)

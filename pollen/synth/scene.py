@@ -17,7 +17,7 @@ from pollen.arrays import AnyFloatArray
 from pollen.classes import GrainClass
 from pollen.synth import camera, clear_debris, debris
 from pollen.synth.empty import empty_patch
-from pollen.synth.outlines import Outline, empty_outline, full_outline
+from pollen.synth.outlines import RadialOutline, empty_outline, full_outline
 from pollen.synth.patch import Patch, multiply_into
 from pollen.synth.placement import Box, place
 from pollen.synth.spec import EmptyLook, FrameSpec
@@ -44,8 +44,8 @@ Artist = Callable[[np.random.Generator, tuple[float, float], FrameSpec], Patch]
 
 
 @dataclass(frozen=True, slots=True)
-class _Grain:
-    outline: Outline
+class _SceneGrain:
+    outline: RadialOutline
     grain_class: GrainClass
     look: EmptyLook | None
 
@@ -86,29 +86,29 @@ def _visible_box(spec: FrameSpec) -> Box:
     return float(x0), float(y0), float(x1), float(y1)
 
 
-def _lay_out_grains(rng: np.random.Generator, spec: FrameSpec) -> list[_Grain]:
+def _lay_out_grains(rng: np.random.Generator, spec: FrameSpec) -> list[_SceneGrain]:
     exact = spec.n_grains * spec.viable_fraction
     n_viable = int(exact) + int(rng.random() < exact - int(exact))
     is_viable = rng.permutation(np.arange(spec.n_grains) < n_viable)
     sizes = spec.grain_diameter_px * np.exp(rng.normal(0.0, spec.size_spread, spec.n_grains))
-    drawn: list[_Grain] = []
+    drawn: list[_SceneGrain] = []
     for viable, size in zip(is_viable, sizes, strict=True):
         if viable:
-            drawn.append(_Grain(full_outline(rng, float(size)), GrainClass.VIABLE, None))
+            drawn.append(_SceneGrain(full_outline(rng, float(size)), GrainClass.VIABLE, None))
             continue
         look = spec.stain.looks[int(rng.integers(len(spec.stain.looks)))]
         smaller = float(size) * spec.empty_size_ratio * float(np.exp(rng.normal(0.0, 0.07)))
-        drawn.append(_Grain(empty_outline(rng, look, smaller), GrainClass.NON_VIABLE, look))
+        drawn.append(_SceneGrain(empty_outline(rng, look, smaller), GrainClass.NON_VIABLE, look))
     placed = place(
         rng, [grain.outline for grain in drawn], _visible_box(spec), spec.touching_fraction
     )
     return [
-        _Grain(outline, drawn[index].grain_class, drawn[index].look)
+        _SceneGrain(outline, drawn[index].grain_class, drawn[index].look)
         for index, outline in sorted(placed.items())
     ]
 
 
-def _grain_object(grain: _Grain, spec: FrameSpec) -> _Object:
+def _grain_object(grain: _SceneGrain, spec: FrameSpec) -> _Object:
     outline = grain.outline
     # Halo and blur reach beyond the outline: see the margins in viable.py and empty.py.
     reach = 1.3 * outline.reach_px + 12.0 * spec.optics.defocus_spread_px + 30.0
@@ -122,7 +122,7 @@ def _grain_object(grain: _Grain, spec: FrameSpec) -> _Object:
 
 
 def _lay_out_debris(
-    rng: np.random.Generator, spec: FrameSpec, grains: list[_Grain]
+    rng: np.random.Generator, spec: FrameSpec, grains: list[_SceneGrain]
 ) -> list[_Object]:
     """Places of all debris; what could hide a grain keeps off the grains."""
     wanted: list[tuple[Artist, float, float]] = [
@@ -178,8 +178,8 @@ def _drawn(
     return artist(rng, centre, spec)
 
 
+#: How far debris can reach from its centre, in grain diameters (5 where not listed).
 _DEBRIS_REACH: dict[Artist, float] = {clear_debris.fibre: 12.0, clear_debris.speck: 0.5}
-"""How far debris can reach from its centre, in grain diameters (5 where not listed)."""
 
 
 def _paint(spec: FrameSpec, seed: int, objects: list[_Object]) -> camera.Pixels:
@@ -234,7 +234,7 @@ def _finish(band: camera.Pixels, spec: FrameSpec, first: int) -> camera.Pixels:
     return band
 
 
-def _truth(grains: list[_Grain], spec: FrameSpec) -> tuple[TrueGrain, ...]:
+def _truth(grains: list[_SceneGrain], spec: FrameSpec) -> tuple[TrueGrain, ...]:
     box = _visible_box(spec)
     touching = _touching(grains)
     truth = []
@@ -255,7 +255,7 @@ def _truth(grains: list[_Grain], spec: FrameSpec) -> tuple[TrueGrain, ...]:
     return tuple(truth)
 
 
-def _touching(grains: list[_Grain]) -> set[int]:
+def _touching(grains: list[_SceneGrain]) -> set[int]:
     """Positions of the grains whose outline meets another one's."""
     found: set[int] = set()
     order = sorted(range(len(grains)), key=lambda index: grains[index].outline.x)

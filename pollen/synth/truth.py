@@ -18,21 +18,24 @@ from pollen.classes import GrainClass
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrueGrain:
-    """One rendered grain, as far as it is visible in the frame."""
+    """One rendered grain, as far as it is visible in the frame.
+
+    Attributes:
+        centre_px: Centroid (x, y) of the visible outline.
+        box_xyxy: Smallest box around the visible outline, px.
+        area_px: Area inside the visible outline, px².
+        polygon: (K, 2) visible outline, px, clipped to the frame (or to its crop).
+        touching: Whether the outline comes within 1.5 px of another grain's.
+        cut: Whether the border of the frame (or of its crop) cuts the grain.
+    """
 
     grain_class: GrainClass
     centre_px: tuple[float, float]
-    """Centroid (x, y) of the visible outline."""
     box_xyxy: tuple[float, float, float, float]
-    """Smallest box around the visible outline, px."""
     area_px: float
-    """Area inside the visible outline, px²."""
     polygon: DoubleArray
-    """(K, 2) visible outline, px, clipped to the frame (or to its crop)."""
     touching: bool
-    """Whether the outline comes within 1.5 px of another grain's."""
     cut: bool
-    """Whether the border of the frame (or of its crop) cuts the grain."""
 
     @property
     def diameter_px(self) -> float:
@@ -42,13 +45,16 @@ class TrueGrain:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RenderedFrame:
-    """A rendered frame and everything that is true about it."""
+    """A rendered frame and everything that is true about it.
+
+    Attributes:
+        pixels: (H, W, 3) RGB.
+        pixel_size_um: Width of a pixel, µm, where the frame is meant to say so.
+    """
 
     pixels: NDArray[np.uint8]
-    """(H, W, 3) RGB."""
     grains: tuple[TrueGrain, ...]
     pixel_size_um: float | None = None
-    """Width of a pixel, µm, where the frame is meant to say so."""
 
     def truth_counts(self) -> dict[GrainClass, int]:
         """Number of grains of each class; classes without a grain are 0."""

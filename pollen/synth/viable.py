@@ -8,7 +8,7 @@ from math import pi, radians
 import numpy as np
 
 from pollen.arrays import AnyFloatArray
-from pollen.synth.outlines import Outline, PolarGrid, polar_grid
+from pollen.synth.outlines import PolarGrid, RadialOutline, polar_grid
 from pollen.synth.patch import Patch, from_density
 from pollen.synth.spec import FrameSpec
 from pollen.synth.texture import bump, density, noise, step
@@ -26,16 +26,20 @@ _FLECK_TINT = np.array([-0.22, -0.25, 0.55], np.float32)
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What differs from grain to grain."""
+    """What differs from grain to grain.
+
+    Attributes:
+        stain: (3,) density of the contents.
+        wall_px: Thickness of the toothed wall.
+        wall_shift: How much thicker the wall looks on the bright side than on the dark one, -1 to
+            1.
+        edge_px: Softness of the border of the contents.
+    """
 
     stain: AnyFloatArray
-    """(3,) density of the contents."""
     wall_px: float
-    """Thickness of the toothed wall."""
     wall_shift: float
-    """How much thicker the wall looks on the bright side than on the dark one, -1 to 1."""
     edge_px: float
-    """Softness of the border of the contents."""
     exine: float
     limb: float
     black_edge: float
@@ -66,7 +70,7 @@ def _draw_look(rng: np.random.Generator, spec: FrameSpec, radius_px: float) -> _
     )
 
 
-def viable_patch(rng: np.random.Generator, outline: Outline, spec: FrameSpec) -> Patch:
+def viable_patch(rng: np.random.Generator, outline: RadialOutline, spec: FrameSpec) -> Patch:
     """Draw one viable grain; the wall ends at the outline."""
     radius = outline.radius_px
     look = _draw_look(rng, spec, radius)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.models.card import ModelCard, sha256_of
-from pollen.synth import FrameSpec, render
+from pollen.synth import random_spec, render
 
 TILE_PX = 128
 
@@ -62,7 +62,7 @@ def rendered(number: int, side_px: int, seed: int = 0) -> list[NDArray[np.uint8]
     rng = np.random.default_rng(seed)
     frames = []
     for place in range(number):
-        spec = FrameSpec.random(rng, width_px=side_px, height_px=side_px)
+        spec = random_spec(rng, width_px=side_px, height_px=side_px)
         frames.append(render(spec, seed + place).pixels)
     return frames
 

@@ -8,13 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pollen.synth import FrameSpec, render
-from pollen.training.recipe.pictures import LabelledPicture, read_split
+from pollen.dataset.labelled import LabelledPicture, read_pictures
+from pollen.synth import random_spec, render
+from pollen.training.collage import Outline
+from pollen.training.examples import Example
 
 logger = logging.getLogger(__name__)
 
 
-def render_split(folder: Path, count: int, seed: int, workers: int) -> list[LabelledPicture]:
+def render_split(folder: Path, count: int, seed: int, workers: int) -> list[Example]:
     """Render frames into ``folder`` (``images/`` and ``labels/``) and read them.
 
     Frames already there are kept, so a killed run goes on.
@@ -38,12 +40,21 @@ def render_split(folder: Path, count: int, seed: int, workers: int) -> list[Labe
     else:
         for number in missing:
             _render_one(folder, number, seed)
-    return read_split(folder)[:count] if count else []
+    return [_example_of(picture) for picture in read_pictures(folder)[:count]] if count else []
+
+
+def _example_of(picture: LabelledPicture) -> Example:
+    # In single precision, unlike the pictures of a dataset: other roundings would be another training.
+    size = np.array(picture.size_px, np.float32)
+    outlines = (
+        Outline(grain.number, grain.points.astype(np.float32) * size) for grain in picture.grains
+    )
+    return Example(picture.pixels(), tuple(outlines))
 
 
 def _render_one(folder: Path, number: int, seed: int) -> None:
     """Render one frame; the picture appears last and whole."""
-    frame = render(FrameSpec.random(np.random.default_rng([seed, number])), seed=seed + number)
+    frame = render(random_spec(np.random.default_rng([seed, number])), seed=seed + number)
     label = folder / "labels" / f"{number:05d}.txt"
     label.write_text(frame.yolo_labels(), encoding="utf-8")
     part = folder / f"{number:05d}.part.png"

@@ -1,19 +1,19 @@
 import numpy as np
 import pytest
 
-from pollen.synth import Background, FrameSpec, Optics
+from pollen.synth import EmptySlide, FrameSpec, Optics
 from pollen.synth.camera import background_rows, coarse_background, digitise, jpeg_round_trip
 
 
 def test_background_has_the_colour_asked_for() -> None:
-    spec = FrameSpec(background=Background(rgb=(190.0, 200.0, 210.0)))
+    spec = FrameSpec(background=EmptySlide(rgb=(190.0, 200.0, 210.0)))
     rows = background_rows(coarse_background(np.random.default_rng(0), spec), 640, 0, 640)
     assert rows.shape == (640, 640, 3)
     assert rows.mean(axis=(0, 1)) == pytest.approx([190.0, 200.0, 210.0], abs=6.0)
 
 
 def test_background_rows_join_without_a_seam() -> None:
-    spec = FrameSpec(background=Background(gradient_levels=40.0))
+    spec = FrameSpec(background=EmptySlide(gradient_levels=40.0))
     coarse = coarse_background(np.random.default_rng(1), spec)
     whole = background_rows(coarse, 640, 0, 640)
     parts = [background_rows(coarse, 640, first, first + 160) for first in range(0, 640, 160)]

@@ -4,13 +4,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pollen.synth.outlines import N_DIRECTIONS, Outline, empty_outline, full_outline, polar_grid
+from pollen.synth.outlines import (
+    N_DIRECTIONS,
+    RadialOutline,
+    empty_outline,
+    full_outline,
+    polar_grid,
+)
 from pollen.synth.spec import EmptyLook
 from pollen.synth.truth import polygon_area
 
 
-def circle(x: float, y: float, radius: float) -> Outline:
-    return Outline(x, y, np.full(N_DIRECTIONS, radius))
+def circle(x: float, y: float, radius: float) -> RadialOutline:
+    return RadialOutline(x, y, np.full(N_DIRECTIONS, radius))
 
 
 @settings(max_examples=60)
@@ -32,7 +38,7 @@ def test_outlines_have_the_area_asked_for(
 def test_viable_grains_are_rounder_than_empty_ones() -> None:
     rng = np.random.default_rng(0)
 
-    def axis_ratio(outline: Outline) -> float:
+    def axis_ratio(outline: RadialOutline) -> float:
         moments = cv2.moments(outline.polygon.astype(np.float32).reshape(-1, 1, 2))
         across = np.array([[moments["mu20"], moments["mu11"]], [moments["mu11"], moments["mu02"]]])
         spread = np.linalg.eigvalsh(across)

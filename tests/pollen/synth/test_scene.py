@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 
 from pollen.classes import GrainClass
 from pollen.synth import (
-    Background,
     Debris,
     EmptyLook,
+    EmptySlide,
     FrameSpec,
     Optics,
     RenderedFrame,
     Stain,
+    random_spec,
     render,
     scene,
 )
@@ -36,7 +37,7 @@ CLEAN = FrameSpec(
     height_px=256,
     n_grains=6,
     debris=NO_DEBRIS,
-    background=Background(rings=0.0),
+    background=EmptySlide(rings=0.0),
     optics=NOISELESS,
 )
 
@@ -55,7 +56,7 @@ def mask_of(frame: RenderedFrame, index: int) -> np.ndarray:
 
 
 def test_same_spec_and_seed_give_the_same_frame() -> None:
-    spec = FrameSpec.random(np.random.default_rng(3))
+    spec = random_spec(np.random.default_rng(3))
     first, second = render(spec, 7), render(spec, 7)
     np.testing.assert_array_equal(first.pixels, second.pixels)
     assert first.yolo_labels() == second.yolo_labels()
@@ -198,7 +199,7 @@ def test_colours_lie_where_real_ones_do() -> None:
     inside: dict[GrainClass, list[np.ndarray]] = {c: [] for c in GrainClass}
     backgrounds = []
     for seed in range(24):
-        spec = FrameSpec.random(np.random.default_rng(seed), 400, 400)
+        spec = random_spec(np.random.default_rng(seed), 400, 400)
         spec = with_changes(spec, crop_xyxy_px=None, n_grains=max(spec.n_grains, 3))
         frame = render(spec, seed)
         backgrounds.append(np.percentile(frame.pixels.reshape(-1, 3), 70, axis=0))
@@ -217,7 +218,7 @@ def test_colours_lie_where_real_ones_do() -> None:
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32), width=st.integers(64, 500), height=st.integers(64, 500))
 def test_truth_holds_for_any_spec(seed: int, width: int, height: int) -> None:
-    spec = FrameSpec.random(np.random.default_rng(seed), width, height)
+    spec = random_spec(np.random.default_rng(seed), width, height)
     frame = render(spec, seed)
     assert frame.pixels.shape == (height, width, 3)
     assert frame.pixels.dtype == np.uint8

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pollen.synth import FrameSpec
+from pollen.synth import FrameSpec, random_spec
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_debris_is_counted_per_visible_area() -> None:
 
 def test_random_specs_follow_the_real_data() -> None:
     rng = np.random.default_rng(0)
-    specs = [FrameSpec.random(rng) for _ in range(600)]
+    specs = [random_spec(rng) for _ in range(600)]
     counts = np.array([spec.n_grains for spec in specs])
     # Real pictures: 47 of 290 without grains, otherwise 1 to 50, median 6 to 9.
     assert 0.08 < (counts == 0).mean() < 0.25
@@ -48,6 +48,6 @@ def test_random_specs_follow_the_real_data() -> None:
 
 def test_a_larger_frame_gets_more_grains() -> None:
     rng = np.random.default_rng(1)
-    counts = [FrameSpec.random(rng, 4140, 3096, 46.0).n_grains for _ in range(60)]
+    counts = [random_spec(rng, 4140, 3096, 46.0).n_grains for _ in range(60)]
     assert 100 < np.median([c for c in counts if c]) < 600
-    assert FrameSpec.random(rng, 4140, 3096, 46.0).grain_diameter_px == 46.0
+    assert random_spec(rng, 4140, 3096, 46.0).grain_diameter_px == 46.0

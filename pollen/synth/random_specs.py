@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pollen.synth.spec import RGB, Background, Debris, EmptyLook, FrameSpec, Optics, Stain
+from pollen.synth.spec import RGB, Debris, EmptyLook, EmptySlide, FrameSpec, Optics, Stain
 
 # Families of colours seen on real slides; a slide mixes neighbours of one family.
 _VIABLE_RGB: tuple[tuple[RGB, float], ...] = (
@@ -40,13 +40,13 @@ def random_spec(
     height_px: int = 640,
     grain_diameter_px: float | None = None,
 ) -> FrameSpec:
-    """Draw a frame like one of the real data.
+    """Draw a spec like the real data, empty, crowded and cropped frames included.
 
     Args:
-        rng: source of all choices.
-        width_px: width of the frame.
-        height_px: height of the frame.
-        grain_diameter_px: median diameter of the viable grains; None draws one of the two
+        rng: Source of all choices.
+        width_px: Width of the frame.
+        height_px: Height of the frame.
+        grain_diameter_px: Median diameter of the viable grains; None draws one of the two
             magnifications in use.
     """
     diameter = grain_diameter_px or _draw_diameter(rng)
@@ -95,7 +95,7 @@ def _draw_diameter(rng: np.random.Generator) -> float:
 
 
 def _draw_count(rng: np.random.Generator, width_px: int, height_px: int, diameter: float) -> int:
-    """Grains of a frame: often few, seldom crowded, sometimes none at all."""
+    """Draw the number of grains of a frame: often few, rarely many, sometimes zero."""
     if rng.random() < 0.13:
         return 0
     fields = width_px * height_px / 640.0**2
@@ -120,10 +120,10 @@ def _draw_crop(rng: np.random.Generator, width: int, height: int) -> tuple[int, 
     return left, top, left + crop_width, top + crop_height
 
 
-def _draw_background(rng: np.random.Generator) -> Background:
+def _draw_background(rng: np.random.Generator) -> EmptySlide:
     level = float(np.clip(rng.normal(209.0, 19.0), 165.0, 246.0))
     tint = _pick(rng, _BACKGROUND_TINT) * rng.uniform(0.2, 1.5)
-    return Background(
+    return EmptySlide(
         rgb=_rgb(level + tint + rng.normal(0.0, 2.0, 3), 150.0, 252.0),
         gradient_levels=float(rng.gamma(1.5, 5.0)),
         vignette_levels=float(rng.gamma(1.2, 3.0)),
@@ -132,7 +132,7 @@ def _draw_background(rng: np.random.Generator) -> Background:
     )
 
 
-def _draw_stain(rng: np.random.Generator, background: Background) -> Stain:
+def _draw_stain(rng: np.random.Generator, background: EmptySlide) -> Stain:
     brightness = sum(background.rgb) / 3.0 / 208.0
     viable = _pick(rng, _VIABLE_RGB) * brightness**0.5 * np.exp(rng.normal(0.0, 0.05))
     empty = _pick(rng, _NON_VIABLE_RGB) * brightness * np.exp(rng.normal(0.0, 0.05))
@@ -150,7 +150,7 @@ def _draw_stain(rng: np.random.Generator, background: Background) -> Stain:
 
 
 def _draw_optics(rng: np.random.Generator, diameter: float) -> Optics:
-    """Sharp frames show walls and halos, soft ones limbs and colour fringes."""
+    """Draw the optics: sharp frames show walls and halos, soft ones limbs and colour fringes."""
     focus = float(rng.beta(2.0, 1.2))
     scale = diameter / 60.0
     black_edge = rng.uniform(0.3, 1.0) if rng.random() < 0.15 else rng.uniform(0.0, 0.15)
@@ -170,7 +170,7 @@ def _draw_optics(rng: np.random.Generator, diameter: float) -> Optics:
 
 
 def _draw_debris(rng: np.random.Generator, n_grains: int) -> Debris:
-    """Clean slides, dirty slides; frames without grains show more, for a reason."""
+    """Draw the debris of clean and of dirty slides; frames without grains show more of it."""
     dirt = float(rng.gamma(1.1, 1.0)) * (1.0 if n_grains else 1.6)
 
     def some(mean: float) -> float:
