@@ -6,8 +6,9 @@ from enum import Enum
 from pathlib import Path
 
 from pollen.dataset.exports.curated import CuratedError, is_curated, read_curated
+from pollen.dataset.exports.opening import open_tree
 from pollen.dataset.exports.reading import Export, read_export
-from pollen.dataset.exports.trees import NoTree, TreeError, open_tree
+from pollen.dataset.exports.trees import NoTree, TreeError
 from pollen.dataset.findings import Finding, Severity, has_error, in_order
 from pollen.dataset.manifest import GrainCounts, Manifest, Split
 from pollen.dataset.merging import Merge, merge

@@ -23,16 +23,9 @@ MOST_BYTES: Final = 4_000_000
 _SHIFT: Final = 3
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A picture as it is drawn: pixels ``(H, W, 3)`` RGB, and its labels."""
-
-    pixels: Pixels
-    grains: Sequence[LabelledGrain]
-
-
-#: Gives a picture by its key or name; ``None`` where it is not at hand any more.
-Show = Callable[[str], Shown | None]
+#: Gives a small JPEG of a picture with its labels, by the picture's key or name and the longest side in pixels;
+#: None if the picture is not available.
+ThumbnailOf = Callable[[str, int], bytes | None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +44,11 @@ class SheetPicture:
 
 
 def contact_sheet(
-    manifest: Manifest, show: Show, *, new_keys: Collection[str] = (), most: int = MOST_PICTURES
+    manifest: Manifest,
+    thumbnail_of: ThumbnailOf,
+    *,
+    new_keys: Collection[str] = (),
+    most: int = MOST_PICTURES,
 ) -> tuple[SheetPicture, ...]:
     """Small pictures that stand for the dataset.
 
@@ -59,17 +56,16 @@ def contact_sheet(
 
     Args:
         manifest: The dataset.
-        show: Gives pixels and labels by key; called for no more pictures than are shown.
+        thumbnail_of: Called for no more pictures than are shown.
         new_keys: Pictures that the version before did not have; shown first.
         most: Most pictures.
     """
     sheet: list[SheetPicture] = []
     size = 0
     for image in chosen(manifest, new_keys, most):
-        shown = show(image.key)
-        if shown is None:
+        jpeg = thumbnail_of(image.key, LONGEST_PX)
+        if jpeg is None:
             continue
-        jpeg = labelled_thumbnail(shown)
         size += len(jpeg)
         if size > MOST_BYTES:
             break
@@ -91,16 +87,19 @@ def chosen(manifest: Manifest, new_keys: Collection[str], most: int) -> list[Man
     return _distinct([*kinds, *_in_turn(list(by_group.values()))])[:most]
 
 
-def labelled_thumbnail(shown: Shown, longest_px: int = LONGEST_PX) -> bytes:
-    """A small JPEG of a picture with its labels drawn: class colours, white where unsure."""
-    height, width = shown.pixels.shape[:2]
+def labelled_thumbnail(pixels: Pixels, grains: Sequence[LabelledGrain], longest_px: int) -> bytes:
+    """Return a small JPEG of a picture `(H, W, 3)` with its labels drawn in the colours of their classes.
+
+    Grains of class `unsure` are white.
+    """
+    height, width = pixels.shape[:2]
     ratio = min(1.0, longest_px / max(height, width))
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
-    small = np.asarray(cv2.resize(shown.pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     picture = np.ascontiguousarray(small)
     # First all halos, so that no halo covers a neighbour's line.
     for thickness, has_own_colour in ((4, False), (2, True)):
-        for grain in shown.grains:
+        for grain in grains:
             points = np.round((grain.points * size - 0.5) * 2**_SHIFT).astype(np.int32)
             colour = _colour(grain) if has_own_colour else HALO
             cv2.polylines(picture, [points], True, colour, thickness, cv2.LINE_AA, _SHIFT)

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from pollen.classes import GrainClass
-from pollen.dataset.contact_sheet import UNSURE_COLOUR, SheetPicture, Show, labelled_thumbnail
+from pollen.dataset.contact_sheet import UNSURE_COLOUR, SheetPicture, ThumbnailOf
 from pollen.dataset.families import about_plants, one_spelling, tells_plant
 from pollen.dataset.findings import Finding, Severity, in_order
 from pollen.dataset.manifest import (
@@ -148,22 +148,17 @@ def find_leaks(manifest: Manifest) -> tuple[Leak, ...]:
     return tuple(leaks)
 
 
-def show_pairs(names: Sequence[tuple[str, str]], show: Show) -> tuple[Pair, ...]:
-    """Small pictures of the first pairs of pictures that show the same.
+def show_pairs(names: Sequence[tuple[str, str]], thumbnail_of: ThumbnailOf) -> tuple[Pair, ...]:
+    """Return small pictures of the first pairs of pictures that show the same.
 
     Args:
         names: Key in the dataset, or ``export.zip/path``, of both.
-        show: Gives a picture by that; called for the pictures that are shown only.
+        thumbnail_of: Called for the pictures that are shown only.
     """
     return tuple(
-        Pair((first, second), (_small(first, show), _small(second, show)))
+        Pair((first, second), (thumbnail_of(first, _PAIR_PX), thumbnail_of(second, _PAIR_PX)))
         for first, second in names[:MOST_PAIRS]
     )
-
-
-def _small(name: str, show: Show) -> bytes | None:
-    shown = show(name)
-    return None if shown is None else labelled_thumbnail(shown, _PAIR_PX)
 
 
 def render_dataset_report(report: DatasetReport) -> str:

@@ -24,7 +24,7 @@ from pollen.evaluation.figures import (
     summarise,
 )
 from pollen.evaluation.matching import PictureScore, score_picture
-from pollen.evaluation.pictures import LabelledPicture
+from pollen.dataset.labelled import LabelledPicture
 from pollen.evaluation.precision import ClassPrecision, PrecisionMeter, mean_of_known
 from pollen.frames import Frame, FrameError, open_frames
 from pollen.models.card import ModelCard

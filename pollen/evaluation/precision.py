@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pollen.classes import GrainClass
 from pollen.detection.grains import FloatArray, Grains
 from pollen.evaluation.matching import match, overlap_matrix, to_judge
-from pollen.evaluation.pictures import LabelledPicture
+from pollen.dataset.labelled import LabelledPicture
 
 IOU_LEVELS = np.linspace(0.5, 0.95, 10)
 """Overlaps at which COCO asks for a match; mAP50 is the first, mAP50-95 the mean of all."""

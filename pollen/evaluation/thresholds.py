@@ -24,7 +24,7 @@ from pollen.errors import PollenError
 from pollen.evaluation.evaluate import find_grains
 from pollen.evaluation.figures import viability_percent
 from pollen.evaluation.matching import by_class, score_picture
-from pollen.evaluation.pictures import LabelledPicture
+from pollen.dataset.labelled import LabelledPicture
 from pollen.models.card import ModelCard
 
 CONFIDENCES: Final = tuple(round(0.1 + 0.05 * step, 2) for step in range(15))

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pollen.dataset.exports.curated import read_curated
 from pollen.dataset.exports.reading import Export, read_export, read_label, read_picture
-from pollen.dataset.exports.trees import TreeError, open_tree
+from pollen.dataset.exports.opening import open_tree
+from pollen.dataset.exports.trees import TreeError
 from pollen.dataset.findings import Finding, Severity, in_order
 from pollen.dataset.manifest import Changes, Manifest, Split
 from pollen.dataset.merging import Merge, Write, merge

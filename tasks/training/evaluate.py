@@ -1,17 +1,18 @@
 """Stages behind a training: thresholds, the card, figures of the new model and of the one in production."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pollen.classes import GrainClass
 from pollen.dataset.families import tells_plant
+from pollen.dataset.labelled import LabelledPicture, Origin, with_one_spelling
 from pollen.dataset.manifest import ManifestImage
 from pollen.detection.settings import DetectSettings
 from pollen.evaluation.evaluate import Evaluation, evaluate
-from pollen.evaluation.pictures import LabelledPicture, Origin, as_grains, with_one_spelling
 from pollen.evaluation.thresholds import choose_thresholds, sweep
 from pollen.models.card import ModelCard, sha256_of
 from pollen.statistics.samples import sample_of
-from pollen.training.folder import LARGEST_MARGIN, LabelledFile
+from pollen.training.folder import LARGEST_MARGIN
 from pollen.training.settings import TrainSettings
 from tasks.models.resolve import Model
 from tasks.stage import logger, stage
@@ -20,19 +21,12 @@ from tasks.training.train import LaidOut, Trained, TrainingPlan
 
 
 def labelled_pictures(
-    images: Sequence[ManifestImage], files: Sequence[LabelledFile], sample_pattern: str
+    images: Sequence[ManifestImage], pictures: Sequence[LabelledPicture], sample_pattern: str
 ) -> list[LabelledPicture]:
-    """What the evaluation needs of pictures that were fetched; slides as the pattern finds them."""
+    """Return the pictures with their plants and slides, as the evaluation needs them."""
     return with_one_spelling(
-        LabelledPicture(
-            name=file.name,
-            path=file.picture,
-            origin=_origin(image, sample_pattern),
-            size_px=file.size_px,
-            truth=as_grains([g for g in file.grains if g.grain_class is not None], file.size_px),
-            unsure=as_grains([g for g in file.grains if g.grain_class is None], file.size_px).boxes,
-        )
-        for image, file in zip(images, files, strict=True)
+        replace(picture, origin=_origin(image, sample_pattern))
+        for image, picture in zip(images, pictures, strict=True)
     )
 
 

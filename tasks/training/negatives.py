@@ -10,11 +10,12 @@ from PIL import Image
 
 from pollen.arrays import Pixels
 from pollen.dataset.findings import Finding
+from pollen.dataset.labelled import LabelledPicture
 from pollen.errors import PollenError
 from pollen.frames import is_picture
 from pollen.models.card import sha256_of
 from pollen.training.collage import Outline
-from pollen.training.folder import LabelledFile, outlines_of
+from pollen.training.examples import outlines_of
 from pollen.training.negatives import (
     Background,
     DebrisPicture,
@@ -69,10 +70,10 @@ def digest(smudges: Sequence[Smudge]) -> str:
 @stage("make negatives")
 def make_negative_files(
     smudges: Sequence[Smudge],
-    training: Sequence[LabelledFile],
+    training: Sequence[LabelledPicture],
     settings: TrainSettings,
     folder: Path,
-) -> list[LabelledFile]:
+) -> list[LabelledPicture]:
     """Make pictures of debris without any grain; as many as the settings ask for.
 
     Raises:
@@ -102,7 +103,7 @@ def _written(
     count: int,
     settings: TrainSettings,
     folder: Path,
-) -> list[LabelledFile]:
+) -> list[LabelledPicture]:
     folder.mkdir(parents=True, exist_ok=True)
     side_px = round(settings.image_px / settings.working_scale)
     files = []
@@ -111,7 +112,7 @@ def _written(
         Image.fromarray(negative.pixels).save(path, compress_level=1)
         height, width = negative.pixels.shape[:2]
         # Pieces are named by it: no picture of a dataset has such a name.
-        files.append(LabelledFile(f"@{negative.name}", path, "", (width, height)))
+        files.append(LabelledPicture(f"@{negative.name}", path, "", (width, height)))
     return files
 
 
@@ -122,10 +123,10 @@ def _pictures(smudges: Sequence[Smudge], findings: list[Finding]) -> Iterator[De
         yield from pictures
 
 
-def _fingerprint(file: LabelledFile) -> str:
-    return hashlib.sha256(f"{sha256_of(file.picture)} {file.label}".encode()).hexdigest()
+def _fingerprint(file: LabelledPicture) -> str:
+    return hashlib.sha256(f"{sha256_of(file.path)} {file.label}".encode()).hexdigest()
 
 
-def _loaded(file: LabelledFile) -> tuple[Pixels, Sequence[Outline]]:
+def _loaded(file: LabelledPicture) -> tuple[Pixels, Sequence[Outline]]:
     known, unsure = outlines_of(file.grains, file.size_px)
     return file.pixels(), [*known, *unsure]

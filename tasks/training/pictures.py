@@ -4,17 +4,17 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from pollen.dataset.labelled import LabelledPicture
 from pollen.dataset.manifest import ManifestImage
 from pollen.errors import PollenError
 from pollen.models.card import sha256_of
-from pollen.training.folder import LabelledFile
 from tasks.stage import stage
 from tasks.storage.local_copies import local_files
 from tasks.storage.store import Location, Store, open_store
 
 
 @stage("fetch pictures")
-def fetch_pictures(images: Sequence[ManifestImage], dataset: Location) -> list[LabelledFile]:
+def fetch_pictures(images: Sequence[ManifestImage], dataset: Location) -> list[LabelledPicture]:
     """Bring pictures and labels here, in the order given.
 
     Raises:
@@ -38,7 +38,9 @@ def fetch_pictures(images: Sequence[ManifestImage], dataset: Location) -> list[L
     ]
 
 
-def _checked(store: Store, image: ManifestImage, picture: Path, label: Path | None) -> LabelledFile:
+def _checked(
+    store: Store, image: ManifestImage, picture: Path, label: Path | None
+) -> LabelledPicture:
     """A labelled file whose bytes are those of the manifest; no label file means no grain."""
     if sha256_of(picture) != image.sha256:
         raise _altered(store, image.key)
@@ -46,7 +48,7 @@ def _checked(store: Store, image: ManifestImage, picture: Path, label: Path | No
     if label and hashlib.sha256(text).hexdigest() != image.label_sha256:
         raise _altered(store, image.label_key)
     size_px = (image.width_px, image.height_px)
-    return LabelledFile(image.name, picture, text.decode("utf-8-sig"), size_px)
+    return LabelledPicture(image.name, picture, text.decode("utf-8-sig"), size_px)
 
 
 def _missing(store: Store, key: str) -> PollenError:

@@ -3,12 +3,10 @@
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
 from pollen.dataset.findings import Finding
-from pollen.dataset.settings import Limits
 from pollen.errors import PollenError
 
 _JUNK_NAMES: Final = frozenset({"thumbs.db", "desktop.ini", ".ds_store"})
@@ -105,33 +103,6 @@ class NoTree:
     def read(self, name: str, limit_bytes: int) -> bytes:  # noqa: ARG002 - as the protocol has it
         """See :meth:`Tree.read`; there is nothing to read."""
         raise TreeError(f"there is no file {name}")
-
-
-@contextmanager
-def open_tree(path: Path, limits: Limits, name: str | None = None) -> Iterator[Tree]:
-    """Open a folder or a zip.
-
-    Args:
-        path: The folder or zip.
-        limits: What it may hold.
-        name: What findings call it; by default its file name.
-
-    Raises:
-        TreeError: There is nothing at the path, or it can't be read.
-    """
-    from pollen.dataset.exports.zips import ZipTree
-
-    try:
-        if path.is_dir():
-            tree: FolderTree | ZipTree = FolderTree(path, name)
-        elif path.is_file():
-            tree = ZipTree(path, limits, name)
-        else:
-            raise TreeError(f"there is neither a folder nor a zip at {path}: check the path")
-    except OSError as error:
-        raise TreeError(f"{path} can't be read ({error.strerror}): check its rights") from error
-    with tree if isinstance(tree, ZipTree) else nullcontext():
-        yield tree
 
 
 def is_junk(name: str) -> bool:

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.training.collage import Outline, draw_outline
-from pollen.training.recipe.scenes import Scene, SceneMaker
+from pollen.training.examples import Example
+from pollen.training.recipe.scenes import SceneMaker
 
 if TYPE_CHECKING:
     import torch
 
 
-def numbered_masks(scene: Scene, mask_ratio: int) -> tuple[NDArray[np.uint8], list[int]]:
+def numbered_masks(scene: Example, mask_ratio: int) -> tuple[NDArray[np.uint8], list[int]]:
     """Masks of all grains in one map, smaller grains over larger ones.
 
     Returns:
@@ -57,7 +58,7 @@ def draw_evenly(
     numbered[top:bottom, left:right][share >= 128] = value
 
 
-def collate(scenes: Sequence[Scene], mask_ratio: int) -> dict[str, "torch.Tensor"]:
+def collate(scenes: Sequence[Example], mask_ratio: int) -> dict[str, "torch.Tensor"]:
     """One batch from scenes of one size."""
     import torch
 
@@ -104,7 +105,7 @@ class _SceneDataset:
     def __init__(self, maker: SceneMaker) -> None:
         self.maker = maker
 
-    def __getitem__(self, number: int) -> Scene:
+    def __getitem__(self, number: int) -> Example:
         return self.maker.make(number)
 
     def __len__(self) -> int:
@@ -117,7 +118,7 @@ class _Collator:
     def __init__(self, mask_ratio: int) -> None:
         self.mask_ratio = mask_ratio
 
-    def __call__(self, scenes: Sequence[Scene]) -> dict[str, "torch.Tensor"]:
+    def __call__(self, scenes: Sequence[Example]) -> dict[str, "torch.Tensor"]:
         return collate(scenes, self.mask_ratio)
 
 

@@ -27,7 +27,7 @@ from pollen.training.collage import (
     placement,
     smooth_background,
 )
-from pollen.training.recipe.pictures import LabelledPicture
+from pollen.training.examples import Example
 
 SLIVER_PX: Final = 5.0
 """A grain cut by the border counts when at least this much of it shows, picture pixels; the labels
@@ -65,14 +65,6 @@ class SceneMix:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A training picture ``(S, S, 3)`` RGB and the outlines of the grains in it."""
-
-    pixels: Pixels
-    outlines: tuple[Outline, ...]
-
-
-@dataclass(frozen=True)
 class Stock:
     """A picture prepared for scenes.
 
@@ -85,7 +77,7 @@ class Stock:
         typical_px: Median diameter of its viable grains inside; 0 when there is none.
     """
 
-    picture: LabelledPicture
+    picture: Example
     half: Pixels
     background: Pixels
     grains: tuple[Cutout, ...]
@@ -93,7 +85,7 @@ class Stock:
     typical_px: float
 
 
-def prepare(picture: LabelledPicture) -> Stock:
+def prepare(picture: Example) -> Stock:
     """Cut one picture up."""
     pixels, outlines = picture.pixels, picture.outlines
     shape = (pixels.shape[0], pixels.shape[1])
@@ -150,7 +142,7 @@ class SceneMaker:
     """
 
     real: Sequence[Stock]
-    rendered: Sequence[LabelledPicture]
+    rendered: Sequence[Example]
     mix: SceneMix
     side_px: int
     scale: float
@@ -167,14 +159,14 @@ class SceneMaker:
         object.__setattr__(self, "_grains", tuple(tuple(pool) for pool in pools))
         object.__setattr__(self, "_debris", tuple(c for s in self.real for c in s.debris))
 
-    def make(self, number: int) -> Scene:
+    def make(self, number: int) -> Example:
         """Scene ``number``: the same for the same seed, mix and pictures."""
         rng = np.random.default_rng([self.seed, number])
         make = self._mosaic if rng.random() < self.mix.mosaic else self._single
         scene = make(rng)
-        return Scene(change_light(scene.pixels, rng, self.mix.colour), scene.outlines)
+        return Example(change_light(scene.pixels, rng, self.mix.colour), scene.outlines)
 
-    def _single(self, rng: np.random.Generator) -> Scene:
+    def _single(self, rng: np.random.Generator) -> Example:
         mix = self.mix
         weights = np.array([mix.real, mix.collage, mix.blank, mix.rendered], np.float64)
         if not self.rendered:
@@ -190,11 +182,11 @@ class SceneMaker:
                 self._add_grains(layer, int(rng.integers(2, 14 if kind == 2 else 8)), rng)
             self._add_debris(layer, int(rng.integers(0, 3 if kind == 0 else 6)), rng)
         pixels = np.clip(np.round(layer.canvas), 0, 255).astype(np.uint8)
-        return Scene(pixels, self._visible(layer.outlines))
+        return Example(pixels, self._visible(layer.outlines))
 
     def _view(
         self,
-        picture: LabelledPicture,
+        picture: Example,
         stock: Stock | None,
         typical_px: float,
         rng: np.random.Generator,
@@ -327,7 +319,7 @@ class SceneMaker:
                 kept.append(outline)
         return tuple(kept)
 
-    def _mosaic(self, rng: np.random.Generator) -> Scene:
+    def _mosaic(self, rng: np.random.Generator) -> Example:
         """Four scenes around a random middle, each cropped to its quarter."""
         side = self.side_px
         middle = rng.integers(int(0.3 * side), int(0.7 * side), 2)
@@ -346,7 +338,7 @@ class SceneMaker:
                 part = clip_to_canvas(outline.moved(into_window), width, height)
                 if part is not None:
                     outlines.append(part.moved(into_canvas))
-        return Scene(canvas, self._visible(outlines))
+        return Example(canvas, self._visible(outlines))
 
 
 def _is_dark(canvas: FloatArray, mask: Pixels) -> bool:

@@ -53,7 +53,7 @@ def write_result(checkpoint: Path, path: Path) -> None:
     network.args = settings
     for parameter in network.parameters():
         parameter.requires_grad_(False)
-    checkpoint = {
+    weights = {
         "epoch": -1,
         "best_fitness": None,
         "model": network.half().eval(),
@@ -69,5 +69,5 @@ def write_result(checkpoint: Path, path: Path) -> None:
     }
     part = path.with_suffix(".part")
     with part.open("wb") as file:  # given a path, torch writes the path's name into the file
-        torch.save(checkpoint, file)
+        torch.save(weights, file)
     part.replace(path)

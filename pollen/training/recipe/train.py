@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from pollen.detection.threads import keep_to_quota
 from pollen.models.weights import load_state, quiet_ultralytics
+from pollen.training.examples import Example
 from pollen.training.recipe.fitting import FitOptions, Fitter, Stage, checkpoint_of
 from pollen.training.recipe.network import new_network
-from pollen.training.recipe.pictures import LabelledPicture
 from pollen.training.recipe.rendered import render_split
 from pollen.training.recipe.scenes import SceneMaker, prepare
 from pollen.training.recipe.stages import RENDERED_SEED, SEEDS_APART, stages_of
@@ -40,7 +40,7 @@ TABLE_NAME = "results.csv"
 
 
 def train_recipe(
-    pictures: Sequence[LabelledPicture],
+    pictures: Sequence[Example],
     folder: Path,
     settings: TrainSettings,
     watcher: Watcher,

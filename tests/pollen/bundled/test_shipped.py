@@ -9,7 +9,7 @@ import pytest
 
 import pollen.bundled
 from pollen.evaluation.evaluate import Evaluation, evaluate
-from pollen.evaluation.pictures import read_pictures
+from pollen.dataset.labelled import read_pictures
 from pollen.models.card import ModelCard, check_weights
 from pollen.training.recipe.rendered import render_split
 

@@ -5,7 +5,7 @@ from hashlib import sha256
 import numpy as np
 
 from pollen.classes import GrainClass
-from pollen.dataset.contact_sheet import Shown
+from pollen.dataset.contact_sheet import labelled_thumbnail
 from pollen.dataset.labels import LabelledGrain
 from pollen.dataset.manifest import GrainCounts, Manifest, ManifestImage, Source, Split
 
@@ -53,7 +53,7 @@ def grain(
     return LabelledGrain(grain_class, np.clip(points, 0, 1))
 
 
-def show(key: str) -> Shown:
+def thumbnail_of(_key: str, longest_px: int) -> bytes:
     """An even picture with labels of a viable and a non-viable grain, whatever the key."""
     grains = (grain(GrainClass.VIABLE, 0.3, 0.3), grain(GrainClass.NON_VIABLE, 0.7, 0.7))
-    return Shown(np.full((64, 64, 3), 190, np.uint8), grains)
+    return labelled_thumbnail(np.full((64, 64, 3), 190, np.uint8), grains, longest_px)

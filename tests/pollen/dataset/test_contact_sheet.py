@@ -11,7 +11,6 @@ from pollen.dataset import contact_sheet as module
 from pollen.dataset.contact_sheet import (
     LONGEST_PX,
     UNSURE_COLOUR,
-    Shown,
     chosen,
     contact_sheet,
     labelled_thumbnail,
@@ -19,7 +18,7 @@ from pollen.dataset.contact_sheet import (
 from pollen.dataset.manifest import Manifest, Split
 from pollen.reports.annotate import decode_jpeg
 from pollen.reports.legend import CLASS_COLOURS, Colour
-from tests.pollen.dataset.reporting import grain, image, manifest, show
+from tests.pollen.dataset.reporting import grain, image, manifest, thumbnail_of
 
 
 def has_colour(picture: Pixels, colour: Colour) -> bool:
@@ -46,7 +45,7 @@ def test_labels_are_drawn_in_the_colours_of_their_classes() -> None:
         None: UNSURE_COLOUR,
     }
     for own, expected in classes.items():
-        picture = decode_jpeg(labelled_thumbnail(Shown(even, [grain(own, 0.5, 0.5)])))
+        picture = decode_jpeg(labelled_thumbnail(even, [grain(own, 0.5, 0.5)], LONGEST_PX))
         assert has_colour(picture, expected)
         others = [colour for other, colour in classes.items() if other is not own]
         assert not any(has_colour(picture, colour) for colour in others)
@@ -54,7 +53,7 @@ def test_labels_are_drawn_in_the_colours_of_their_classes() -> None:
 
 def test_a_label_is_drawn_where_it_is() -> None:
     even = np.full((400, 800, 3), 120, np.uint8)
-    jpeg = labelled_thumbnail(Shown(even, [grain(GrainClass.VIABLE, 0.75, 0.5, 0.1)]), 400)
+    jpeg = labelled_thumbnail(even, [grain(GrainClass.VIABLE, 0.75, 0.5, 0.1)], 400)
     picture = decode_jpeg(jpeg)
     assert picture.shape == (200, 400, 3)
     ys, xs = np.nonzero(np.abs(picture.astype(int) - 120).max(axis=2) > 60)
@@ -65,8 +64,9 @@ def test_a_label_is_drawn_where_it_is() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (900, 3), (50, 60)])
 def test_pictures_of_any_shape_have_a_thumbnail(shape: tuple[int, int]) -> None:
-    shown = Shown(np.zeros((*shape, 3), np.uint8), [grain(None, 0.5, 0.5)])
-    height, width = decode_jpeg(labelled_thumbnail(shown)).shape[:2]
+    black = np.zeros((*shape, 3), np.uint8)
+    jpeg = labelled_thumbnail(black, [grain(None, 0.5, 0.5)], LONGEST_PX)
+    height, width = decode_jpeg(jpeg).shape[:2]
     assert max(height, width) == min(max(shape), LONGEST_PX)
 
 
@@ -107,7 +107,7 @@ def test_every_kind_of_picture_of_every_split_is_there() -> None:
 def test_new_pictures_come_first_and_say_so() -> None:
     whole = of_many(4, 30)
     new_keys = {one.key for one in whole.images if one.name.endswith("-17.png")}
-    sheet = contact_sheet(whole, show, new_keys=new_keys, most=8)
+    sheet = contact_sheet(whole, thumbnail_of, new_keys=new_keys, most=8)
     assert {picture.image.key for picture in sheet if picture.is_new} == new_keys
     assert len(sheet) == 8
 
@@ -115,18 +115,18 @@ def test_new_pictures_come_first_and_say_so() -> None:
 def test_only_what_is_shown_is_read_and_what_is_gone_is_skipped() -> None:
     read: list[str] = []
 
-    def reading(key: str) -> Shown | None:
+    def reading(key: str, longest_px: int) -> bytes | None:
         read.append(key)
-        return None if key.endswith("0-1.png") else show(key)
+        return None if key.endswith("0-1.png") else thumbnail_of(key, longest_px)
 
     sheet = contact_sheet(of_many(5, 20), reading, most=7)
     assert len(read) == 7
     assert len(sheet) in (6, 7)
-    assert contact_sheet(manifest(), show) == ()
+    assert contact_sheet(manifest(), thumbnail_of) == ()
 
 
 def test_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = of_many(5, 5)
-    sizes = [len(picture.jpeg) for picture in contact_sheet(whole, show)]
+    sizes = [len(picture.jpeg) for picture in contact_sheet(whole, thumbnail_of)]
     monkeypatch.setattr(module, "MOST_BYTES", sum(sizes[:4]))
-    assert [len(picture.jpeg) for picture in contact_sheet(whole, show)] == sizes[:4]
+    assert [len(picture.jpeg) for picture in contact_sheet(whole, thumbnail_of)] == sizes[:4]

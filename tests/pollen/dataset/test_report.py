@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pollen.dataset.contact_sheet import Shown, contact_sheet
+from pollen.dataset.contact_sheet import contact_sheet, labelled_thumbnail
 from pollen.dataset.findings import Finding, Severity
 from pollen.dataset.manifest import LeftOut, Manifest, Source, Split
 from pollen.dataset.report import (
@@ -27,7 +27,7 @@ from pollen.dataset.report import (
     render_dataset_report,
     show_pairs,
 )
-from tests.pollen.dataset.reporting import digest, image, manifest, show
+from tests.pollen.dataset.reporting import digest, image, manifest, thumbnail_of
 from tests.support.pages import Page
 
 HOSTILE = "<script>alert('x')</script>|`\"&lt;\u202egnp.png"
@@ -195,9 +195,9 @@ def test_pairs_are_shown_with_what_is_at_hand() -> None:
     names = [(f"train/images/{n}.png", f"new.zip/{n}.png") for n in range(MOST_PAIRS + 5)]
     read: list[str] = []
 
-    def reading(name: str) -> Shown | None:
+    def reading(name: str, longest_px: int) -> bytes | None:
         read.append(name)
-        return None if name.startswith("new.zip") else show(name)
+        return None if name.startswith("new.zip") else thumbnail_of(name, longest_px)
 
     pairs = show_pairs(names, reading)
     assert len(pairs) == MOST_PAIRS
@@ -212,9 +212,9 @@ def test_pairs_are_shown_with_what_is_at_hand() -> None:
 def test_page_stands_alone_and_is_well_formed() -> None:
     full = replace(
         report(findings=FINDINGS, parent=manifest(image("old.png"))),
-        pairs=show_pairs([("a", "b")], show),
+        pairs=show_pairs([("a", "b")], thumbnail_of),
         pairs_total=1,
-        sheet=contact_sheet(WHOLE, show, new_keys=["val/images/c.png"]),
+        sheet=contact_sheet(WHOLE, thumbnail_of, new_keys=["val/images/c.png"]),
         code_version="0.1.0",
     )
     page = Page(render_dataset_report(full))
@@ -241,9 +241,9 @@ def test_hostile_names_stay_text_in_the_page() -> None:
     one = replace(
         report(whole, (Finding.error(HOSTILE, bad, 1),)),
         name=HOSTILE,
-        pairs=show_pairs([(HOSTILE, bad)], show),
+        pairs=show_pairs([(HOSTILE, bad)], thumbnail_of),
         pairs_total=1,
-        sheet=contact_sheet(whole, show),
+        sheet=contact_sheet(whole, thumbnail_of),
     )
     page = Page(render_dataset_report(one))
     assert page.open == []
@@ -348,7 +348,7 @@ def test_table_of_findings_is_plain() -> None:
 @pytest.mark.slow
 def test_real_pictures_make_a_page(real_pictures: Path) -> None:
     from pollen.dataset.exports.curated import read_curated
-    from pollen.dataset.exports.trees import open_tree
+    from pollen.dataset.exports.opening import open_tree
     from pollen.dataset.merging import merge
     from pollen.dataset.pictures import decode
     from pollen.dataset.settings import DatasetSettings
@@ -356,9 +356,11 @@ def test_real_pictures_make_a_page(real_pictures: Path) -> None:
     settings = DatasetSettings()
     with open_tree(real_pictures, settings.limits) as tree:
         whole = merge(read_curated(tree, settings), [], settings).manifest
-        sheet = contact_sheet(
-            whole, lambda key: Shown(decode(tree.read(key, 10**8), key, 10**8), ())
-        )
+
+        def thumbnail(key: str, longest_px: int) -> bytes:
+            return labelled_thumbnail(decode(tree.read(key, 10**8), key, 10**8), (), longest_px)
+
+        sheet = contact_sheet(whole, thumbnail)
     one = replace(report(whole), sheet=sheet)
     assert one.leaks == ()
     assert ["train", "32", "219", "37", "1,519", "417", "78.5\N{NO-BREAK SPACE}%"] in rows(one)

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from pollen.evaluation.pictures import LabelledPicture, read_pictures
+from pollen.dataset.labelled import LabelledPicture, read_pictures
 from pollen.synth import FrameSpec, render
 
 SIDE_PX = 320

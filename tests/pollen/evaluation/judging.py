@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pollen.arrays import FloatArray
 from pollen.detection.grains import Grains
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.matching import score_picture
-from pollen.evaluation.pictures import LabelledPicture, Origin
+from pollen.dataset.labelled import LabelledPicture, Origin
+from pollen.dataset.labels import LABEL_NAMES, UNSURE
 from pollen.evaluation.precision import PrecisionMeter
 from pollen.models.card import ModelCard
 
@@ -34,11 +36,28 @@ def other_class(grains: Grains) -> Grains:
 
 
 def picture_of(
-    truth: Grains, name: str = "a.png", group: str = "plant", slide: str = "slide"
+    truth: Grains,
+    name: str = "a.png",
+    group: str = "plant",
+    slide: str = "slide",
+    *,
+    unsure: Grains | None = None,
+    path: Path | None = None,
+    size_px: tuple[int, int] = (2000, 2000),
 ) -> LabelledPicture:
-    """A picture that needs no pixels."""
-    unsure = np.zeros((0, 4), np.float32)
-    return LabelledPicture(name, Path(name), Origin(group, slide), (2000, 2000), truth, unsure)
+    """A picture that needs no pixels, labelled with these grains."""
+    known = zip(truth.classes.tolist(), truth.outlines, strict=True)
+    lines = [_line(number, outline, size_px) for number, outline in known]
+    if unsure is not None:
+        lines += [_line(LABEL_NAMES.index(UNSURE), one, size_px) for one in unsure.outlines]
+    origin = Origin(group, slide)
+    return LabelledPicture(name, path or Path(name), "".join(lines), size_px, origin)
+
+
+def _line(number: int, outline: FloatArray, size_px: tuple[int, int]) -> str:
+    """A line of a label without any rounding."""
+    points = (outline.astype(np.float64) / size_px).ravel()
+    return " ".join([str(number), *(repr(float(value)) for value in points)]) + "\n"
 
 
 def judged(

@@ -11,7 +11,7 @@ from pollen.detection.grains import Grains
 from pollen.evaluation.charts import draw_charts
 from pollen.evaluation.curves import draw_training
 from pollen.evaluation.evaluate import Evaluation
-from pollen.evaluation.pictures import LabelledPicture
+from pollen.dataset.labelled import LabelledPicture
 from tests.pollen.evaluation.judging import judged, perfect, picture_of
 from tests.pollen.grain_making import discs
 

@@ -18,7 +18,7 @@ from pollen.evaluation.comparison import (
     small_chart,
 )
 from pollen.evaluation.curves import _LOSSES, draw_training
-from pollen.evaluation.pictures import LabelledPicture
+from pollen.dataset.labelled import LabelledPicture
 from tests.pollen.evaluation.judging import judged, perfect
 
 NAME = "a|b`c\n# d<script>[x](y)_z_"

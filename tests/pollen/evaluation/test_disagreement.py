@@ -9,7 +9,7 @@ import pytest
 
 from pollen.detection.grains import Grains
 from pollen.evaluation.disagreement import PANEL_PX, disputed, draw_disagreements
-from pollen.evaluation.pictures import LabelledPicture
+from pollen.dataset.labelled import LabelledPicture
 from pollen.reports.annotate import decode_jpeg
 from tests.pollen.evaluation.judging import far_away, judged, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs
@@ -74,7 +74,7 @@ def large(tmp_path: Path) -> LabelledPicture:
     path = tmp_path / "large.png"
     cv2.imwrite(str(path), np.full((1000, 3000, 3), 210, np.uint8))
     truth = discs([(100, 100), (2800, 800), (2850, 900), (2900, 700)], 40)
-    return replace(picture_of(truth, "large.png"), path=path, size_px=(3000, 1000))
+    return picture_of(truth, "large.png", path=path, size_px=(3000, 1000))
 
 
 def test_of_a_large_picture_the_part_with_most_dispute_is_shown(large: LabelledPicture) -> None:

@@ -13,7 +13,7 @@ from pollen.detection.grains import Grains
 from pollen.detection.settings import DetectSettings
 from pollen.evaluation.evaluate import Evaluation, evaluate, find_grains
 from pollen.evaluation.metrics import as_metrics, gate_figures
-from pollen.evaluation.pictures import LabelledPicture, read_pictures
+from pollen.dataset.labelled import LabelledPicture, read_pictures
 from pollen.frames import FrameError, open_frames
 from tests.pollen.conftest import Prepared
 

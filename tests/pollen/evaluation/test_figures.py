@@ -14,7 +14,7 @@ from pollen.evaluation.figures import (
     summarise,
 )
 from pollen.evaluation.matching import score_picture
-from pollen.evaluation.pictures import LabelledPicture
+from pollen.dataset.labelled import LabelledPicture
 from pollen.statistics.intervals import clopper_pearson
 from tests.pollen.evaluation.judging import far_away, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pollen.detection.grains import Grains
 from pollen.evaluation.matching import by_class, match, score_picture
-from pollen.evaluation.pictures import LabelledPicture
+from pollen.dataset.labelled import LabelledPicture
 from tests.pollen.evaluation.judging import far_away, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs
 
@@ -75,7 +75,7 @@ def test_confusion_adds_up_to_labels_and_detections(data: st.DataObject) -> None
 def test_grains_people_were_unsure_of_are_neither_right_nor_wrong() -> None:
     grains = discs([(100, 100), (300, 300)], 40)
     sure, unsure = grains.take(np.array([0])), grains.take(np.array([1]))
-    picture = replace(picture_of(sure), unsure=unsure.boxes)
+    picture = picture_of(sure, unsure=unsure)
     assert score_picture(picture, grains).mistakes == 0
     assert score_picture(picture, sure).mistakes == 0
     assert score_picture(picture, unsure).missed.tolist() == [True]
@@ -83,5 +83,5 @@ def test_grains_people_were_unsure_of_are_neither_right_nor_wrong() -> None:
 
 def test_an_unsure_neighbour_does_not_take_a_sure_grain_away() -> None:
     sure, unsure = discs([(100, 100)], 40), discs([(108, 100)], 40)
-    picture = replace(picture_of(sure), unsure=unsure.boxes)
+    picture = picture_of(sure, unsure=unsure)
     assert score_picture(picture, sure).mistakes == 0

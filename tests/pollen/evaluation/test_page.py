@@ -12,7 +12,7 @@ from pollen.evaluation.disagreement import draw_disagreements
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.gate import Decision
 from pollen.evaluation.page import MOST_ROWS, PageData, render_page
-from pollen.evaluation.pictures import LabelledPicture
+from pollen.dataset.labelled import LabelledPicture
 from tests.pollen.evaluation.judging import CARD, judged, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs
 

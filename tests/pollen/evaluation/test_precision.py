@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pollen.classes import GrainClass
 from pollen.detection.grains import Grains
-from pollen.evaluation.pictures import LabelledPicture
+from pollen.dataset.labelled import LabelledPicture
 from pollen.evaluation.precision import (
     IOU_LEVELS,
     ClassPrecision,

@@ -9,7 +9,7 @@ from pollen.detection.grains import Grains
 from pollen.detection.settings import DetectSettings
 from pollen.errors import PollenError
 from pollen.evaluation.evaluate import evaluate
-from pollen.evaluation.pictures import LabelledPicture
+from pollen.dataset.labelled import LabelledPicture
 from pollen.evaluation.thresholds import (
     CONFIDENCES,
     ODDS,

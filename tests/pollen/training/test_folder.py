@@ -7,27 +7,27 @@ import yaml
 from PIL import Image
 
 from pollen.classes import GrainClass
+from pollen.dataset.labelled import LabelledPicture
 from pollen.dataset.labels import LabelledGrain, write_labels
 from pollen.detection.tiling import TileGrid
+from pollen.errors import PollenError
 from pollen.synth import FrameSpec, render
 from pollen.training.collage import Outline
+from pollen.training.examples import outlines_of
 from pollen.training.folder import (
     GrainSizes,
-    LabelledFile,
-    outlines_of,
     write_description,
     write_split,
 )
-from pollen.training.ultralytics_run import TrainingError
 
 
 @pytest.fixture
-def labelled(tmp_path: Path) -> LabelledFile:
+def labelled(tmp_path: Path) -> LabelledPicture:
     spec = FrameSpec(width_px=300, height_px=200, n_grains=5, touching_fraction=0)
     frame = render(spec, 1)
     path = tmp_path / "a b.png"
     assert cv2.imwrite(str(path), frame.pixels[..., ::-1])
-    return LabelledFile(path.name, path, frame.yolo_labels(), (300, 200))
+    return LabelledPicture(path.name, path, frame.yolo_labels(), (300, 200))
 
 
 def square(grain_class: GrainClass | None, *, is_box: bool) -> LabelledGrain:
@@ -36,7 +36,7 @@ def square(grain_class: GrainClass | None, *, is_box: bool) -> LabelledGrain:
 
 
 def test_a_picture_larger_than_the_input_becomes_pieces_with_their_labels(
-    labelled: LabelledFile, tmp_path: Path
+    labelled: LabelledPicture, tmp_path: Path
 ) -> None:
     written = write_split([labelled], "train", tmp_path / "out", TileGrid(128, 1.0, 60), "segment")
 
@@ -53,12 +53,12 @@ def test_a_picture_larger_than_the_input_becomes_pieces_with_their_labels(
 
 
 def test_a_grain_people_were_unsure_of_is_covered_not_labelled(
-    labelled: LabelledFile, tmp_path: Path
+    labelled: LabelledPicture, tmp_path: Path
 ) -> None:
     first, *others = labelled.grains
     doubtful = LabelledGrain(None, first.points)
-    file = LabelledFile(
-        labelled.name, labelled.picture, write_labels([doubtful, *others]), (300, 200)
+    file = LabelledPicture(
+        labelled.name, labelled.path, write_labels([doubtful, *others]), (300, 200)
     )
 
     write_split([file], "val", tmp_path / "out", TileGrid(320, 1.0, 60), "segment")
@@ -83,7 +83,7 @@ def test_of_a_box_the_ellipse_inside_is_taken() -> None:
     assert known.area_px == pytest.approx(np.pi / 4 * 50 * 30, rel=0.02)
 
 
-def test_sizes_describe_the_grains(labelled: LabelledFile) -> None:
+def test_sizes_describe_the_grains(labelled: LabelledPicture) -> None:
     known, _ = outlines_of(labelled.grains, labelled.size_px)
 
     sizes = GrainSizes.of([known])
@@ -105,14 +105,14 @@ def test_low_and_high_tell_magnifications_and_not_single_slivers() -> None:
 
 
 def test_a_train_split_without_grains_is_refused() -> None:
-    with pytest.raises(TrainingError, match="no labelled grain"):
+    with pytest.raises(PollenError, match="no labelled grain"):
         GrainSizes.of([])
 
 
-def test_a_broken_label_names_its_line(labelled: LabelledFile, tmp_path: Path) -> None:
-    file = LabelledFile(labelled.name, labelled.picture, "0 0.1 0.1\n", (300, 200))
+def test_a_broken_label_names_its_line(labelled: LabelledPicture, tmp_path: Path) -> None:
+    file = LabelledPicture(labelled.name, labelled.path, "0 0.1 0.1\n", (300, 200))
 
-    with pytest.raises(TrainingError, match=r"a b\.png, line 1"):
+    with pytest.raises(PollenError, match=r"a b\.png, line 1"):
         write_split([file], "train", tmp_path / "out", TileGrid(128, 1.0, 60), "detect")
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pollen.detection.tiling import TileGrid
 from pollen.synth import FrameSpec, render
 from pollen.training.collage import Outline, clip_to_canvas, fill_outlines
-from pollen.training.tiles import Task, cover, cut, ellipse_in
+from pollen.training.examples import Example, cover, ellipse_in
+from pollen.training.tiles import Task, cut, label_text
 
 
 def disc(x: float, y: float, radius: float, grain_class: int = 0) -> Outline:
@@ -19,7 +20,7 @@ def test_a_picture_of_the_models_size_stays_as_it_is() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
     grain = disc(64, 30, 12, grain_class=1)
 
-    (piece,) = cut(pixels, [grain], TileGrid(128, 1.0, 40))
+    (piece,) = cut(Example(pixels, (grain,)), TileGrid(128, 1.0, 40))
 
     assert np.array_equal(piece.pixels, pixels)
     assert piece.outlines[0].grain_class == 1
@@ -29,7 +30,7 @@ def test_a_picture_of_the_models_size_stays_as_it_is() -> None:
 def test_a_smaller_picture_is_padded_not_enlarged() -> None:
     pixels = np.full((50, 80, 3), 200, np.uint8)
 
-    (piece,) = cut(pixels, [disc(40, 25, 10)], TileGrid(128, 1.0, 40))
+    (piece,) = cut(Example(pixels, (disc(40, 25, 10),)), TileGrid(128, 1.0, 40))
 
     assert (piece.pixels[:50, :80] == 200).all()
     assert (piece.pixels[50:] == 114).all()
@@ -40,7 +41,7 @@ def test_a_working_scale_shrinks_pictures_and_outlines_alike() -> None:
     pixels = np.full((256, 256, 3), 230, np.uint8)
     pixels[fill_outlines((256, 256), [disc(100, 150, 30)]) > 0] = (150, 20, 80)
 
-    (piece,) = cut(pixels, [disc(100, 150, 30)], TileGrid(128, 0.5, 80))
+    (piece,) = cut(Example(pixels, (disc(100, 150, 30),)), TileGrid(128, 0.5, 80))
 
     dark = piece.pixels[..., 1] < 120
     drawn = fill_outlines((128, 128), piece.outlines) > 0
@@ -55,7 +56,7 @@ def test_some_piece_shows_all_of_a_grain_that_the_picture_shows(
     in_picture = clip_to_canvas(grain, 300, 200)
     assert in_picture is not None
 
-    pieces = cut(np.zeros((200, 300, 3), np.uint8), [grain], TileGrid(128, 1.0, 42))
+    pieces = cut(Example(np.zeros((200, 300, 3), np.uint8), (grain,)), TileGrid(128, 1.0, 42))
 
     areas = [seen.area_px for piece in pieces for seen in piece.outlines]
     assert max(areas) == pytest.approx(in_picture.area_px, rel=1e-3)
@@ -63,20 +64,22 @@ def test_some_piece_shows_all_of_a_grain_that_the_picture_shows(
 
 def test_what_a_seam_leaves_of_a_grain_is_a_label_only_where_it_can_be_seen() -> None:
     grid = TileGrid(128, 1.0, 40)
-    first, second = cut(np.zeros((128, 200, 3), np.uint8), [disc(73, 60, 10)], grid)
+    first, second = cut(Example(np.zeros((128, 200, 3), np.uint8), (disc(73, 60, 10),)), grid)
     assert len(first.outlines) == 1
     assert len(second.outlines) == 1  # from x = 72: 11 px of it
 
-    first, second = cut(np.zeros((128, 200, 3), np.uint8), [disc(65, 60, 10)], grid)
+    first, second = cut(Example(np.zeros((128, 200, 3), np.uint8), (disc(65, 60, 10),)), grid)
     assert len(first.outlines) == 1
     assert not second.outlines  # 3 px of it
 
 
 @pytest.mark.parametrize("task", get_args(Task))
 def test_labels_are_written_as_the_task_wants_them(task: Task) -> None:
-    (piece,) = cut(np.zeros((128, 128, 3), np.uint8), [disc(64, 32, 16, 1)], TileGrid(128, 1.0, 40))
+    (piece,) = cut(
+        Example(np.zeros((128, 128, 3), np.uint8), (disc(64, 32, 16, 1),)), TileGrid(128, 1.0, 40)
+    )
 
-    fields = piece.label_text(task).split()
+    fields = label_text(piece, task).split()
 
     assert fields[0] == "1"
     if task == "detect":

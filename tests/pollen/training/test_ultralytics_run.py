@@ -15,8 +15,9 @@ from pollen.detection.tiling import TileGrid
 from pollen.models.card import ModelError
 from pollen.synth import FrameSpec, render
 from pollen.training.collage import Outline
+from pollen.training.examples import Example
 from pollen.training.settings import TrainSettings
-from pollen.training.tiles import Task, cut
+from pollen.training.tiles import Task, cut, label_text
 from pollen.training.ultralytics_run import (
     Checkpoint,
     Epoch,
@@ -75,12 +76,12 @@ def data(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
         split = "val" if number > 3 else "train"
         spec = FrameSpec(width_px=SIDE_PX, height_px=SIDE_PX, n_grains=3, touching_fraction=0)
         frame = render(spec, number)
-        outlines = [Outline(g.grain_class, np.asarray(g.polygon, np.float32)) for g in frame.grains]
-        (piece,) = cut(frame.pixels, outlines, TileGrid(SIDE_PX, 1.0, 60))
+        outlines = (Outline(g.grain_class, np.asarray(g.polygon, np.float32)) for g in frame.grains)
+        (tile,) = cut(Example(frame.pixels, tuple(outlines)), TileGrid(SIDE_PX, 1.0, 60))
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(piece.pixels).save(folder / "images" / split / f"{number}.png")
-        (folder / "labels" / split / f"{number}.txt").write_text(piece.label_text(task))
+        Image.fromarray(tile.pixels).save(folder / "images" / split / f"{number}.png")
+        (folder / "labels" / split / f"{number}.txt").write_text(label_text(tile, task))
     names = "names: {0: viable, 1: non_viable}"
     (folder / "data.yaml").write_text(
         f"path: {folder}\ntrain: images/train\nval: images/val\n{names}\n"

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from pollen.dataset.families import family_of, group_of
+from pollen.dataset.labelled import LabelledPicture, Origin
 from pollen.dataset.manifest import GrainCounts, ManifestImage, Split
 from pollen.dataset.settings import DatasetSettings
-from pollen.evaluation.pictures import Origin
-from pollen.training.folder import LabelledFile
 from tasks.training.evaluate import labelled_pictures
 
 PATTERN = DatasetSettings().sample_pattern
@@ -32,7 +31,7 @@ def image(original: str, number: int) -> ManifestImage:
 def test_a_picture_whose_name_tells_no_plant_is_a_slide_of_its_own() -> None:
     names = ["1-3-F_S4x_BCrop_2.png", "1-3-F_S4x_BCrop_3.png", "field one.png", "field two.png"]
     images = [image(name, number) for number, name in enumerate(names)]
-    files = [LabelledFile(name, Path(name), "", (64, 64)) for name in names]
+    files = [LabelledPicture(name, Path(name), "", (64, 64)) for name in names]
 
     origins = [picture.origin for picture in labelled_pictures(images, files, PATTERN)]
 

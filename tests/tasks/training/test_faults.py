@@ -12,9 +12,10 @@ import pytest
 
 import pollen.training.recipe.stages
 import tasks.stage
+from pollen.dataset.labelled import LabelledPicture
 from pollen.dataset.settings import DatasetSettings
 from pollen.layout import SMUDGES, metrics_key
-from pollen.training.folder import GrainSizes, LabelledFile
+from pollen.training.folder import GrainSizes
 from pollen.training.identity import TrainingIdentity
 from pollen.training.recipe.fitting import Stage
 from pollen.training.recipe.scenes import SceneMix
@@ -76,7 +77,7 @@ class Bench:
         path = self.folder.with_suffix(".png")
         path.write_bytes(picture_file)
         sizes = GrainSizes(40, 30, 50, 60)
-        file = LabelledFile("1.png", path, label, (SIDE_PX, SIDE_PX))
+        file = LabelledPicture("1.png", path, label, (SIDE_PX, SIDE_PX))
         laid_out = LaidOut(None, sizes, sizes.grid(96, 0.5), files=(file,))
         base = resolve_base("yolov8n-seg.yaml", self.root, RECIPE)
         plan = replace(self.plan, base=base, settings=RECIPE)

@@ -9,7 +9,7 @@ import pytest
 from pollen.dataset.manifest import Split
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.gate import GateSettings
-from pollen.evaluation.pictures import LabelledPicture
+from pollen.dataset.labelled import LabelledPicture
 from pollen.layout import METRICS_NAME, checkpoints_folder
 from pollen.training.base import Base
 from pollen.training.identity import TrainingIdentity

@@ -8,10 +8,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from pollen.dataset.labelled import LabelledPicture
 from pollen.errors import PollenError
 from pollen.layout import card_key, checkpoints_folder, conclusion_key, metrics_key, training_key
 from pollen.training.base import Base
-from pollen.training.folder import LabelledFile
 from pollen.training.identity import TrainingIdentity
 from pollen.training.lineage import Lineage
 from tasks.storage.store import Location, Store, open_store
@@ -117,7 +117,7 @@ def test_once_more_helps_where_the_figures_are_damaged(root: Location, store: St
     assert not found(root, fresh=True).published
 
 
-def picture(folder: Path, name: str, pixel_um: float | None, label: str) -> LabelledFile:
+def picture(folder: Path, name: str, pixel_um: float | None, label: str) -> LabelledPicture:
     path = folder / name
     pixels = np.full((96, 128, 3), 200, np.uint8)
     if pixel_um is None:
@@ -125,13 +125,13 @@ def picture(folder: Path, name: str, pixel_um: float | None, label: str) -> Labe
     else:
         per_cm = 1e4 / pixel_um
         tifffile.imwrite(path, pixels, resolution=(per_cm, per_cm), resolutionunit=3)
-    return LabelledFile(name, path, label, (128, 96))
+    return LabelledPicture(name, path, label, (128, 96))
 
 
 GRAIN = "0 0.5 0.5 0.2 0.2\n"
 
 
-def laid_out(folder: Path, *training: LabelledFile) -> LaidOut:
+def laid_out(folder: Path, *training: LabelledPicture) -> LaidOut:
     plan = TrainingPlan(IDENTITY, "pollen-001", BASE, SETTINGS, Location(folder=folder))
     return lay_out(training, (), training[:1], plan, folder / "laid-out")
 

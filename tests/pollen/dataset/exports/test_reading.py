@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from pollen.dataset.exports.opening import open_tree
 from pollen.dataset.exports.reading import MOST_KEPT, Export, read_export, read_label, read_picture
-from pollen.dataset.exports.trees import TreeError, open_tree
+from pollen.dataset.exports.trees import TreeError
 from pollen.dataset.findings import Finding, Severity
 from pollen.dataset.labels import MOST_TOLD
 from pollen.dataset.manifest import GrainCounts, Split

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pollen.dataset.exports.opening import open_tree
 from pollen.dataset.exports.reading import Export, read_export
-from pollen.dataset.exports.trees import TreeError, open_tree
+from pollen.dataset.exports.trees import TreeError
 from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings, Limits
 from tests.pollen.dataset.making import SETTINGS, picture, roboflow, zipped

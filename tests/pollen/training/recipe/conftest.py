@@ -5,11 +5,11 @@ import pytest
 
 from pollen.synth import FrameSpec, render
 from pollen.training.collage import Outline
-from pollen.training.recipe.pictures import LabelledPicture
+from pollen.training.examples import Example
 from pollen.training.recipe.scenes import Stock, prepare
 
 
-def rendered_picture(seed: int, grains: int = 8, side_px: int = 320) -> LabelledPicture:
+def rendered_picture(seed: int, grains: int = 8, side_px: int = 320) -> Example:
     """A rendered frame as a labelled picture."""
     spec = FrameSpec(
         width_px=side_px,
@@ -22,14 +22,14 @@ def rendered_picture(seed: int, grains: int = 8, side_px: int = 320) -> Labelled
     outlines = tuple(
         Outline(int(grain.grain_class), grain.polygon.astype(np.float32)) for grain in frame.grains
     )
-    return LabelledPicture(f"{seed}.png", f"plant-{seed}", frame.pixels, outlines)
+    return Example(frame.pixels, outlines)
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[LabelledPicture]:
+def pictures() -> list[Example]:
     return [rendered_picture(seed) for seed in (1, 2, 3)]
 
 
 @pytest.fixture(scope="session")
-def stock(pictures: list[LabelledPicture]) -> list[Stock]:
+def stock(pictures: list[Example]) -> list[Stock]:
     return [prepare(picture) for picture in pictures]

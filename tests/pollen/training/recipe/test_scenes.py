@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 from pollen.training.collage import Outline, fill_outlines
+from pollen.training.examples import Example
 from pollen.training.recipe.collating import collate, numbered_masks
-from pollen.training.recipe.pictures import LabelledPicture
-from pollen.training.recipe.scenes import Scene, SceneMaker, SceneMix, Stock
+from pollen.training.recipe.scenes import SceneMaker, SceneMix, Stock
 
 EVERYTHING = SceneMix(real=1, collage=1, blank=1, rendered=1, mosaic=0.3)
 SIDE = 160
 
 
 @pytest.fixture(scope="module")
-def maker(stock: list[Stock], pictures: list[LabelledPicture]) -> SceneMaker:
+def maker(stock: list[Stock], pictures: list[Example]) -> SceneMaker:
     return SceneMaker(stock, pictures, EVERYTHING, SIDE, 0.5, seed=5)
 
 
 def test_a_scene_is_the_same_whenever_and_by_whomever_it_is_made(
-    maker: SceneMaker, stock: list[Stock], pictures: list[LabelledPicture]
+    maker: SceneMaker, stock: list[Stock], pictures: list[Example]
 ) -> None:
     first = [maker.make(number) for number in range(12)]
     other = SceneMaker(stock, pictures, EVERYTHING, SIDE, 0.5, seed=5)
@@ -85,7 +85,7 @@ def test_masks_are_as_large_as_the_grains(mask_ratio: int, radius: float) -> Non
         angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
         points = np.column_stack([80 + radius * np.cos(angle), 79 + radius * np.sin(angle)])
         outline = Outline(0, (points + offset).astype(np.float32))
-        scene = Scene(np.zeros((SIDE, SIDE, 3), np.uint8), (outline,))
+        scene = Example(np.zeros((SIDE, SIDE, 3), np.uint8), (outline,))
         numbered, _ = numbered_masks(scene, mask_ratio)
         sizes.append(float((numbered > 0).sum()) * mask_ratio**2)
     # Diameters within 3 %: coarse pixels round each single grain, but none of the sizes is biased.

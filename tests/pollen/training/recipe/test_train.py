@@ -9,10 +9,10 @@ import torch
 
 import pollen.bundled
 import pollen.training.recipe.stages
+from pollen.dataset.labelled import LabelledPicture
 from pollen.models.card import ModelError
-from pollen.training.folder import LabelledFile
+from pollen.training.examples import Example, example_of
 from pollen.training.recipe.fitting import Stage
-from pollen.training.recipe.pictures import LabelledPicture, picture_of
 from pollen.training.recipe.scenes import SceneMix
 from pollen.training.recipe.stages import STAGES, stages_of
 from pollen.training.recipe.states import start_weights, write_result
@@ -61,7 +61,7 @@ class Notes:
 
 
 def test_a_recipe_stopped_in_the_middle_goes_on_elsewhere_and_ends(
-    pictures: list[LabelledPicture], tmp_path: Path
+    pictures: list[Example], tmp_path: Path
 ) -> None:
     first = Notes(tmp_path / "kept", stop_at=4)
     with pytest.raises(KeyboardInterrupt):
@@ -92,7 +92,7 @@ def test_a_recipe_stopped_in_the_middle_goes_on_elsewhere_and_ends(
 
 
 def test_what_a_killed_run_told_beyond_its_checkpoint_is_told_once(
-    pictures: list[LabelledPicture], tmp_path: Path
+    pictures: list[Example], tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_recipe(pictures, tmp_path / "run", SETTINGS, Notes(tmp_path / "kept", stop_at=4))
@@ -104,7 +104,7 @@ def test_what_a_killed_run_told_beyond_its_checkpoint_is_told_once(
 
 
 def test_weights_to_start_from_are_taken_and_others_refused(
-    pictures: list[LabelledPicture], tmp_path: Path, stages: tuple[Stage, ...]
+    pictures: list[Example], tmp_path: Path, stages: tuple[Stage, ...]
 ) -> None:
     notes = Notes(tmp_path / "kept", stop_at=2)
     with pytest.raises(KeyboardInterrupt):
@@ -120,9 +120,7 @@ def test_weights_to_start_from_are_taken_and_others_refused(
         start_weights(tmp_path / "other.pt", tmp_path)
 
 
-def test_pictures_without_a_whole_grain_are_told(
-    pictures: list[LabelledPicture], tmp_path: Path
-) -> None:
+def test_pictures_without_a_whole_grain_are_told(pictures: list[Example], tmp_path: Path) -> None:
     bare = [replace(picture, outlines=()) for picture in pictures]
     with pytest.raises(TrainingError, match="label pictures that have some"):
         train_recipe(bare, tmp_path, SETTINGS, Notes(tmp_path))
@@ -143,15 +141,14 @@ def test_stages_are_those_of_the_shipped_model_unless_a_trial_is_wanted(
     assert min(s.steps for s in stages_of(TrainSettings(recipe="bundled", recipe_share=1e-6))) == 1
 
 
-def test_a_picture_of_a_dataset_is_one_of_the_recipe(tmp_path: Path) -> None:
+def test_of_a_picture_of_a_dataset_unsure_grains_are_covered(tmp_path: Path) -> None:
     picture, label = labelled(1)
     (tmp_path / "1.png").write_bytes(picture)
     unsure = "2" + label.splitlines()[0][1:]
     text = "\n".join([unsure, *label.splitlines()[1:]])
-    file = LabelledFile("1-3-F_4x_A.png", tmp_path / "1.png", text, (SIDE_PX, SIDE_PX))
+    file = LabelledPicture("1-3-F_4x_A.png", tmp_path / "1.png", text, (SIDE_PX, SIDE_PX))
 
-    taken = picture_of(file)
+    taken = example_of(file)
 
-    assert taken.plant == "1-3-F_4x"
     assert len(taken.outlines) == len(label.splitlines()) - 1
     assert (taken.pixels != file.pixels()).any()  # the unsure one is covered

@@ -8,8 +8,8 @@ import pytest
 import tifffile
 
 from pollen.classes import GrainClass
+from pollen.dataset.labelled import Origin, origin_by_name, read_pictures
 from pollen.errors import PollenError
-from pollen.evaluation.pictures import Origin, origin_by_name, read_pictures
 from pollen.frames import FrameError
 
 
@@ -53,14 +53,14 @@ def test_plant_and_slide_are_read_from_the_file_name(tmp_path: Path) -> None:
     assert origin_by_name(negative) == Origin("8-12-A_4x", "8-12-A_4x_C")
     assert origin_by_name("7-3-1_4x_C_pad_21_png.rf.9d02.jpg") == Origin("7-3-1_4x", "7-3-1_4x_C")
     assert origin_by_name("holiday.jpg") == Origin("holiday.jpg", "holiday.jpg", plant_known=False)
-    write(tmp_path, "a.png", "")
-    (picture,) = read_pictures(tmp_path, lambda _: Origin("mine", "its"))
-    assert (picture.group, picture.slide) == ("mine", "its")
+    write(tmp_path, "1-3-F_S4x_B_1.png", "")
+    (picture,) = read_pictures(tmp_path)
+    assert (picture.group, picture.slide) == ("1-3-F_S4x", "1-3-F_S4x_B")
 
 
 def test_a_wrong_label_line_is_named(tmp_path: Path) -> None:
     write(tmp_path, "x.png", "0 0.1 0.1 0.2 0.2\n7 0.5 0.5 0.1 0.1\n")
-    with pytest.raises(PollenError, match=r"x\.txt, line 2: class 7 has no name"):
+    with pytest.raises(PollenError, match=r"x\.png, line 2: class 7 has no name"):
         read_pictures(tmp_path)
 
 
