@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from pollen.dataset.exports.reading import Export, ExportImage
-from pollen.dataset.findings import Finding
+from pollen.dataset.findings import DatasetFinding
 from pollen.dataset.manifest import CURATED, Manifest, Source, Split
 
 
@@ -56,7 +56,7 @@ class Gathered:
 
     candidates: list[Candidate]
     twins: dict[str, list[Candidate]] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[DatasetFinding] = field(default_factory=list)
 
 
 def gather(curated: Export, exports: Iterable[Export], latest: Manifest | None) -> Gathered:
@@ -94,7 +94,7 @@ def _old(curated: Export, latest: Manifest | None, gathered: Gathered) -> list[C
         old.append(Candidate(image, curated, source, original, image.entry, image.split))
     for key in sorted(known.keys() - {one.key for one in old}):
         message = "was in the dataset and is gone, or can't be used any more: no longer in it"
-        gathered.findings.append(Finding.warning(f"{curated.name}/{key}", message))
+        gathered.findings.append(DatasetFinding.warning(f"{curated.name}/{key}", message))
     return old
 
 
@@ -106,7 +106,7 @@ def _add_old(one: Candidate, by_pixels: dict[str, int], gathered: Gathered) -> N
     if twin is not one:
         labels = "the same labels" if one.has_labels_of(twin) else "other labels"
         message = f"shows the same as {twin.file}, with {labels}: delete one of the two"
-        gathered.findings.append(Finding.warning(one.file, message))
+        gathered.findings.append(DatasetFinding.warning(one.file, message))
 
 
 def _add_new(

@@ -6,10 +6,10 @@ from enum import Enum
 from pathlib import Path
 
 from pollen.dataset.exports.curated import CuratedError, is_curated, read_curated
-from pollen.dataset.exports.opening import open_tree
+from pollen.dataset.exports.open_tree import open_tree
 from pollen.dataset.exports.reading import Export, read_export
 from pollen.dataset.exports.trees import NoTree, TreeError
-from pollen.dataset.findings import Finding, Severity, has_error, in_order
+from pollen.dataset.findings import DatasetFinding, Severity, has_error, in_order
 from pollen.dataset.manifest import GrainCounts, Manifest, Split
 from pollen.dataset.merging import Merge, merge
 from pollen.dataset.settings import DatasetSettings
@@ -53,7 +53,7 @@ class CheckResult:
     left_out: int
     grains: GrainCounts
     splits: dict[Split, int]
-    findings: tuple[Finding, ...]
+    findings: tuple[DatasetFinding, ...]
     is_usable: bool
     is_complete: bool = True
     is_sound: bool = True
@@ -105,7 +105,7 @@ def check(path: Path, settings: DatasetSettings, name: str | None = None) -> Che
             nothing = Export(NoTree(), "dataset", (), (), {}, ())
             return _merged(export, merge(nothing, [export], settings), is_usable=True)
         except (CuratedError, TreeError) as error:
-            return _refused(tree.name, "dataset", [Finding.error(tree.name, str(error))])
+            return _refused(tree.name, "dataset", [DatasetFinding.error(tree.name, str(error))])
 
 
 def refused(name: str, message: str) -> CheckResult:
@@ -115,10 +115,10 @@ def refused(name: str, message: str) -> CheckResult:
         name: What findings call it.
         message: What was expected, what came, and what to do.
     """
-    return replace(_refused(name, "", [Finding.error(name, message)]), is_sound=False)
+    return replace(_refused(name, "", [DatasetFinding.error(name, message)]), is_sound=False)
 
 
-def _missing(name: str, manifest: Manifest) -> Iterator[Finding]:
+def _missing(name: str, manifest: Manifest) -> Iterator[DatasetFinding]:
     """What a dataset lacks that training or judging by it wants."""
     for split, why in (
         (Split.TRAIN, "there is nothing to learn from"),
@@ -130,13 +130,13 @@ def _missing(name: str, manifest: Manifest) -> Iterator[Finding]:
                 f"has no labelled grain in {split}: {why}. Stage labelled pictures of further plants, which go where "
                 f"most is missing, or put some into {split}/images and {split}/labels"
             )
-            yield Finding.warning(name, message)
+            yield DatasetFinding.warning(name, message)
     if not manifest.split(Split.TEST):
         message = (
             "has no test split: models are judged on val, which flatters them, and none goes into production by "
             "itself"
         )
-        yield Finding.note(name, message)
+        yield DatasetFinding.note(name, message)
 
 
 def _merged(export: Export, merged: Merge, *, is_usable: bool) -> CheckResult:
@@ -154,7 +154,9 @@ def _merged(export: Export, merged: Merge, *, is_usable: bool) -> CheckResult:
     )
 
 
-def _refused(name: str, form: str, findings: Iterable[Finding], left_out: int = 0) -> CheckResult:
+def _refused(
+    name: str, form: str, findings: Iterable[DatasetFinding], left_out: int = 0
+) -> CheckResult:
     """The result for what can't be used."""
     return CheckResult(
         name, form, 0, left_out, GrainCounts(), dict.fromkeys(Split, 0), in_order(findings), False

@@ -23,7 +23,7 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class DatasetFinding:
     """One thing that was noticed.
 
     Attributes:
@@ -39,17 +39,17 @@ class Finding:
     message: str
 
     @classmethod
-    def error(cls, file: str, message: str, line: int | None = None) -> "Finding":
+    def error(cls, file: str, message: str, line: int | None = None) -> "DatasetFinding":
         """A finding that makes its file unusable."""
         return cls(Severity.ERROR, file, line, message)
 
     @classmethod
-    def warning(cls, file: str, message: str, line: int | None = None) -> "Finding":
+    def warning(cls, file: str, message: str, line: int | None = None) -> "DatasetFinding":
         """A finding that was handled and that a person should look at."""
         return cls(Severity.WARNING, file, line, message)
 
     @classmethod
-    def note(cls, file: str, message: str, line: int | None = None) -> "Finding":
+    def note(cls, file: str, message: str, line: int | None = None) -> "DatasetFinding":
         """A finding that asks for nothing."""
         return cls(Severity.NOTE, file, line, message)
 
@@ -63,7 +63,7 @@ class Finding:
         return f"{self.severity}: {self.where}: {self.message}"
 
 
-def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def in_order(findings: Iterable[DatasetFinding]) -> tuple[DatasetFinding, ...]:
     """The gravest first, then by file and line; each once."""
     return tuple(
         sorted(
@@ -73,6 +73,6 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     )
 
 
-def has_error(findings: Iterable[Finding]) -> bool:
+def has_error(findings: Iterable[DatasetFinding]) -> bool:
     """Whether one of them is an error."""
     return any(found.severity is Severity.ERROR for found in findings)

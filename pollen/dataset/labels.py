@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.classes import GrainClass, parse_class
-from pollen.dataset.findings import Finding, Severity
+from pollen.dataset.findings import DatasetFinding, Severity
 
 UNSURE: Final = "unsure"
 
@@ -70,7 +70,7 @@ class Labels:
 
     grains: tuple[LabelledGrain, ...] = ()
     lines: tuple[int, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[DatasetFinding, ...] = ()
 
 
 def parse_label_class(name: str) -> GrainClass | None:
@@ -100,7 +100,7 @@ def read_labels(text: str, names: Mapping[int, str], file: str) -> Labels:
         names: Class names by number, as the export gives them.
         file: What findings call the file.
     """
-    reading = _Reading(names, file)
+    reading = _LabelReader(names, file)
     lines = text.splitlines()
     for number, line in enumerate(lines, start=1):
         fields = line.split()
@@ -122,13 +122,13 @@ def write_labels(grains: Sequence[LabelledGrain]) -> str:
 
 
 @dataclass
-class _Reading:
+class _LabelReader:
     """A label file under way."""
 
     names: Mapping[int, str]
     file: str
     grains: dict[int, LabelledGrain] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[DatasetFinding] = field(default_factory=list)
     _told: Counter[Severity] = field(default_factory=Counter)
     _seen: dict[bytes, int] = field(default_factory=dict)
 
@@ -142,7 +142,7 @@ class _Reading:
         except ValueError as fault:
             quoted = " ".join(fields)
             quoted = quoted if len(quoted) <= _QUOTED else quoted[:_QUOTED] + "..."
-            self._tell(Finding.error(self.file, f"{fault} (the line is '{quoted}')", line))
+            self._tell(DatasetFinding.error(self.file, f"{fault} (the line is '{quoted}')", line))
         else:
             grain = LabelledGrain(grain_class, points, is_box)
             if not self._is_double(grain, line):
@@ -155,16 +155,16 @@ class _Reading:
             message = (
                 f"{MOST_TOLD} lines are faulty: {last - line} more lines are not read. Export again"
             )
-            self.findings.append(Finding.error(self.file, message, line + 1))
+            self.findings.append(DatasetFinding.error(self.file, message, line + 1))
 
     def sum_up(self) -> None:
         """Say how many notes and warnings were not told."""
         for severity, times in self._told.items():
             if times > MOST_TOLD:
                 message = f"... and {times - MOST_TOLD} more lines like those before"
-                self.findings.append(Finding(severity, self.file, None, message))
+                self.findings.append(DatasetFinding(severity, self.file, None, message))
 
-    def _tell(self, finding: Finding) -> None:
+    def _tell(self, finding: DatasetFinding) -> None:
         self._told[finding.severity] += 1
         if self._told[finding.severity] <= MOST_TOLD:
             self.findings.append(finding)
@@ -198,7 +198,7 @@ class _Reading:
             )
         if overshoot > _ROUNDING:
             message = f"reaches {overshoot:.2g} of a side beyond the picture: cut at its border"
-            self._tell(Finding.note(self.file, message, line))
+            self._tell(DatasetFinding.note(self.file, message, line))
         return np.clip(points, 0.0, 1.0) + 0.0  # no negative zero
 
     def _is_double(self, grain: LabelledGrain, line: int) -> bool:
@@ -208,13 +208,13 @@ class _Reading:
             return False
         if self.grains[first].grain_class == grain.grain_class:
             message = f"the same grain as in line {first}: taken once. Delete one of the two"
-            self._tell(Finding.warning(self.file, message, line))
+            self._tell(DatasetFinding.warning(self.file, message, line))
         else:
             message = (
                 f"the same outline as in line {first}, but of another class: one grain has one "
                 "class. Delete the wrong one"
             )
-            self._tell(Finding.error(self.file, message, line))
+            self._tell(DatasetFinding.error(self.file, message, line))
         return True
 
 

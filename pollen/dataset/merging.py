@@ -12,7 +12,7 @@ from pollen.dataset.candidates import Candidate, file_name, gather
 from pollen.dataset.duplicates import Copies, Look
 from pollen.dataset.exports.reading import Export, read_picture
 from pollen.dataset.families import about_plants, family_of, group_of, tells_plant
-from pollen.dataset.findings import Finding, in_order
+from pollen.dataset.findings import DatasetFinding, in_order
 from pollen.dataset.manifest import (
     CURATED,
     Changes,
@@ -74,7 +74,7 @@ class Merge:
     is_new: bool
     writes: tuple[Write, ...]
     changes: Changes
-    findings: tuple[Finding, ...]
+    findings: tuple[DatasetFinding, ...]
     copies: tuple[tuple[str, str], ...] = ()
 
 
@@ -173,7 +173,7 @@ class _Merging:
         self.images: list[ManifestImage] = []
         self.left_out: list[LeftOut] = []
         self.writes: list[Write] = []
-        self.findings: list[Finding] = []
+        self.findings: list[DatasetFinding] = []
         self.copies: list[tuple[str, str]] = []
         self._curated = curated
         self._settings = settings
@@ -212,7 +212,7 @@ class _Merging:
         self.copies = sorted((called[one], called[other]) for one, other in pairs)
         for export, times in sorted(self._known.items()):
             message = f"{times} of its pictures are in the dataset already, with the same labels"
-            self.findings.append(Finding.note(export, message))
+            self.findings.append(DatasetFinding.note(export, message))
 
     def _undecided(self, export: Export) -> Export:
         """The export without the pictures that were left out when it was merged before.
@@ -234,7 +234,7 @@ class _Merging:
             else:
                 message = f"is left out, as when this export was merged before: {reason}"
                 file = f"{export.name}/{image.entry}"
-                self.findings.append(Finding.warning(file, message))
+                self.findings.append(DatasetFinding.warning(file, message))
         return replace(export, images=tuple(images))
 
     def _leave_out_rejected(self, export: Export, source: Source) -> None:
@@ -256,7 +256,7 @@ class _Merging:
             f"shows the same as {taken.file}, with other labels; that one stays. If the new labels are "
             "the better ones, replace the label there"
         )
-        self.findings.append(Finding.warning(one.file, message))
+        self.findings.append(DatasetFinding.warning(one.file, message))
         self._leave_out(one.image.entry, one.image.facts.sha256, _RELABELLED, one.source)
 
     def _place(self, candidates: Sequence[Candidate], copies: Copies) -> Placing:
@@ -277,7 +277,7 @@ class _Merging:
             f"pixels:{candidate.image.facts.pixels_sha256}",
         )
 
-    def _about_plants(self, candidates: Iterable[Candidate]) -> Iterator[Finding]:
+    def _about_plants(self, candidates: Iterable[Candidate]) -> Iterator[DatasetFinding]:
         """Say of each export how many of its pictures nothing keeps together with their plant."""
         names: dict[str, list[str]] = {}
         for one in candidates:
@@ -286,7 +286,7 @@ class _Merging:
             pattern = self._settings.sample_pattern
             untold = sorted(name for name in originals if not tells_plant(name, pattern))
             if untold:
-                yield Finding.warning(export, about_plants(untold, len(originals)))
+                yield DatasetFinding.warning(export, about_plants(untold, len(originals)))
 
     def _copies(self, candidates: Sequence[Candidate]) -> Copies:
         """Near-duplicates, to be looked for; of each pair at least one is new to the manifest."""
@@ -315,7 +315,7 @@ class _Merging:
             f"is left out: {_LEAK} ({', '.join(splits)}). A model would be judged on what it was "
             "trained on"
         )
-        self.findings.append(Finding.warning(candidate.file, message))
+        self.findings.append(DatasetFinding.warning(candidate.file, message))
         self._leave_out(
             candidate.image.entry, candidate.image.facts.sha256, _LEAK, candidate.source
         )

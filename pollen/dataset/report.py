@@ -15,7 +15,7 @@ from typing import Any, Final
 from pollen.classes import GrainClass
 from pollen.dataset.contact_sheet import UNSURE_COLOUR, SheetPicture, ThumbnailOf
 from pollen.dataset.families import about_plants, one_spelling, tells_plant
-from pollen.dataset.findings import Finding, Severity, in_order
+from pollen.dataset.findings import DatasetFinding, Severity, in_order
 from pollen.dataset.manifest import (
     Changes,
     GrainCounts,
@@ -74,7 +74,7 @@ class DatasetReport:
     number: int
     manifest: Manifest
     parent: Manifest | None = None
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[DatasetFinding, ...] = ()
     pairs: tuple[Pair, ...] = ()
     pairs_total: int = 0
     sheet: tuple[SheetPicture, ...] = ()
@@ -192,7 +192,7 @@ def render_dataset_report(report: DatasetReport) -> str:
     )
 
 
-def findings_csv(findings: Sequence[Finding]) -> bytes:
+def findings_csv(findings: Sequence[DatasetFinding]) -> bytes:
     """All findings as a table: UTF-8, LF, the gravest first."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Run checks: no check may stop the doctor, and none may take forever."""
+"""How checks are run: none of them may stop the doctor, and none may take for ever."""
 
 import asyncio
 import logging
@@ -7,46 +7,39 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from pollen.errors import PollenError
 from services.doctor.finding import Category, Finding, Level
 
-#: Seconds that a check may take in all; its connections give up sooner.
+#: Seconds a check may take in all; each connection it makes gives up sooner.
 CHECK_SECONDS: Final = 20.0
-#: Seconds that one connection may take.
+#: Seconds one connection may take.
 CONNECT_SECONDS: Final = 4.0
-#: Seconds that a request to the Prefect server may take.
+#: Seconds a request to the Prefect server may take.
 READ_SECONDS: Final = 8.0
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class About:
-    """A maker of findings of one category.
-
-    Attributes:
-        category: Category of the findings.
-    """
+    """Makes findings of one category."""
 
     category: Category
 
     def ok(self, summary: str, detail: str = "") -> Finding:
-        """Return a finding that all is as it should be."""
+        """As it should be."""
         return Finding(Level.OK, self.category, summary, detail)
 
     def info(self, summary: str, detail: str = "", resolution: str = "") -> Finding:
-        """Return a finding that is good to know, or that something was not checked."""
+        """Good to know, or not looked at."""
         return Finding(Level.INFO, self.category, summary, detail, resolution)
 
     def warning(self, summary: str, detail: str = "", resolution: str = "") -> Finding:
-        """Return a finding that needs attention."""
+        """Wants a look."""
         return Finding(Level.WARNING, self.category, summary, detail, resolution)
 
     def error(self, summary: str, detail: str = "", resolution: str = "") -> Finding:
-        """Return a finding that something will not work."""
+        """Will not work."""
         return Finding(Level.ERROR, self.category, summary, detail, resolution)
 
 
@@ -62,12 +55,12 @@ async def collect(
     """Run one check; whatever happens in it becomes a finding.
 
     Args:
-        about: Maker of findings about the check itself.
-        what: Subject of the check, for those findings.
+        about: What kind of finding.
+        what: What is looked at, for findings about the check itself.
         check: Yields findings; those yielded before it fails are kept.
-        found: List to which findings are added.
-        seconds: Seconds that it may take.
-        late: Finding if it takes longer; None for an error that there was no answer.
+        found: Where findings go.
+        seconds: How long it may take.
+        late: What is found if it takes longer; None: that it has no answer, an error.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -78,7 +71,7 @@ async def collect(
             late
             or about.error(
                 f"{what}: no answer within {seconds:.0f} s",
-                resolution="check whether the server is overloaded, or a firewall drops packets in between",
+                resolution="see whether the server is overloaded, or a firewall drops packets in between",
             )
         )
     except PollenError as error:
@@ -87,36 +80,36 @@ async def collect(
         logging.getLogger("pollen").debug("unexpected", exc_info=True)
         found.append(
             about.warning(
-                f"{what} could not be checked: unexpected error ({type(error).__name__}: {error})",
-                resolution="run `pollen doctor --verbose` and report the output",
+                f"{what} could not be looked at: unexpected error ({type(error).__name__}: {error})",
+                resolution="run `pollen doctor --verbose` and report what it prints",
             )
         )
 
 
-async def in_thread(work: Callable[[], Iterable[T]]) -> AsyncIterator[T]:
-    """Run work that blocks in a thread of its own, so that it can run beside other checks.
+async def in_thread(check: Callable[[], Iterable[Finding]]) -> AsyncIterator[Finding]:
+    """A check that waits for sockets in the old way, as one that can run beside others.
 
-    The thread is a daemon: if the work hangs, the thread is abandoned and the program can end.
+    Its thread is a daemon: where the check hangs, it is left behind, and the program can end.
     """
     loop = asyncio.get_running_loop()
-    results: asyncio.Queue[T | Exception | None] = asyncio.Queue()
+    told: asyncio.Queue[Finding | Exception | None] = asyncio.Queue()
 
-    def put(result: T | Exception | None) -> None:
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(results.put_nowait, result)
+    def tell(word: Finding | Exception | None) -> None:
+        with suppress(RuntimeError):  # nobody listens any more
+            loop.call_soon_threadsafe(told.put_nowait, word)
 
-    def run() -> None:
+    def look() -> None:
         try:
-            for result in work():
-                put(result)
-        except Exception as error:  # noqa: BLE001  (raised below, in the thread that waits)
-            put(error)
+            for finding in check():
+                tell(finding)
+        except Exception as error:  # noqa: BLE001  (raised below, where it is waited for)
+            tell(error)
         else:
-            put(None)
+            tell(None)
 
-    # With the settings of this context: Prefect keeps them in a context variable.
-    threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
-    while (result := await results.get()) is not None:
-        if isinstance(result, Exception):
-            raise result
-        yield result
+    # With the settings that hold here: Prefect keeps them in a context variable.
+    threading.Thread(target=copy_context().run, args=(look,), daemon=True).start()
+    while (word := await told.get()) is not None:
+        if isinstance(word, Exception):
+            raise word
+        yield word

@@ -17,9 +17,9 @@ from yaml import YAMLError
 from pollen.errors import PollenError
 from services.namespace import current_namespace
 
-#: Seconds that a request to the cluster may take.
+#: Seconds a request to the cluster may take.
 REQUEST_SECONDS: Final = 10.0
-#: Largest number of pods or events that are read.
+#: Pods and events that are read at most.
 PAGE: Final = 200
 
 _TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -27,14 +27,14 @@ _TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 @dataclass(frozen=True)
 class Access:
-    """Access to a cluster.
+    """How a cluster is reached.
 
     Attributes:
-        files: Kubeconfig files; empty in a pod with a service account's token.
-        context: Current context of the kubeconfig.
+        files: The kubeconfig, or several of them; empty in a pod with a service account's token.
+        context: The kubeconfig's current context.
         server: Address of the cluster.
-        namespace: Namespace that is checked.
-        named: Whether the namespace was named anywhere; else it is Kubernetes' default.
+        namespace: That is looked at.
+        named: Whether the namespace was said anywhere, or is Kubernetes' default.
     """
 
     files: tuple[Path, ...]
@@ -45,47 +45,47 @@ class Access:
 
     @property
     def source(self) -> str:
-        """The source of the credentials, in the form that the client library takes."""
+        """Where the keys to the cluster come from, as the client library wants it."""
         return os.pathsep.join(map(str, self.files)) or self.context
 
 
 def find_access(namespace: str | None = None) -> Access | None:
-    """Find the access to a cluster from here; return None if there is none.
+    """The way to a cluster from here; None where there is none.
 
     Args:
-        namespace: Namespace to check; None for that of this pod or of the kubeconfig's context.
+        namespace: The one to look at; None: that of this pod or of the kubeconfig's context.
 
     Raises:
-        PollenError: If there is a kubeconfig that can't be used.
+        PollenError: There is a kubeconfig, and it can't be used.
     """
     chosen = namespace or current_namespace()
-    checked = chosen or "default"
+    looked_at = chosen or "default"
     host = os.environ.get("KUBERNETES_SERVICE_HOST")
     if host and _TOKEN.is_file():
-        return Access((), "this pod's service account", f"https://{host}", checked)
+        return Access((), "this pod's service account", f"https://{host}", looked_at)
     named = os.environ.get("KUBECONFIG")
     places = [Path(each).expanduser() for each in (named or "~/.kube/config").split(os.pathsep)]
     files = tuple(each for each in places if each.is_file())
     if files:
-        return Access(files, *_current(files), checked, named=chosen is not None)
+        return Access(files, *_current(files), looked_at, named=chosen is not None)
     if named:
-        raise PollenError(f"KUBECONFIG names {named}, which is not a file: correct it, or unset it")
+        raise PollenError(f"KUBECONFIG names {named}, which is no file: correct it, or unset it")
     return None
 
 
 def _current(files: tuple[Path, ...]) -> tuple[str, str]:
-    """Return the name of the current context, and the address of its cluster."""
+    """Name of the current context, and address of its cluster."""
     source = os.pathsep.join(map(str, files))
     try:
         active: Any = config.list_kube_config_contexts(source)[1]
         clusters: dict[str, Any] = {}
-        for file in reversed(files):  # if a name occurs twice, the first file counts
+        for file in reversed(files):  # of a name given twice, the first file's counts
             content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
             clusters |= {each["name"]: each["cluster"] for each in content.get("clusters") or ()}
         return str(active["name"]), str(clusters[active["context"]["cluster"]]["server"])
     except _UNUSABLE as error:
         raise PollenError(
-            f"the kubeconfig {source} can't be used ({error}): download it again, and choose a context with kubectl "
+            f"the kubeconfig {source} can't be used ({error}): download it anew, and choose a context with kubectl "
             "config use-context NAME"
         ) from error
 
@@ -103,10 +103,10 @@ _UNUSABLE: Final = (
 
 @asynccontextmanager
 async def cluster(access: Access) -> AsyncIterator[ApiClient]:
-    """Open a client of the cluster; turn its failures into one clear error.
+    """A client of the cluster; what goes wrong with it becomes one clear error.
 
     Raises:
-        PollenError: If the cluster can't be reached, or refuses access.
+        PollenError: The cluster can't be reached, or does not let us in.
     """
     try:
         async with await _client(access) as client:
@@ -114,8 +114,8 @@ async def cluster(access: Access) -> AsyncIterator[ApiClient]:
     except ApiException as error:
         if error.status == 401:
             raise PollenError(
-                f"the cluster at {access.server} refuses the login (401): the token in {access.source} has "
-                "expired or was revoked. Download the kubeconfig again (Rancher: the cluster's page, Download "
+                f"the cluster at {access.server} does not know us (401): the token in {access.source} has "
+                "run out or was revoked. Download the kubeconfig anew (Rancher: the cluster's page, Download "
                 "KubeConfig) and chmod 600 it"
             ) from error
         raise PollenError(
@@ -123,7 +123,7 @@ async def cluster(access: Access) -> AsyncIterator[ApiClient]:
         ) from error
     except config.ConfigException as error:
         raise PollenError(
-            f"{access.source} can't be used: {error}. Download the kubeconfig again"
+            f"{access.source} can't be used: {error}. Download the kubeconfig anew"
         ) from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise PollenError(

@@ -1,4 +1,4 @@
-"""Print findings: a table on a terminal, lines elsewhere, JSON for programs. Never a secret."""
+"""How findings are shown: a table on a terminal, lines elsewhere, JSON for programs. Never a secret."""
 
 import json
 from collections import Counter
@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from services.console import OUT, say
+from services.console import OUT
 from services.doctor.finding import Finding, Level, exit_code, redacted, skipped
 
 _COLOURS: Final = {
@@ -29,23 +29,23 @@ _PLURALS: Final = {
 
 
 def show(findings: Sequence[Finding], *, as_json: bool) -> int:
-    """Print findings; return the exit code that belongs to them."""
+    """Print findings; returns the exit code that goes with them."""
     code = exit_code(findings)
     if as_json:
-        document = {"exit_code": code, "findings": [_as_dict(finding) for finding in findings]}
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        told = {"exit_code": code, "findings": [_as_dict(finding) for finding in findings]}
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return code
     if OUT.is_terminal:
         _table(findings)
     else:
         for finding in findings:
             _line(finding)
-    say(conclusion(findings))
+    _say(conclusion(findings))
     return code
 
 
 def conclusion(findings: Sequence[Finding]) -> str:
-    """Return a line with the number of findings of each level, and what was skipped."""
+    """How many of what were found, and what was left out, in one line."""
     counts = Counter(finding.level for finding in findings)
     numbers = ", ".join(
         f"{counts[level]} {_PLURALS[level] if counts[level] != 1 else level.value}"
@@ -54,12 +54,12 @@ def conclusion(findings: Sequence[Finding]) -> str:
     )
     left_out = ", ".join(skipped(findings))
     words = {
-        0: "Nothing is wrong in what was checked" if left_out else "Nothing is wrong",
-        1: "Something needs attention",
+        0: "Nothing is wrong in what was looked at" if left_out else "Nothing is wrong",
+        1: "Something wants a look",
         2: "Something will not work",
     }
-    line = f"{words[exit_code(findings)]} ({numbers})."
-    return f"{line} Not checked: {left_out}." if left_out else line
+    said = f"{words[exit_code(findings)]} ({numbers})."
+    return f"{said} Not looked at: {left_out}." if left_out else said
 
 
 def _as_dict(finding: Finding) -> dict[str, str]:
@@ -84,9 +84,13 @@ def _table(findings: Sequence[Finding]) -> None:
 
 
 def _line(finding: Finding) -> None:
-    lines = [f"{finding.level.value:8}{finding.category.value:14}{finding.summary}"]
+    _say(f"{finding.level.value:8}{finding.category.value:14}{finding.summary}")
     if finding.level is not Level.OK:
-        lines += [f"{'':22}{line}" for line in finding.detail.splitlines()]
+        for line in finding.detail.splitlines():
+            _say(f"{'':22}{line}")
     if finding.resolution:
-        lines.append(f"{'':22}-> {finding.resolution}")
-    say(redacted("\n".join(lines)))
+        _say(f"{'':22}-> {finding.resolution}")
+
+
+def _say(text: str) -> None:
+    OUT.print(redacted(text), markup=False, highlight=False, soft_wrap=True)

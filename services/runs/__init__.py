@@ -1,1 +1,1 @@
-"""`pollen run`: order runs of deployments, and watch them."""
+"""`pollen run`: starts deployments of the flows, and watches their runs."""

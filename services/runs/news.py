@@ -1,4 +1,4 @@
-"""News of a run and of the runs that it started: states, log lines, progress."""
+"""What has happened to a run since it was last looked at: states, log lines, progress, of its own runs too."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,22 +23,22 @@ from prefect.client.schemas.sorting import LogSort
 from services.prefect_server.automation_states import ENDING
 from services.prefect_server.published import READ_BACK
 
-#: Log lines arrive in packets, not always in order: lines this much older than the last are read again.
+#: Log lines come in packets, not always in order: lines this much older than the last are looked for.
 LATE_LINES: Final = timedelta(seconds=15)
-#: Lines that the server returns at once.
+#: Lines that the server gives at once.
 PAGE: Final = 200
-#: Largest number of started runs that are followed.
+#: Runs that a run started which are followed.
 FOLLOWED: Final = 100
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A new state of a run.
+    """A run is in another state.
 
     Attributes:
-        run: Name of the run; empty for the run that is watched.
+        run: Its name; empty for the run that is watched.
         state: Name of the state.
-        message: Message of the state.
+        message: What the state says.
     """
 
     run: str
@@ -56,7 +56,7 @@ class Line:
 
 
 class News:
-    """The news of one run: iterate to ask the server for what is new since the last time."""
+    """Asks the server for what is new of one run; keeps what was told."""
 
     def __init__(self, client: SyncPrefectClient, run_id: UUID) -> None:
         self._client = client
@@ -88,7 +88,7 @@ class News:
         )
 
     def was_given_up(self) -> bool:
-        """Return whether the run waited too long to start and is being ended for that."""
+        """Whether the run waited too long for its start, and is being ended for that."""
         states = self._client.read_flow_run_states(self._id)
         return any((state.name or "").startswith(ENDING) for state in states)
 

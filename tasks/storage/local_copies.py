@@ -11,7 +11,7 @@ from typing import Final
 from platformdirs import user_cache_path
 
 from pollen.dataset.exports.trees import TreeError, too_large
-from pollen.dataset.findings import Finding
+from pollen.dataset.findings import DatasetFinding
 from pollen.errors import PollenError
 from tasks.stage import Pool, healing
 from tasks.storage.entries import Entry
@@ -79,7 +79,7 @@ class StoreTree:
     """Some objects of a store as :class:`pollen.dataset.exports.trees.Tree`."""
 
     sha256 = ""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[DatasetFinding, ...] = ()
 
     def __init__(self, name: str, store: Store, entries: Iterable[Entry]) -> None:
         """Fetch what is not here yet.

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pollen.dataset.exports.curated import read_curated
 from pollen.dataset.exports.reading import Export, read_export, read_label, read_picture
-from pollen.dataset.exports.opening import open_tree
+from pollen.dataset.exports.open_tree import open_tree
 from pollen.dataset.exports.trees import TreeError
-from pollen.dataset.findings import Finding, Severity, in_order
+from pollen.dataset.findings import DatasetFinding, Severity, in_order
 from pollen.dataset.manifest import Changes, Manifest, Split
 from pollen.dataset.merging import Merge, Write, merge
 from pollen.dataset.settings import DatasetSettings
@@ -98,7 +98,7 @@ class DatasetVersion:
     parent: Manifest | None
     changes: Changes
     copies: tuple[tuple[str, str], ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[DatasetFinding, ...]
     merged: tuple[Entry, ...]
     refused: tuple[str, ...] = ()
 
@@ -158,7 +158,7 @@ def update_dataset(staging: Staging, settings: DatasetSettings) -> DatasetVersio
     )
 
 
-def _first(findings: Sequence[Finding]) -> str:
+def _first(findings: Sequence[DatasetFinding]) -> str:
     return f"First finding: {findings[0]}" if findings else ""
 
 
@@ -212,21 +212,21 @@ def _dataset_tree(name: str, store: Store) -> StoreTree:
 
 def _staged(
     zips: Location | None, settings: DatasetSettings, opened: ExitStack
-) -> tuple[list[Export], list[Finding], dict[str, Entry]]:
+) -> tuple[list[Export], list[DatasetFinding], dict[str, Entry]]:
     """The usable exports, what speaks against the others, and the entries by export's name."""
     if zips is None:
         return [], [], {}
     store = open_store(zips)
     entries = {entry.key: entry for entry in staged_zips(store)}
     exports: list[Export] = []
-    refused: list[Finding] = []
+    refused: list[DatasetFinding] = []
     for entry, path in zip(
         entries.values(), local_files(store, list(entries.values())), strict=True
     ):
         try:
             tree = opened.enter_context(open_tree(path, settings.limits, entry.key))
         except TreeError as error:
-            refused.append(Finding.error(entry.key, str(error)))
+            refused.append(DatasetFinding.error(entry.key, str(error)))
             continue
         export = read_export(tree, settings)
         if export.is_usable:
@@ -234,7 +234,7 @@ def _staged(
         else:
             refused += [
                 *export.findings,
-                Finding.error(entry.key, "is not merged and stays where it is: see its errors"),
+                DatasetFinding.error(entry.key, "is not merged and stays where it is: see its errors"),
             ]
     return exports, refused, entries
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from pollen.arrays import Pixels
-from pollen.dataset.findings import Finding
+from pollen.dataset.findings import DatasetFinding
 from pollen.dataset.labelled import LabelledPicture
 from pollen.errors import PollenError
 from pollen.frames import is_picture
@@ -85,7 +85,7 @@ def make_negative_files(
     backgrounds = [
         Background(file.name, _fingerprint(file), partial(_loaded, file)) for file in training
     ]
-    findings: list[Finding] = []
+    findings: list[DatasetFinding] = []
     try:
         stock = gather_debris(_pictures(smudges, findings), backgrounds, "the pictures of debris")
         for found in (*findings, *stock.findings):
@@ -116,7 +116,7 @@ def _written(
     return files
 
 
-def _pictures(smudges: Sequence[Smudge], findings: list[Finding]) -> Iterator[DebrisPicture]:
+def _pictures(smudges: Sequence[Smudge], findings: list[DatasetFinding]) -> Iterator[DebrisPicture]:
     for smudge in smudges:
         pictures, faults = read_debris(smudge.path, smudge.name)
         findings += faults

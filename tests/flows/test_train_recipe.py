@@ -12,7 +12,7 @@ import pollen.training.recipe.stages
 from flows.train import TrainRequest, make_model, train_request
 from pollen.errors import PollenError
 from pollen.layout import CHECKPOINTS, MODELS
-from pollen.training.recipe.fitting import Stage
+from pollen.training.recipe.fitting import RecipeStage
 from pollen.training.recipe.scenes import SceneMix
 from pollen.training.settings import TrainSettings
 from tasks.progress import Silent, watched_by
@@ -21,7 +21,7 @@ from tasks.training.release import TrainingOutcome, TrainingSummary
 from tests.support.labelled import export
 from tests.support.training import request_below
 
-FIRST = Stage("1-first", SceneMix(), side_px=96, scale=0.5, steps=2, batch=2, warmup=1, seed=9)
+FIRST = RecipeStage("1-first", SceneMix(), side_px=96, scale=0.5, steps=2, batch=2, warmup=1, seed=9)
 SETTINGS = TrainSettings(recipe="bundled", rendered_frames=0, workers=0, device="cpu")
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import yaml
 
 from pollen.dataset.exports.trees import Tree, TreeError
-from pollen.dataset.findings import Finding
+from pollen.dataset.findings import DatasetFinding
 from pollen.dataset.labels import LABEL_NAMES, UNSURE, class_number, parse_label_class
 
 #: A file of class names holds a few names; a larger one is something else.
@@ -91,7 +91,7 @@ def read_names(tree: Tree, source: str) -> tuple[str, dict[int, str]]:
     return form, names
 
 
-def about_names(names: Mapping[int, str], file: str) -> list[Finding]:
+def about_names(names: Mapping[int, str], file: str) -> list[DatasetFinding]:
     """What a person should know of the class names."""
     findings = []
     known = {}
@@ -100,15 +100,15 @@ def about_names(names: Mapping[int, str], file: str) -> list[Finding]:
             known[number] = parse_label_class(name)
         except ValueError as error:
             message = f"{error}; nothing is lost as long as no label uses it"
-            findings.append(Finding.note(file, message))
+            findings.append(DatasetFinding.note(file, message))
     if len(findings) > _NOTED:
         message = f"... and {len(findings) - _NOTED} more unknown classes"
-        findings[_NOTED:] = [Finding.note(file, message)]
+        findings[_NOTED:] = [DatasetFinding.note(file, message)]
     usual = {n: parse_label_class(name) for n, name in enumerate(LABEL_NAMES)}
     if any(usual.get(number, "none") != found for number, found in known.items()):
         given = ", ".join(f"{number} {names[number]}" for number in sorted(names)[:_NOTED])
         message = f"numbers its classes in another order ({given}): they are taken by name"
-        findings.append(Finding.note(file, message))
+        findings.append(DatasetFinding.note(file, message))
     return findings
 
 

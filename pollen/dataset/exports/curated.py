@@ -5,7 +5,7 @@ from dataclasses import replace
 from pollen.dataset.exports.class_names import classes_of
 from pollen.dataset.exports.reading import Export, ExportImage, Rejected, read_export
 from pollen.dataset.exports.trees import Tree
-from pollen.dataset.findings import Finding, in_order
+from pollen.dataset.findings import DatasetFinding, in_order
 from pollen.dataset.labels import LABEL_NAMES
 from pollen.dataset.manifest import Manifest, ManifestImage, Split, image_key, label_key
 from pollen.dataset.pictures import PictureFacts
@@ -77,9 +77,9 @@ def _stray(image: ExportImage) -> Rejected:
     return Rejected(image.entry, image.facts.sha256, _REASON)
 
 
-def _about(tree: Tree, image: ExportImage) -> Finding:
+def _about(tree: Tree, image: ExportImage) -> DatasetFinding:
     message = f"{_REASON}; the picture is left out: move the two where they belong"
-    return Finding.warning(f"{tree.name}/{image.entry}", message)
+    return DatasetFinding.warning(f"{tree.name}/{image.entry}", message)
 
 
 def _facts(image: ManifestImage) -> PictureFacts:

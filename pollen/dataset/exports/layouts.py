@@ -21,7 +21,7 @@ from pollen.dataset.exports.class_names import (
 )
 from pollen.dataset.exports.trees import Tree, TreeError
 from pollen.dataset.families import without_upload_prefix
-from pollen.dataset.findings import Finding
+from pollen.dataset.findings import DatasetFinding
 from pollen.dataset.manifest import Split
 from pollen.frames import is_picture
 
@@ -43,7 +43,7 @@ _BESIDE: Final = re.compile(r"obj_(\w+)_data", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Pair:
+class PictureEntry:
     """A picture of an export and its label.
 
     Attributes:
@@ -74,9 +74,9 @@ class Layout:
 
     form: str
     names: Mapping[int, str]
-    pairs: tuple[Pair, ...]
-    findings: tuple[Finding, ...]
-    disputed: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
+    pairs: tuple[PictureEntry, ...]
+    findings: tuple[DatasetFinding, ...]
+    disputed: Mapping[str, tuple[DatasetFinding, ...]] = field(default_factory=dict)
 
 
 def find_layout(tree: Tree, default_names: Mapping[int, str] | None = None) -> Layout:
@@ -86,15 +86,15 @@ def find_layout(tree: Tree, default_names: Mapping[int, str] | None = None) -> L
         tree: The export.
         default_names: Class names where the export has no file that gives them.
     """
-    findings: list[Finding] = []
+    findings: list[DatasetFinding] = []
     sources = names_files(tree.names)
     if not sources and default_names is None:
-        findings.append(Finding.error(tree.name, _NO_NAMES))
+        findings.append(DatasetFinding.error(tree.name, _NO_NAMES))
     if len(sources) > _MOST_NAMES_FILES:
         message = (
             f"holds {len(sources)} files of class names: stage each export as a zip of its own"
         )
-        findings.append(Finding.error(tree.name, message))
+        findings.append(DatasetFinding.error(tree.name, message))
         sources = sources[:1]
     read = _read_all(tree, sources, findings)
     form, names = "unknown", {} if sources else dict(default_names or {})
@@ -106,7 +106,7 @@ def find_layout(tree: Tree, default_names: Mapping[int, str] | None = None) -> L
 
 
 def _read_all(
-    tree: Tree, sources: Sequence[str], findings: list[Finding]
+    tree: Tree, sources: Sequence[str], findings: list[DatasetFinding]
 ) -> dict[str, tuple[str, dict[int, str]]]:
     """Form and class names by file, and what a person should know of them."""
     read: dict[str, tuple[str, dict[int, str]]] = {}
@@ -123,24 +123,24 @@ def _read_all(
     return read
 
 
-def _unread(file: str, fault: str, source: str, first: str) -> Finding:
+def _unread(file: str, fault: str, source: str, first: str) -> DatasetFinding:
     """A file of class names that can't be read: an error, unless one of another kind lies beside it."""
     one, other = PurePosixPath(source), PurePosixPath(first)
     if one.parent == other.parent and one.name.lower() != other.name.lower():
-        return Finding.note(file, f"{fault}. The class names are taken from {other.name}")
-    return Finding.error(file, fault)
+        return DatasetFinding.note(file, f"{fault}. The class names are taken from {other.name}")
+    return DatasetFinding.error(file, fault)
 
 
 def _disputed(
     tree_name: str, read: Mapping[str, tuple[str, dict[int, str]]]
-) -> dict[str, tuple[Finding, ...]]:
+) -> dict[str, tuple[DatasetFinding, ...]]:
     """Classes whose number stands for another class in another file, as the first file names them.
 
     Only where labels use such a number can they be misread.
     """
     (first, (_, names)), *others = read.items() if read else [("", ("", {}))]
     classes = classes_of(names)
-    disputed: dict[str, tuple[Finding, ...]] = {}
+    disputed: dict[str, tuple[DatasetFinding, ...]] = {}
     for other, (_, other_names) in others:
         for number, found in classes_of(other_names).items():
             if classes.get(number, found) == found:
@@ -149,7 +149,7 @@ def _disputed(
                 f"{_TWO_EXPORTS} {tree_name}/{other}: class {number} is '{names[number]}' here, "
                 f"'{other_names[number]}' there"
             )
-            finding = Finding.error(f"{tree_name}/{first}", message)
+            finding = DatasetFinding.error(f"{tree_name}/{first}", message)
             disputed[classes[number]] = (*disputed.get(classes[number], ()), finding)
     return disputed
 
@@ -166,7 +166,7 @@ _TWO_EXPORTS: Final = (
 )
 
 
-def _pair(tree: Tree, root: str) -> tuple[tuple[Pair, ...], list[Finding]]:
+def _pair(tree: Tree, root: str) -> tuple[tuple[PictureEntry, ...], list[DatasetFinding]]:
     """Pictures with their labels, and what has no partner."""
     images = [name for name in tree.names if _is_picture(name)]
     present = set(tree.names)
@@ -188,9 +188,11 @@ def _pair(tree: Tree, root: str) -> tuple[tuple[Pair, ...], list[Finding]]:
         for image, label in by_prefix.items()
         if label and _has_upload_prefix(image) and _has_upload_prefix(label)
     }
-    findings = [Finding.error(f"{tree.name}/{image}", fault) for image, fault in faulty.items()]
+    findings = [
+        DatasetFinding.error(f"{tree.name}/{image}", fault) for image, fault in faulty.items()
+    ]
     findings += [
-        Finding.warning(
+        DatasetFinding.warning(
             f"{tree.name}/{name}",
             "a label without a picture: it is ignored. Export again with pictures, or delete it",
         )
@@ -198,9 +200,9 @@ def _pair(tree: Tree, root: str) -> tuple[tuple[Pair, ...], list[Finding]]:
         if _is_label(name)
     ]
     if not images:
-        findings.append(Finding.error(tree.name, _NO_PICTURES))
+        findings.append(DatasetFinding.error(tree.name, _NO_PICTURES))
     pairs = [
-        Pair(image, label, _split_of(image, root), faulty.get(image, ""))
+        PictureEntry(image, label, _split_of(image, root), faulty.get(image, ""))
         for image, label in labels.items()
     ]
     return tuple(pairs), findings
@@ -244,7 +246,7 @@ def _mirrored(path: PurePosixPath) -> str | None:
 
 
 def _by_upload_prefix(images: list[str], spare: set[str]) -> dict[str, str | None]:
-    """Pair what differs only in the 8 digits that Label Studio puts before a name, where it is unique."""
+    """PictureEntry what differs only in the 8 digits that Label Studio puts before a name, where it is unique."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for name in spare:
         path = PurePosixPath(name)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pollen.dataset.findings import Finding
+from pollen.dataset.findings import DatasetFinding
 from pollen.dataset.labels import Labels
 
 #: Times the median side from which an outline is told of. Of 2,432 real grains the largest has 3.1.
@@ -46,7 +46,7 @@ class Sizes:
         self._sides.append((extents * (width_px, height_px)).max(axis=1))
         self._places.append((file, labels.lines))
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Iterator[DatasetFinding]:
         """A warning for each outline that is much larger than the median."""
         if not self._sides:
             return
@@ -63,9 +63,9 @@ class Sizes:
                 f"an outline of {-side:.0f} px, {-side / median:.0f} times the median of {median:.0f} px: is this one "
                 "grain? If not, delete or redraw it; training is refused where a grain does not fit the model's input"
             )
-            yield Finding.warning(file, message, line)
+            yield DatasetFinding.warning(file, message, line)
         if len(large) > _TOLD:
             message = (
                 f"{len(large) - _TOLD} more outlines have over {MANY_TIMES:g} times the median size"
             )
-            yield Finding.warning(self.name, message)
+            yield DatasetFinding.warning(self.name, message)

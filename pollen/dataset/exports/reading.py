@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
-from pollen.dataset.exports.layouts import Layout, Pair, find_layout
+from pollen.dataset.exports.layouts import Layout, PictureEntry, find_layout
 from pollen.dataset.exports.outline_sizes import Sizes
 from pollen.dataset.exports.trees import Tree, TreeError
-from pollen.dataset.findings import Finding, Severity, has_error, in_order
+from pollen.dataset.findings import DatasetFinding, Severity, has_error, in_order
 from pollen.dataset.labels import LABEL_NAMES, Labels, read_labels, write_labels
 from pollen.dataset.manifest import GrainCounts, Source, Split
 from pollen.dataset.pictures import PictureFacts, examine
@@ -73,7 +73,7 @@ class Export:
     images: tuple[ExportImage, ...]
     rejected: tuple[Rejected, ...]
     names: Mapping[int, str]
-    findings: tuple[Finding, ...]
+    findings: tuple[DatasetFinding, ...]
     first_name: str = ""
 
     @property
@@ -117,7 +117,7 @@ def read_export(
     images, rejected = [], []
     try:
         layout = find_layout(tree, default_names)
-        reading = _Reading(tree, settings, layout, known or {}, Sizes(tree.name))
+        reading = _ExportReader(tree, settings, layout, known or {}, Sizes(tree.name))
         for pair in layout.pairs if layout.names else ():
             taken = reading.take(pair)
             if isinstance(taken, ExportImage):
@@ -179,7 +179,7 @@ def _as_written(labels: Labels) -> str:
 
 
 @dataclass
-class _Reading:
+class _ExportReader:
     """An export under way."""
 
     tree: Tree
@@ -187,33 +187,33 @@ class _Reading:
     layout: Layout
     known: Mapping[str, PictureFacts]
     sizes: Sizes
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[DatasetFinding] = field(default_factory=list)
     _found: Counter[Severity] = field(default_factory=Counter)
     _label_bytes: int = 0
     _used: set[str] = field(default_factory=set)
 
-    def disputed(self) -> Iterable[Finding]:
+    def disputed(self) -> Iterable[DatasetFinding]:
         """Errors of classes that labels use and that files of class names number in two ways."""
         for name, findings in self.layout.disputed.items():
             if name in self._used:
                 yield from findings
 
-    def untold(self) -> Iterable[Finding]:
+    def untold(self) -> Iterable[DatasetFinding]:
         """How many findings there are beyond those kept."""
         for severity, times in self._found.items():
             if times > MOST_KEPT:
                 message = (
                     f"{times - MOST_KEPT} more findings of this kind ({severity}) are not listed"
                 )
-                yield Finding(severity, self.tree.name, None, message)
+                yield DatasetFinding(severity, self.tree.name, None, message)
 
-    def _tell(self, *findings: Finding) -> None:
+    def _tell(self, *findings: DatasetFinding) -> None:
         for found in findings:
             self._found[found.severity] += 1
             if self._found[found.severity] <= MOST_KEPT:
                 self.findings.append(found)
 
-    def take(self, pair: Pair) -> ExportImage | Rejected:
+    def take(self, pair: PictureEntry) -> ExportImage | Rejected:
         """Read one picture and its label; all its faults are noted, not only the first."""
         labels, fault, label_sha256 = self._labels(pair)
         fault = pair.fault or fault
@@ -224,7 +224,7 @@ class _Reading:
             digest = sha256(data).hexdigest()
             facts = self.known.get(digest) or self._examine(data, pair.image)
         except (TreeError, FrameError) as error:
-            self._tell(Finding.error(file, str(error)))
+            self._tell(DatasetFinding.error(file, str(error)))
             return Rejected(pair.image, digest, str(error))
         label_file = f"{self.tree.name}/{pair.label}"
         self.sizes.add(label_file, labels, facts.width_px, facts.height_px)
@@ -244,7 +244,7 @@ class _Reading:
     def _examine(self, data: bytes, name: str) -> PictureFacts:
         return examine(data, name, round(self.settings.limits.picture_megapixels * 1e6))
 
-    def _labels(self, pair: Pair) -> tuple[Labels, str, str]:
+    def _labels(self, pair: PictureEntry) -> tuple[Labels, str, str]:
         """The picture's labels, why they can't be used (empty: they can), and the file's SHA-256."""
         if pair.label is None:
             return Labels(), self._missing(pair.image), ""
@@ -256,7 +256,7 @@ class _Reading:
             reason = str(error)
             if isinstance(error, UnicodeDecodeError):
                 reason = f"expected text in UTF-8 ({error}): export again"
-            self._tell(Finding.error(file, reason))
+            self._tell(DatasetFinding.error(file, reason))
             return Labels(), f"its label can't be read: {reason}", ""
         labels = read_labels(text, self.layout.names, file)
         self._used |= {LABEL_NAMES[grain.number] for grain in labels.grains}
@@ -288,14 +288,14 @@ class _Reading:
         """Why a picture without label file can't be used, as set."""
         file = f"{self.tree.name}/{image}"
         if self.settings.missing_labels is MissingLabels.EMPTY:
-            self._tell(Finding.note(file, "has no label file: taken as without grains"))
+            self._tell(DatasetFinding.note(file, "has no label file: taken as without grains"))
             return ""
         reason = "has no label file"
         message = (
             f"{reason} and is left out. If it shows no grain, give it an empty label file (in Roboflow "
             "'mark null'), or set missing_labels to 'empty'"
         )
-        self._tell(Finding.warning(file, message))
+        self._tell(DatasetFinding.warning(file, message))
         return reason
 
     def _unsure(self, labels: Labels, file: str) -> str:
@@ -311,7 +311,7 @@ class _Reading:
         message = (
             f"{reason}, and the picture is left out. Decide their class, or set unsure to 'cover'"
         )
-        self._tell(Finding.warning(file, message, lines[0]))
+        self._tell(DatasetFinding.warning(file, message, lines[0]))
         return reason
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
-from pollen.dataset.findings import Finding
+from pollen.dataset.findings import DatasetFinding
 from pollen.errors import PollenError
 
 _JUNK_NAMES: Final = frozenset({"thumbs.db", "desktop.ini", ".ds_store"})
@@ -31,7 +31,7 @@ class Tree(Protocol):
         ...
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[DatasetFinding, ...]:
         """What was noticed on opening; after an error there are no names."""
         ...
 
@@ -65,15 +65,15 @@ class FolderTree:
         unlisted: list[OSError] = []
         found = [name for name in _walk(folder, unlisted.append) if not is_junk(name)]
         self.names = tuple(sorted(name for name in found if _is_text(name)))
-        self.findings: tuple[Finding, ...] = tuple(
-            Finding.error(self.name, f"a folder can't be listed ({error}): check its rights")
+        self.findings: tuple[DatasetFinding, ...] = tuple(
+            DatasetFinding.error(self.name, f"a folder can't be listed ({error}): check its rights")
             for error in unlisted
         )
         if len(self.names) < len(found):
             message = (
                 f"{len(found) - len(self.names)} file names are not UTF-8 text: use plain letters"
             )
-            self.findings += (Finding.error(self.name, message),)
+            self.findings += (DatasetFinding.error(self.name, message),)
 
     def read(self, name: str, limit_bytes: int) -> bytes:
         """See :meth:`Tree.read`."""
@@ -97,7 +97,7 @@ class NoTree:
 
     name = "dataset"
     sha256 = ""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[DatasetFinding, ...] = ()
     names: tuple[str, ...] = ()
 
     def read(self, name: str, limit_bytes: int) -> bytes:  # noqa: ARG002 - as the protocol has it

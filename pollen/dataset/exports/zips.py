@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from pollen.dataset.exports.trees import TreeError, is_junk, too_large
-from pollen.dataset.findings import Finding
+from pollen.dataset.findings import DatasetFinding
 from pollen.dataset.settings import Limits
 
 _AGAIN: Final = "make the export again with the labelling tool and stage that zip"
@@ -52,7 +52,7 @@ class ZipTree:
             OSError: The file can't be read, which is no property of the zip.
         """
         self.name = name or path.name
-        self.findings: tuple[Finding, ...] = ()
+        self.findings: tuple[DatasetFinding, ...] = ()
         self._path = path
         self._limits = limits
         self._unpacked: dict[str, int] = {}
@@ -130,16 +130,16 @@ class ZipTree:
             message = (
                 f"{ignored} files of the operating system were ignored (__MACOSX, Thumbs.db, ...)"
             )
-            self.findings = (Finding.note(self.name, message),)
+            self.findings = (DatasetFinding.note(self.name, message),)
 
-    def _as_findings(self, faults: list[tuple[str | None, str]]) -> Iterator[Finding]:
+    def _as_findings(self, faults: list[tuple[str | None, str]]) -> Iterator[DatasetFinding]:
         """The first faults, and how many more there are."""
         for entry, message in faults[:_LISTED]:
             file = self.name if entry is None else f"{self.name}/{_printable(entry)}"
-            yield Finding.error(file, message)
+            yield DatasetFinding.error(file, message)
         if len(faults) > _LISTED:
             message = f"{len(faults) - _LISTED} more entries have such faults: {_AGAIN}"
-            yield Finding.error(self.name, message)
+            yield DatasetFinding.error(self.name, message)
 
     def __enter__(self) -> Self:
         """The tree."""

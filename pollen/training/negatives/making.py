@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.arrays import FloatArray, Pixels
-from pollen.dataset.findings import Finding
+from pollen.dataset.findings import DatasetFinding
 from pollen.errors import PollenError
 from pollen.frames import FrameError, open_frames
 from pollen.frames.limits import check_whole_size
@@ -88,7 +88,7 @@ class DebrisStock:
     """
 
     pieces: tuple[Piece, ...]
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[DatasetFinding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Negative:
     sources: tuple[str, ...]
 
 
-def read_debris(path: Path, name: str) -> tuple[list[DebrisPicture], list[Finding]]:
+def read_debris(path: Path, name: str) -> tuple[list[DebrisPicture], list[DatasetFinding]]:
     """Read a file of pictures of debris; what can't be read is a finding.
 
     Args:
@@ -121,7 +121,7 @@ def read_debris(path: Path, name: str) -> tuple[list[DebrisPicture], list[Findin
                 check_whole_size(frame.width_px, frame.height_px, MOST_PIXELS)
             return [DebrisPicture(frame.name, frame.read()) for frame in frames], []
     except FrameError as error:
-        return [], [Finding.warning(name, f"not used for negatives: {error}")]
+        return [], [DatasetFinding.warning(name, f"not used for negatives: {error}")]
 
 
 def gather_debris(
@@ -140,12 +140,12 @@ def gather_debris(
         pieces = find_pieces(picture.name, picture.pixels)
         found.setdefault(_hash(picture.pixels), pieces)  # the same picture twice counts once
         if not pieces:
-            findings.append(Finding.warning(picture.name, _NOTHING_FOUND))
+            findings.append(DatasetFinding.warning(picture.name, _NOTHING_FOUND))
     stock = [piece for key in sorted(found) for piece in found[key]]
     if not stock:
         for background in sorted(backgrounds, key=_by_content)[:FALLBACK_FRAMES]:
             stock += debris_of(background.key, *background.load())
-        findings.append(Finding.note(folder, _FALLBACK if stock else _NO_DEBRIS))
+        findings.append(DatasetFinding.note(folder, _FALLBACK if stock else _NO_DEBRIS))
     return DebrisStock(tuple(stock), tuple(findings))
 
 

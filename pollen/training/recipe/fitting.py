@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Stage:
+class RecipeStage:
     """A stretch of training with one kind of scenes.
 
     Attributes:
@@ -94,7 +94,7 @@ class Fitter:
     def __init__(
         self,
         network: Any,  # noqa: ANN401 - Ultralytics gives no types
-        stage: Stage,
+        stage: RecipeStage,
         maker: SceneMaker,
         folder: Path,
         options: FitOptions,
@@ -121,7 +121,7 @@ class Fitter:
         return checkpoint_of(self.stage, self.folder)
 
     def result(self) -> "dict[str, torch.Tensor]":
-        """What the stage has come to: see :attr:`Stage.mean_every`."""
+        """What the stage has come to: see :attr:`RecipeStage.mean_every`."""
         state: dict[str, torch.Tensor] = self.average.ema.state_dict()
         return self.mean if self.means else state
 
@@ -226,7 +226,7 @@ class Fitter:
             self.watcher.saved(self)
 
 
-def checkpoint_of(stage: Stage, folder: Path) -> Path:
+def checkpoint_of(stage: RecipeStage, folder: Path) -> Path:
     """Where a stage's state is kept."""
     return folder / f"{stage.name}.pt"
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from pollen.training.recipe.fitting import Stage
+from pollen.training.recipe.fitting import RecipeStage
 from pollen.training.recipe.scenes import SceneMix
 from pollen.training.settings import TrainSettings
 
@@ -11,7 +11,7 @@ RENDERED_SEED: Final = 7000
 """Start of the randomness of rendered frames."""
 
 STAGES: Final = (
-    Stage(
+    RecipeStage(
         "1-collages",
         SceneMix(real=1.0, collage=1.0, blank=0.4, mosaic=0.25),
         side_px=320,
@@ -19,7 +19,7 @@ STAGES: Final = (
         steps=550,
         seed=11,
     ),
-    Stage(
+    RecipeStage(
         "2-everything",
         SceneMix(real=1.0, collage=1.0, blank=0.3, rendered=0.6, mosaic=0.15),
         side_px=320,
@@ -29,7 +29,7 @@ STAGES: Final = (
         last_rate=9e-4,
         seed=12,
     ),
-    Stage(
+    RecipeStage(
         "3-larger",
         SceneMix(real=1.2, collage=1.0, blank=0.25, rendered=0.6, mosaic=0.1, zoom=1.6),
         side_px=320,
@@ -39,7 +39,7 @@ STAGES: Final = (
         last_rate=8e-4,
         seed=13,
     ),
-    Stage(
+    RecipeStage(
         "4-finish",
         SceneMix(real=1.5, collage=1.0, blank=0.2, rendered=0.4, mosaic=0.05, zoom=1.5, hard=0.3),
         side_px=320,
@@ -49,7 +49,7 @@ STAGES: Final = (
         last_rate=1e-5,
         seed=14,
     ),
-    Stage(
+    RecipeStage(
         "5-whole",
         SceneMix(real=2.0, collage=1.0, blank=0.2, rendered=0.3, zoom=1.35, hard=0.6, colour=1.25),
         side_px=480,
@@ -72,7 +72,7 @@ def window() -> tuple[int, float]:
     return STAGES[-1].side_px, STAGES[-1].scale
 
 
-def stages_of(settings: TrainSettings) -> tuple[Stage, ...]:
+def stages_of(settings: TrainSettings) -> tuple[RecipeStage, ...]:
     """The stages with the steps and the seed that are set; the defaults are those of :data:`STAGES`."""
     share, seed = settings.recipe_share, SEEDS_APART * settings.seed
     return tuple(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pollen.detection.threads import keep_to_quota
 from pollen.models.weights import load_state, quiet_ultralytics
 from pollen.training.examples import Example
-from pollen.training.recipe.fitting import FitOptions, Fitter, Stage, checkpoint_of
+from pollen.training.recipe.fitting import FitOptions, Fitter, RecipeStage, checkpoint_of
 from pollen.training.recipe.network import new_network
 from pollen.training.recipe.rendered import render_split
 from pollen.training.recipe.scenes import SceneMaker, prepare
@@ -90,7 +90,7 @@ def train_recipe(
             options.workers,
         )
 
-        def maker(stage: Stage) -> SceneMaker:
+        def maker(stage: RecipeStage) -> SceneMaker:
             return SceneMaker(real, rendered, stage.mix, stage.side_px, stage.scale, stage.seed)
 
         course = _Course(stages, folder, watcher)
@@ -106,7 +106,7 @@ def _options(settings: TrainSettings) -> FitOptions:
     )
 
 
-def _bring_back(resume: Checkpoint, stages: Sequence[Stage], folder: Path) -> None:
+def _bring_back(resume: Checkpoint, stages: Sequence[RecipeStage], folder: Path) -> None:
     """Put a checkpoint where its stage looks for it."""
     state = load_state(resume.last)
     stage = next(stage for stage in stages if stage.name == state["name"])
@@ -116,8 +116,8 @@ def _bring_back(resume: Checkpoint, stages: Sequence[Stage], folder: Path) -> No
 
 
 def _run(
-    stages: Sequence[Stage],
-    maker: Callable[[Stage], SceneMaker],
+    stages: Sequence[RecipeStage],
+    maker: Callable[[RecipeStage], SceneMaker],
     course: "_Course",
     options: FitOptions,
     start: "dict[str, torch.Tensor] | None",
@@ -144,7 +144,7 @@ def _run(
 class _Course:
     """The course through all stages: tells a watcher, and keeps a table of it."""
 
-    def __init__(self, stages: Sequence[Stage], folder: Path, watcher: Watcher) -> None:
+    def __init__(self, stages: Sequence[RecipeStage], folder: Path, watcher: Watcher) -> None:
         self.folder = folder
         self._stages = stages
         self._watcher = watcher
@@ -161,7 +161,7 @@ class _Course:
             kept = [row for row in rows if int(row.partition(",")[0]) <= done]
             self._table.write_text("\n".join([head, *kept, ""]), encoding="utf-8")
 
-    def _before(self, fitter: Fitter) -> Sequence[Stage]:
+    def _before(self, fitter: Fitter) -> Sequence[RecipeStage]:
         return self._stages[: self._stages.index(fitter.stage)]
 
     def _done(self, fitter: Fitter) -> int:
@@ -215,5 +215,5 @@ class _Course:
         )
 
 
-def _pixels(stage: Stage, steps: int | None = None) -> float:
+def _pixels(stage: RecipeStage, steps: int | None = None) -> float:
     return float(stage.steps if steps is None else steps) * stage.batch * stage.side_px**2

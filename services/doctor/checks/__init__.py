@@ -1,1 +1,1 @@
-"""The checks of the doctor, one module for each subject."""
+"""What the doctor looks at, one module for each subject."""

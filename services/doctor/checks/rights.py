@@ -1,4 +1,4 @@
-"""Check rights in the namespace: those of this account, and those of the workers."""
+"""Who may do what in the namespace: the person or pod that asks, and the workers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -19,31 +19,25 @@ _RBAC: Final = "rbac.authorization.k8s.io"
 
 
 class Right(NamedTuple):
-    """A right to do something with a kind of object in the namespace.
-
-    Attributes:
-        group: API group of the resource.
-        resource: Kind of object, perhaps with a subresource (`pods/log`).
-        verb: Action.
-    """
+    """To do something with a kind of object in the namespace."""
 
     group: str
     resource: str
     verb: str
 
     def __str__(self) -> str:
-        """Describe it as kubectl does."""
+        """As people and kubectl say it."""
         return f"{self.verb} {self.resource}"
 
 
-#: Rights of a worker: it makes one Job per run and watches it to its end.
+#: What a worker does: one Job per run, watched to its end.
 FOR_WORKERS: Final = (
     *(Right("batch", "jobs", verb) for verb in ("get", "list", "watch", "create", "delete")),
     *(Right("", "pods", verb) for verb in ("get", "list", "watch")),
     Right("", "pods/log", "get"),
 )
-#: Further rights of a person (docs/cluster.md): to install and upgrade (kubectl apply -k), reach the server,
-#: set keys, back up, and find errors.
+#: What a person does beside that (docs/cluster.md): installing and upgrading (kubectl apply -k), the way to
+#: the server, keys, backup, and looking at what goes wrong.
 FOR_PEOPLE: Final = (
     Right("", "events", "list"),
     Right("", "pods/portforward", "create"),
@@ -73,10 +67,10 @@ FOR_PEOPLE: Final = (
 
 
 async def check_rights(access: Access) -> AsyncIterator[Finding]:
-    """Ask the cluster for the rights of this account and of the workers.
+    """Ask the cluster what we may do, and what the workers may.
 
     Raises:
-        PollenError: If the cluster does not answer.
+        PollenError: The cluster does not answer.
     """
     async with cluster(access) as client:
         who = f"'{access.context}' in namespace '{access.namespace}'"
@@ -84,17 +78,17 @@ async def check_rights(access: Access) -> AsyncIterator[Finding]:
         if missing:
             yield _ABOUT.error(
                 f"{who} may not: {_listed(missing)}",
-                "workers need these rights, and a person can only grant rights that they have",
-                "ask the cluster's administrators for these rights in this namespace (a Role; no cluster-wide rights "
-                "are needed)",
+                "workers do this, and a person can only give rights that they have themselves",
+                "ask the cluster's administrators for these rights in this namespace (a Role; no rights on the whole "
+                "cluster are needed)",
             )
         else:
             yield _ABOUT.ok(f"{who} may do all that runs need ({len(FOR_WORKERS)} rights)")
         if access.files and (missing := await _missing(client, access.namespace, FOR_PEOPLE)):
             yield _ABOUT.warning(
-                f"{who} can't install or update this project: it may not {_listed(missing)}",
-                "runs are not affected",
-                "to install it with this kubeconfig, ask the cluster's administrators for these rights",
+                f"{who} can't install or update this project: may not {_listed(missing)}",
+                "runs are not touched by it",
+                "where a person is to install it with this kubeconfig, ask the cluster's administrators for these",
             )
         elif access.files:
             yield _ABOUT.ok(f"{who} may install this project ({len(FOR_PEOPLE)} rights)")
@@ -106,7 +100,7 @@ async def check_rights(access: Access) -> AsyncIterator[Finding]:
 async def _missing(
     client: ApiClient, namespace: str, wanted: Iterable[Right], user: str | None = None
 ) -> list[Right]:
-    """Return the rights that this account, or another user, lacks."""
+    """Those rights that we, or another user, lack."""
     rights = list(wanted)
     answers = await asyncio.gather(*(_may(client, namespace, right, user) for right in rights))
     return [right for right, may in zip(rights, answers, strict=True) if not may]
@@ -135,7 +129,7 @@ async def _may(client: ApiClient, namespace: str, right: Right, user: str | None
 
 
 async def _of_workers(client: ApiClient, namespace: str) -> AsyncIterator[Finding]:
-    """Check the rights of the workers' service account: ask the cluster, or else read its Role."""
+    """What the workers' service account may: asked for, or else read from its Role."""
     remedy = "kubectl apply -k deployments/kubernetes/overlays/... gives it the Role it needs"
     user = f"system:serviceaccount:{namespace}:{WORKER}"
     try:
@@ -144,7 +138,7 @@ async def _of_workers(client: ApiClient, namespace: str) -> AsyncIterator[Findin
         if error.status != FORBIDDEN:
             raise
     else:
-        yield _judged(missing, remedy)
+        yield _told(missing, remedy)
         return
     try:
         role = await RbacAuthorizationV1Api(client).read_namespaced_role(
@@ -158,17 +152,17 @@ async def _of_workers(client: ApiClient, namespace: str) -> AsyncIterator[Findin
             )
         elif error.status == FORBIDDEN:
             yield _ABOUT.info(
-                f"the rights of the service account '{WORKER}' were not checked: this account may not ask",
-                resolution="ask from a worker's own pod: kubectl exec deployment/worker-gpu -- pollen doctor; there, "
-                "only findings about rights and cluster count (that pod has no S3 keys and can't reach the storage)",
+                f"what the service account '{WORKER}' may do was not looked at: we may not ask",
+                resolution="ask from a worker's own pod: kubectl exec deployment/worker-gpu -- pollen doctor; only "
+                "what it says of rights and cluster counts there (that pod has no S3 keys and reaches no storage)",
             )
         else:
             raise
         return
-    yield _judged([right for right in FOR_WORKERS if not _grants(role.rules, right)], remedy)
+    yield _told([right for right in FOR_WORKERS if not _grants(role.rules, right)], remedy)
 
 
-def _judged(missing: list[Right], remedy: str) -> Finding:
+def _told(missing: list[Right], remedy: str) -> Finding:
     if missing:
         return _ABOUT.error(
             f"the service account '{WORKER}' may not: {_listed(missing)}", resolution=remedy

@@ -15,7 +15,7 @@ import numpy as np
 from pollen.arrays import Pixels
 from pollen.dataset.exports.reading import Export, read_export
 from pollen.dataset.exports.trees import TreeError, too_large
-from pollen.dataset.findings import Finding
+from pollen.dataset.findings import DatasetFinding
 from pollen.dataset.settings import DatasetSettings
 
 SETTINGS: Final = DatasetSettings()
@@ -55,7 +55,7 @@ class MemoryTree:
 
     name: str
     files: Mapping[str, bytes]
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[DatasetFinding, ...] = ()
 
     @cached_property
     def sha256(self) -> str:

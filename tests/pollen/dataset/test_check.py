@@ -7,7 +7,7 @@ import pytest
 
 from pollen.dataset.check import CheckResult, Verdict, check
 from pollen.dataset.exports.trees import TreeError
-from pollen.dataset.findings import Finding, Severity, has_error, in_order
+from pollen.dataset.findings import DatasetFinding, Severity, has_error, in_order
 from pollen.dataset.manifest import GrainCounts, Split
 from tests.pollen.dataset.making import NON_VIABLE, SETTINGS, VIABLE, picture, roboflow, zipped
 
@@ -137,12 +137,12 @@ def test_real_pictures(real_pictures: Path, tmp_path: Path) -> None:
 
 def test_findings_are_sorted_by_weight_and_place() -> None:
     findings = [
-        Finding.note("b", "n"),
-        Finding.error("b", "e"),
-        Finding.error("a", "late", 10),
-        Finding.error("a", "early", 9),
-        Finding.warning("a", "w"),
-        Finding.warning("a", "w"),
+        DatasetFinding.note("b", "n"),
+        DatasetFinding.error("b", "e"),
+        DatasetFinding.error("a", "late", 10),
+        DatasetFinding.error("a", "early", 9),
+        DatasetFinding.warning("a", "w"),
+        DatasetFinding.warning("a", "w"),
     ]
     assert [str(found) for found in in_order(findings)] == [
         "error: a, line 9: early",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollen.classes import GrainClass
-from pollen.dataset.findings import Finding, Severity
+from pollen.dataset.findings import DatasetFinding, Severity
 from pollen.dataset.labels import (
     LABEL_NAMES,
     MOST_TOLD,
@@ -22,7 +22,7 @@ NAMES = dict(enumerate(LABEL_NAMES))
 TRIANGLE = "0.1 0.1 0.5 0.1 0.5 0.5"
 
 
-def only(findings: tuple[Finding, ...]) -> Finding:
+def only(findings: tuple[DatasetFinding, ...]) -> DatasetFinding:
     (finding,) = findings
     assert finding.file == "a.txt"
     return finding

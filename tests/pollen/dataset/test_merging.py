@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pollen.dataset.exports.curated import CuratedError, read_curated
 from pollen.dataset.exports.reading import Export, read_label, read_picture
-from pollen.dataset.findings import Finding, Severity
+from pollen.dataset.findings import DatasetFinding, Severity
 from pollen.dataset.manifest import (
     Changes,
     GrainCounts,
@@ -89,7 +89,7 @@ class Dataset:
         return merged
 
 
-def told(merged: Merge) -> list[Finding]:
+def told(merged: Merge) -> list[DatasetFinding]:
     """What was found, apart from names that tell no plant, which these tests use for short."""
     return [found for found in merged.findings if "tell no plant" not in found.message]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollen.dataset.contact_sheet import contact_sheet, labelled_thumbnail
-from pollen.dataset.findings import Finding, Severity
+from pollen.dataset.findings import DatasetFinding, Severity
 from pollen.dataset.manifest import LeftOut, Manifest, Source, Split
 from pollen.dataset.report import (
     MOST_FINDINGS,
@@ -40,14 +40,16 @@ IMAGES = (
 )
 WHOLE = manifest(*IMAGES)
 FINDINGS = (
-    Finding.note("new.zip", "2 of its pictures are in the dataset already"),
-    Finding.warning("new.zip/e.jpg", "shows the same as train/images/a.png"),
-    Finding.error("new.zip/labels/f.txt", "class 7 has no name: label the grain again", 12),
+    DatasetFinding.note("new.zip", "2 of its pictures are in the dataset already"),
+    DatasetFinding.warning("new.zip/e.jpg", "shows the same as train/images/a.png"),
+    DatasetFinding.error("new.zip/labels/f.txt", "class 7 has no name: label the grain again", 12),
 )
 
 
 def report(
-    whole: Manifest = WHOLE, findings: tuple[Finding, ...] = (), parent: Manifest | None = None
+    whole: Manifest = WHOLE,
+    findings: tuple[DatasetFinding, ...] = (),
+    parent: Manifest | None = None,
 ) -> DatasetReport:
     return DatasetReport("alexander", 3, whole, parent, findings)
 
@@ -239,7 +241,7 @@ def test_hostile_names_stay_text_in_the_page() -> None:
         settings={bad: bad},
     )
     one = replace(
-        report(whole, (Finding.error(HOSTILE, bad, 1),)),
+        report(whole, (DatasetFinding.error(HOSTILE, bad, 1),)),
         name=HOSTILE,
         pairs=show_pairs([(HOSTILE, bad)], thumbnail_of),
         pairs_total=1,
@@ -255,7 +257,7 @@ def test_hostile_names_stay_text_in_the_page() -> None:
 
 
 def test_hostile_names_stay_one_cell_in_markdown() -> None:
-    found = Finding.warning("a|b`c\n# d<script>[x](y).png", "a | message")
+    found = DatasetFinding.warning("a|b`c\n# d<script>[x](y).png", "a | message")
     (row,) = [
         line
         for line in markdown_summary(report(findings=(found,))).splitlines()
@@ -266,7 +268,9 @@ def test_hostile_names_stay_one_cell_in_markdown() -> None:
 
 
 def test_long_lists_are_cut_and_say_so() -> None:
-    findings = tuple(Finding.warning(f"{n:05}.txt", "no label") for n in range(MOST_FINDINGS + 30))
+    findings = tuple(
+        DatasetFinding.warning(f"{n:05}.txt", "no label") for n in range(MOST_FINDINGS + 30)
+    )
     whole = Manifest(
         images=tuple(image(f"{n}.png", group=f"plant {n:05}") for n in range(MOST_GROUPS + 20)),
         left_out=tuple(
@@ -289,7 +293,7 @@ def test_twenty_thousand_pictures_make_a_page_of_bounded_size() -> None:
         first.model_copy(update={"key": f"train/images/{n}.png", "group": f"plant {n // 9}"})
         for n in range(20_000)
     )
-    findings = tuple(Finding.warning(f"{n}.txt", "no label " * 9) for n in range(20_000))
+    findings = tuple(DatasetFinding.warning(f"{n}.txt", "no label " * 9) for n in range(20_000))
     whole = Manifest.model_construct(images=many, left_out=(), settings={}, classes=("viable",))
     page = render_dataset_report(report(whole, findings))
     assert len(page) < 400_000
@@ -327,8 +331,8 @@ def test_summary_says_the_numbers() -> None:
 def test_table_of_findings_is_plain() -> None:
     found = (
         *FINDINGS,
-        Finding.warning("=cmd|' /C calc'!A0", 'a "quoted", \n message'),
-        Finding.warning("", "-1"),
+        DatasetFinding.warning("=cmd|' /C calc'!A0", 'a "quoted", \n message'),
+        DatasetFinding.warning("", "-1"),
     )
     data = findings_csv(found)
     assert b"\r" not in data
@@ -348,7 +352,7 @@ def test_table_of_findings_is_plain() -> None:
 @pytest.mark.slow
 def test_real_pictures_make_a_page(real_pictures: Path) -> None:
     from pollen.dataset.exports.curated import read_curated
-    from pollen.dataset.exports.opening import open_tree
+    from pollen.dataset.exports.open_tree import open_tree
     from pollen.dataset.merging import merge
     from pollen.dataset.pictures import decode
     from pollen.dataset.settings import DatasetSettings

@@ -17,7 +17,7 @@ from pollen.dataset.settings import DatasetSettings
 from pollen.layout import SMUDGES, metrics_key
 from pollen.training.folder import GrainSizes
 from pollen.training.identity import TrainingIdentity
-from pollen.training.recipe.fitting import Stage
+from pollen.training.recipe.fitting import RecipeStage
 from pollen.training.recipe.scenes import SceneMix
 from pollen.training.settings import TrainSettings
 from services.embedded import EmbeddedS3
@@ -47,7 +47,7 @@ METRICS = b"""{"split": "test", "gate": {"promote": false, "reasons": ["no"]},
 ROOT = bucket_folder("training-faults")
 
 #: A training of one step: what it does with the store is that of any other.
-ONE_STEP = Stage("1-only", SceneMix(), side_px=64, scale=0.5, steps=1, batch=1, warmup=1)
+ONE_STEP = RecipeStage("1-only", SceneMix(), side_px=64, scale=0.5, steps=1, batch=1, warmup=1)
 RECIPE = TrainSettings(recipe="bundled", rendered_frames=0, workers=0, device="cpu")
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from pollen.dataset.exports.opening import open_tree
+from pollen.dataset.exports.open_tree import open_tree
 from pollen.dataset.exports.reading import MOST_KEPT, Export, read_export, read_label, read_picture
 from pollen.dataset.exports.trees import TreeError
-from pollen.dataset.findings import Finding, Severity
+from pollen.dataset.findings import DatasetFinding, Severity
 from pollen.dataset.labels import MOST_TOLD
 from pollen.dataset.manifest import GrainCounts, Split
 from pollen.dataset.settings import DatasetSettings
@@ -36,7 +36,7 @@ BOTH = VIABLE + NON_VIABLE
 SWAPPED = "names: ['non_viable', 'viable']\n"
 
 
-def only(export: Export) -> Finding:
+def only(export: Export) -> DatasetFinding:
     (finding,) = export.findings
     return finding
 

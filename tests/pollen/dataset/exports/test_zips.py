@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pollen.dataset.exports.opening import open_tree
+from pollen.dataset.exports.open_tree import open_tree
 from pollen.dataset.exports.reading import Export, read_export
 from pollen.dataset.exports.trees import TreeError
 from pollen.dataset.findings import Severity

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pollen.training.recipe.fitting import FitOptions, Fitter, Stage
+from pollen.training.recipe.fitting import FitOptions, Fitter, RecipeStage
 from pollen.training.recipe.network import new_network
 from pollen.training.recipe.scenes import SceneMaker, SceneMix, Stock
 
@@ -23,8 +23,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def stage(steps: int = 4) -> Stage:
-    return Stage(
+def stage(steps: int = 4) -> RecipeStage:
+    return RecipeStage(
         "tiny", MIX, side_px=96, scale=0.5, steps=steps, batch=2, warmup=1, seed=9, mean_every=2
     )
 
@@ -90,7 +90,7 @@ def test_the_result_is_the_mean_of_the_running_averages(stock: list[Stock], tmp_
 
 
 def test_the_rate_rises_then_falls_along_a_cosine() -> None:
-    chosen = Stage("x", MIX, 96, 0.5, steps=1000, rate=1e-3, last_rate=1e-5, warmup=100)
+    chosen = RecipeStage("x", MIX, 96, 0.5, steps=1000, rate=1e-3, last_rate=1e-5, warmup=100)
     assert chosen.rate_at(0) == pytest.approx(1e-5, rel=0.01)
     assert chosen.rate_at(100) == pytest.approx(1e-3, rel=0.05)
     assert chosen.rate_at(500) == pytest.approx((1e-3 + 1e-5) / 2, rel=0.01)

@@ -12,7 +12,7 @@ import pollen.training.recipe.stages
 from pollen.dataset.labelled import LabelledPicture
 from pollen.models.card import ModelError
 from pollen.training.examples import Example, example_of
-from pollen.training.recipe.fitting import Stage
+from pollen.training.recipe.fitting import RecipeStage
 from pollen.training.recipe.scenes import SceneMix
 from pollen.training.recipe.stages import STAGES, stages_of
 from pollen.training.recipe.states import start_weights, write_result
@@ -27,9 +27,9 @@ SHIPPED = Path(pollen.bundled.__file__).parent / "best.pt"
 
 
 @pytest.fixture(autouse=True)
-def stages(monkeypatch: pytest.MonkeyPatch) -> tuple[Stage, ...]:
+def stages(monkeypatch: pytest.MonkeyPatch) -> tuple[RecipeStage, ...]:
     """Two stages of two steps each."""
-    first = Stage(
+    first = RecipeStage(
         "1-first", SceneMix(real=1, rendered=1), 64, 0.5, steps=2, batch=2, warmup=1, seed=9
     )
     few = (first, replace(first, name="2-second", seed=10, mean_every=1))
@@ -104,7 +104,7 @@ def test_what_a_killed_run_told_beyond_its_checkpoint_is_told_once(
 
 
 def test_weights_to_start_from_are_taken_and_others_refused(
-    pictures: list[Example], tmp_path: Path, stages: tuple[Stage, ...]
+    pictures: list[Example], tmp_path: Path, stages: tuple[RecipeStage, ...]
 ) -> None:
     notes = Notes(tmp_path / "kept", stop_at=2)
     with pytest.raises(KeyboardInterrupt):
