@@ -1,4 +1,4 @@
-"""What Prefect costs: the same pictures with and without a flow run around them."""
+"""The cost of Prefect: the same pictures with and without a flow run around them."""
 
 import tempfile
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from benchmarks.pictures import folder_of, small_frames
-from flows.detect import count_pictures, detect_between
+from flows.detect import count_pictures, detect_here
 from pollen.detection.settings import DetectSettings
 from services.embedded import EmbeddedPrefect
 from tasks.models.resolve import BUNDLED
@@ -30,8 +30,8 @@ def run() -> None:
         flow = _seconds(
             pictures,
             PICTURES,
-            lambda source, output: cast("Any", detect_between)(
-                source, output, BUNDLED, 1, settings, return_state=True
+            lambda source, output: cast("Any", detect_here)(
+                source, output, BUNDLED, settings, return_state=True
             ),
         )
     print(

@@ -2,24 +2,32 @@
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
 
 from pollen.dataset.settings import DatasetSettings
-from pollen.errors import PollenError
 from tasks.cluster.turns import say_where
+from tasks.flow_runs import final_state, named
 from tasks.storage.store import Location
-from tasks.training.checking import Checked, check_staged, show_checked
+from tasks.training.checking import Checked, check_staged, export_name, refuse_unsound, show_checked
 
 
-def _run_name() -> str:
-    """What the Prefect UI calls a run: what it checks, and where."""
-    given = flow_run.parameters
-    what = (given.get("export") or "exports").rpartition("/")[2]
-    return f"check {what} in {given['bucket']} {given.get('prefix') or ''}".strip()
+def check_root(root: Location, export: str | None, merging: DatasetSettings) -> Checked:
+    """Check one staged export of a root, or all.
+
+    Raises:
+        PollenError: If there is no such export, one can't be read at all, or the store fails.
+    """
+    say_where(root)
+    checked = check_staged(root, export, merging)
+    show_checked(checked)
+    refuse_unsound(checked)
+    return checked
 
 
-@flow(name="dataset-check", flow_run_name=_run_name, persist_result=False)
+@flow(
+    name="dataset-check",
+    flow_run_name=named("check {export} in {bucket} {prefix}", export=export_name),
+    persist_result=False,
+)
 def check_exports(
     bucket: str = "pollen",
     prefix: str | None = None,
@@ -37,12 +45,4 @@ def check_exports(
         merging: How a training would merge them.
     """
     root = Location(block=bucket, prefix=prefix or "")
-    say_where(root)
-    try:
-        checked = check_staged(root, export or None, merging)
-    except PollenError as error:
-        return Failed(message=str(error))
-    show_checked(checked)
-    if not checked.is_sound:
-        return Failed(message=checked.message)
-    return Completed(name=checked.outcome, message=checked.message, data=checked)
+    return final_state(lambda: check_root(root, export or None, merging))

@@ -2,23 +2,29 @@
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
 
-from pollen.errors import PollenError
 from tasks.cluster.turns import say_where
+from tasks.flow_runs import final_state, named
 from tasks.models.promotions import Order, Promoted
 from tasks.models.promotions import promote as put_into_production
 from tasks.storage.store import Location
 
 
-def _run_name() -> str:
-    """What the Prefect UI calls a run."""
-    given = flow_run.parameters
-    return f"promote {given['version']} in {given['bucket']} {given['prefix'] or ''}".strip()
+def promote_in(root: Location, version: str, note: str) -> Promoted:
+    """Put a published model of a root into production.
+
+    Raises:
+        PollenError: If there is no such model, or another promotion came first.
+    """
+    say_where(root)
+    return put_into_production(root, version, Order.now(note))
 
 
-@flow(name="promote", flow_run_name=_run_name, persist_result=False)
+@flow(
+    name="promote",
+    flow_run_name=named("promote {version} in {bucket} {prefix}"),
+    persist_result=False,
+)
 def promote(
     version: str, note: str = "", bucket: str = "pollen", prefix: str | None = None
 ) -> State[Promoted]:
@@ -33,10 +39,4 @@ def promote(
         prefix: Folder in the bucket (below the block's own folder) that holds `trained_models/`.
     """
     root = Location(block=bucket, prefix=prefix or "")
-    say_where(root)
-    try:
-        done = put_into_production(root, version, Order.now(note))
-    except PollenError as error:
-        return Failed(message=str(error))
-    name = "Completed" if done.is_new else "NothingNew"
-    return Completed(name=name, message=done.message, data=done)
+    return final_state(lambda: promote_in(root, version, note))

@@ -1,40 +1,40 @@
-"""The story of training: which stages, in which order. Nothing else happens here."""
+"""The story of training: which stages run in which order, from staged exports to a model in production."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
-from pydantic import BaseModel, ConfigDict
 
 from pollen.dataset.manifest import Split
 from pollen.dataset.settings import DatasetSettings
-from pollen.errors import PollenError
 from pollen.evaluation.gate import GateSettings
 from pollen.layout import SMUDGES
 from pollen.training.identity import TrainingIdentity
-from pollen.training.model_card import Making
 from pollen.training.settings import TrainSettings
 from tasks.cluster.turns import say_where
+from tasks.flow_runs import final_state, named
 from tasks.models.lineage import lineage_of
-from tasks.models.publishing import publish
+from tasks.models.publishing import drop_claim, publish
 from tasks.models.resolve import PRODUCTION, Model, resolve_model
-from tasks.progress import Published, watched_by, watcher
+from tasks.models.verdicts import read_verdict, record_conclusion
+from tasks.progress import watcher
 from tasks.stage import logger
 from tasks.storage.scratch import scratch_folder
-from tasks.storage.store import Location
+from tasks.storage.store import Location, open_store
+from tasks.training.checkpoints import drop_checkpoints
 from tasks.training.dataset import DatasetVersion, Staging, archive_zips, update_dataset
 from tasks.training.dataset_report import report_dataset
 from tasks.training.evaluate import choose_card, evaluate_model, labelled_pictures
 from tasks.training.negatives import Smudge, digest, fetch_smudges, make_negative_files
 from tasks.training.pictures import fetch_pictures
-from tasks.training.release import TrainingSummary, conclude, describe, judge
+from tasks.training.release import TrainingSummary, describe, judge, promote_as_decided
+from tasks.training.release_artifact import show_model
+from tasks.training.request import TrainRequest
 from tasks.training.tidying import tidy_up
 from tasks.training.train import (
     TrainingPlan,
-    base_name,
     begin_training,
     find_training,
     lay_out,
@@ -43,79 +43,48 @@ from tasks.training.train import (
 )
 
 
-class TrainRequest(BaseModel):
-    """What a person asks for.
-
-    Attributes:
-        staging: The dataset, and where newly labelled exports are.
-        smudges: Where pictures of debris are; None: nowhere.
-        output: The root of the registry.
-        base: What training starts from; None: what its recipe starts from.
-        fresh: Train once more, even where the same training was done.
-        settings: How to train.
-        merging: How to merge exports.
-        gate: When the model is promoted.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    staging: Staging
-    smudges: Location | None = None
-    output: Location
-    base: str | None = None
-    fresh: bool = False
-    settings: TrainSettings = TrainSettings()
-    merging: DatasetSettings = DatasetSettings()
-    gate: GateSettings = GateSettings()
-
-
 def make_model(request: TrainRequest) -> TrainingSummary:
-    """From staged exports to a published model, in production where the gate lets it.
+    """Make a published model of staged exports, and put it into production if the gate lets it.
 
     The whole story, with or without a Prefect flow run around it.
 
     Raises:
-        PollenError: The run could not do its work; the message holds the remedy.
+        PollenError: If the run could not do its work; the message holds the remedy.
     """
-    begin_training(request.settings)
-    base = resolve_base(base_name(request.base, request.settings), request.output, request.settings)
-    progress = watcher()
-    progress.say("merging what is staged")
+    settings, output = request.settings, request.output
+    begin_training(settings)
+    base = resolve_base(request.base_name, output, settings)
+    watcher().say("merging what is staged")
     dataset = update_dataset(request.staging, request.merging)
-    # In this order: what was found in the zips is lost with them.
+    # In this order: archived zips are not read again, and what was found in them would be lost.
     logger().info("dataset report: %s", report_dataset(request.staging, dataset))
     archive_zips(request.staging.zips, dataset.merged)
     with scratch_folder("training") as scratch:
         folder = Path(scratch)
         smudges = fetch_smudges(request.smudges, folder / "smudges")
-        settings = request.settings
-        plan = find_training(
-            TrainingIdentity.of(
-                dataset.manifest.pictures_id, base.identity, digest(smudges), settings
-            ),
-            dataset.name,
-            base,
-            settings,
-            request.output,
-            fresh=request.fresh,
+        identity = TrainingIdentity.of(
+            dataset.manifest.pictures_id, base.identity, digest(smudges), settings
         )
+        plan = find_training(identity, dataset.name, base, settings, output, fresh=request.fresh)
         tidy_up(plan)
         if not plan.published:
-            _train(request, dataset, plan, smudges, folder)
+            train_and_publish(request, dataset, plan, smudges, folder)
         return conclude(plan, dataset.refused)
 
 
-def _train(
+def train_and_publish(
     request: TrainRequest,
     dataset: DatasetVersion,
     plan: TrainingPlan,
     smudges: Sequence[Smudge],
     folder: Path,
 ) -> None:
-    """Train, measure beside the model in production, and publish with what the gate says."""
+    """Train, measure the model beside the one in production, and publish it with the gate's decision.
+
+    Raises:
+        PollenError: If the run could not do its work; the message holds the remedy.
+    """
     manifest, settings, progress = dataset.manifest, request.settings, watcher()
-    # Where a person keeps a file is nobody's business.
-    named = Path(base_name(request.base, settings)).name
     production = resolve_model(PRODUCTION, request.output)  # a damaged one stops us now, not later
     progress.say("preparing pictures")
     files = {
@@ -139,33 +108,47 @@ def _train(
         evaluate_model(production, pictures[split], settings),
         split,
         request.gate,
-        base=(named, plan.base.lineage),
+        base=(request.base_shown, plan.base.lineage),
         known=lineage_of(production, request.output),
     )
-    making = Making(
-        dataset=request.staging.name,
-        number=dataset.number,
-        manifest=manifest,
-        base=named,
-        identity=plan.identity,
-        course=trained.course,
-        negatives=len(negatives),
-        lineage=plan.base.lineage.and_of(image.group for image in manifest.split(Split.TRAIN)),
-    )
+    making = request.making(dataset, plan, trained.course, len(negatives))
     publish(plan.output, card, trained.weights, describe(judgement, trained, making))
 
 
-def _run_name() -> str:
-    """What the Prefect UI calls a run: what it trains on, and where."""
-    given = flow_run.parameters
-    request = given.get("request")
-    if isinstance(request, TrainRequest):
-        return f"train {request.staging.name} in {request.output.address}"
-    place = Location(block=str(given.get("bucket")), prefix=given.get("prefix") or "")
-    return f"train {given.get('dataset')} in {place.address}"
+def conclude(plan: TrainingPlan, refused: tuple[str, ...] = ()) -> TrainingSummary:
+    """Promote a published model if the gate let it and nobody did so yet; drop what training left.
+
+    The gate's decision is read from the registry. So a run that was stopped between publishing and
+    promoting is concluded by the next one, and a model that a person rolled back is not promoted
+    again.
+
+    Args:
+        plan: The training, whose model is published.
+        refused: Names of staged zips that were not merged, for the summary.
+
+    Raises:
+        PollenError: If the store fails.
+    """
+    store = open_store(plan.output)
+    verdict = read_verdict(plan.output, plan.version)
+    outcome, lost = promote_as_decided(plan, verdict)
+    record_conclusion(store, plan.version, lost)
+    drop_checkpoints(store, plan.id)
+    drop_claim(store, plan.version)
+    summary = TrainingSummary.of(plan, verdict, outcome, lost, refused)
+    show_model(store, plan.version, summary.message, verdict.metrics)
+    return summary
 
 
-@flow(name="train", flow_run_name=_run_name, persist_result=False)
+#: The name of the artifact that shows how far a run is.
+PROGRESS: Final = "training-progress"
+
+
+@flow(
+    name="train",
+    flow_run_name=named("train {dataset} in {root}"),
+    persist_result=False,
+)
 def train(
     bucket: str = "pollen",
     prefix: str | None = None,
@@ -194,8 +177,9 @@ def train(
         gate: When the model goes into production by itself.
     """
     root = Location(block=bucket, prefix=prefix or "")
-    say_where(root)
-    try:
+
+    def story() -> TrainingSummary:
+        say_where(root)
         request = TrainRequest(
             staging=Staging.below(root, dataset),
             smudges=root.below(SMUDGES),
@@ -206,24 +190,16 @@ def train(
             merging=merging,
             gate=gate,
         )
-    except PollenError as error:
-        return Failed(message=str(error))
-    return _as_state(request)
+        return make_model(request)
+
+    return final_state(story, progress=PROGRESS, steps=True)
 
 
-@flow(name="train", flow_run_name=_run_name, persist_result=False)
-def train_request(request: TrainRequest) -> State[TrainingSummary]:
-    """Train as asked for: what `pollen train` runs."""
-    return _as_state(request)
-
-
-def _as_state(request: TrainRequest) -> State[TrainingSummary]:
-    """Run the story and name its end; the message carries the figures, or the remedy."""
-    published = Published(watcher(), steps=True)
-    try:
-        with watched_by(published):
-            summary = make_model(request)
-        published.ended(summary.message)
-    except PollenError as error:
-        return Failed(message=str(error))
-    return Completed(name=summary.outcome, message=summary.message, data=summary)
+@flow(
+    name="train-here",
+    flow_run_name=named("train {request.staging.name} in {request.output.address}"),
+    persist_result=False,
+)
+def train_here(request: TrainRequest) -> State[TrainingSummary]:
+    """Train as requested, in this process: the flow run of `pollen train`. It has no deployment."""
+    return final_state(lambda: make_model(request), progress=PROGRESS, steps=True)

@@ -1,4 +1,4 @@
-"""How a run tells how far it is, to whoever watches: a progress bar, plain lines, nobody."""
+"""Progress of a run, for whoever watches it: a progress bar, plain lines, the Prefect UI, or nothing."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from prefect.exceptions import PrefectException
 from pollen.reports.pages import markdown
 from tasks.stage import logger
 
-#: How often the Prefect server hears of progress, at most.
+#: The shortest time between two updates that the Prefect server gets.
 UPDATE_EVERY_SECONDS = 3.0
 #: Name of the progress artifacts of batches; a run has one for each.
 BATCH_PROGRESS: Final = "batch-progress"
@@ -26,37 +26,41 @@ class Progress(Protocol):
     """Receives what happens during a run; called from several threads."""
 
     def say(self, text: str) -> None:
-        """A step begins that may take a while."""
+        """Show that a step begins that may take a while."""
 
     def planned(self, waiting: int, inputs: int) -> None:
-        """The plan is made: ``waiting`` of ``inputs`` pictures are to be counted."""
+        """Show the plan: `waiting` of `inputs` pictures are to be counted."""
 
     def counted(self, filename: str, *, failed: bool) -> None:
-        """A picture is done."""
+        """Show that a picture is done."""
 
     def reached(self, done: int, total: int, text: str) -> None:
-        """Another part of long work is done, such as an epoch; ``text`` says what came of it."""
+        """Show that another part of long work is done, such as an epoch; `text` is its result."""
 
 
 class Silent:
-    """Nobody watches."""
+    """Progress that is not shown."""
 
     def say(self, text: str) -> None:
-        """See :class:`Progress`."""
+        """See `Progress`."""
 
     def planned(self, waiting: int, inputs: int) -> None:
-        """See :class:`Progress`."""
+        """See `Progress`."""
 
     def counted(self, filename: str, *, failed: bool) -> None:
-        """See :class:`Progress`."""
+        """See `Progress`."""
 
     def reached(self, done: int, total: int, text: str) -> None:
-        """See :class:`Progress`."""
+        """See `Progress`."""
 
 
 @contextmanager
 def best_effort(what: str) -> Iterator[None]:
-    """Showing something in the Prefect UI must never stop the counting."""
+    """Turn errors of the Prefect server inside the block into a warning: the UI must never stop the work.
+
+    Args:
+        what: What is shown there, for the warning.
+    """
     try:
         yield
     except (httpx.HTTPError, PrefectException, OSError) as error:
@@ -64,10 +68,10 @@ def best_effort(what: str) -> Iterator[None]:
 
 
 class Bar:
-    """A progress artifact of the flow or task run under way: made by the first call, then moved.
+    """A progress artifact of the present flow or task run: made by the first call, then updated.
 
     Args:
-        key: Name of the artifact.
+        key: The name of the artifact.
     """
 
     def __init__(self, key: str) -> None:
@@ -78,11 +82,11 @@ class Bar:
 
     @property
     def is_due(self) -> bool:
-        """Whether the server has not heard of it for a while."""
+        """Whether the last update was a while ago."""
         return time.monotonic() - self._sent_at >= UPDATE_EVERY_SECONDS
 
     def show(self, percent: float, text: str, *, wait: bool = True) -> None:
-        """Tell the server; with ``wait`` off not if another thread is telling it, for work must go on."""
+        """Update the artifact; without `wait` not if another thread is doing it, so that work continues."""
         if not self._sending.acquire(blocking=wait):
             return
         try:
@@ -100,17 +104,15 @@ class Bar:
 
 
 class Published:
-    """Shows progress in the Prefect UI too, as an artifact of the flow run; tells ``other`` as well.
+    """Progress that the Prefect UI shows too, as an artifact of the flow run.
 
     Args:
-        other: Who else watches.
-        key: Name of the artifact.
-        steps: Show steps too: for work that has long ones before and behind its main part.
+        other: Gets the same progress.
+        key: The name of the artifact.
+        steps: Whether to show steps too: for work with long ones before and after its main part.
     """
 
-    def __init__(
-        self, other: Progress, key: str = "training-progress", *, steps: bool = False
-    ) -> None:
+    def __init__(self, other: Progress, key: str, *, steps: bool = False) -> None:
         self._other = other
         self._bar = Bar(key)
         self._steps = steps
@@ -119,20 +121,20 @@ class Published:
         self._percent = 0.0
 
     def say(self, text: str) -> None:
-        """See :class:`Progress`."""
+        """See `Progress`."""
         self._other.say(text)
         if self._steps:
             self._bar.show(self._percent, text)
 
     def planned(self, waiting: int, inputs: int) -> None:
-        """See :class:`Progress`."""
+        """See `Progress`."""
         self._other.planned(waiting, inputs)
         self._total = waiting
         if waiting:
             self._bar.show(0.0, f"{waiting} of {inputs} pictures to count")
 
     def counted(self, filename: str, *, failed: bool) -> None:
-        """See :class:`Progress`. The server is told at most every few seconds, and of the last picture."""
+        """See `Progress`. The server gets an update every few seconds at most, and for the last picture."""
         self._other.counted(filename, failed=failed)
         with self._lock:
             self._done += 1
@@ -143,25 +145,25 @@ class Published:
             self._bar.show(_percent(done, self._total), text, wait=is_last)
 
     def reached(self, done: int, total: int, text: str) -> None:
-        """See :class:`Progress`."""
+        """See `Progress`."""
         self._other.reached(done, total, text)
         self._percent = _percent(done, total)
         self._bar.show(self._percent, text)
 
     def ended(self, text: str) -> None:
-        """The work is done; ``text`` says what came of it."""
+        """Show that the work is done; `text` is its result."""
         if self._steps:
             self._bar.show(100.0, text)
 
 
 class OfBatch:
-    """Shows how far one batch is, as an artifact of its task run; tells ``other`` as well.
+    """Progress of one batch, as an artifact of its task run; `other` gets it as well.
 
-    The server hears nothing of the first seconds: many batches are over by then, and one call says it all.
+    There is no update in the first seconds: many batches are done by then, and one call is enough.
 
     Args:
-        other: Who else watches.
-        title: What people see of the batch.
+        other: Gets the same progress.
+        title: The batch, as people see it.
         pictures: How many it holds.
     """
 
@@ -174,19 +176,19 @@ class OfBatch:
         self._done = self._failed = 0
 
     def say(self, text: str) -> None:
-        """See :class:`Progress`."""
+        """See `Progress`."""
         self._other.say(text)
 
     def planned(self, waiting: int, inputs: int) -> None:
-        """See :class:`Progress`."""
+        """See `Progress`."""
         self._other.planned(waiting, inputs)
 
     def reached(self, done: int, total: int, text: str) -> None:
-        """See :class:`Progress`."""
+        """See `Progress`."""
         self._other.reached(done, total, text)
 
     def counted(self, filename: str, *, failed: bool) -> None:
-        """See :class:`Progress`."""
+        """See `Progress`."""
         self._other.counted(filename, failed=failed)
         with self._lock:
             self._done += 1
@@ -197,14 +199,14 @@ class OfBatch:
             self._bar.show(_percent(done, self._pictures), text, wait=False)
 
     def ended(self) -> None:
-        """All of the batch is recorded."""
+        """Show that all of the batch is recorded."""
         if self._bar is not None:
             done = max(self._done, self._pictures)
             self._bar.show(100.0, f"{self._title}; {_pictures(done, done, self._failed)}")
 
 
 def _percent(done: int, total: int) -> float:
-    """A share as the bar wants it. A file of several pages is one input but tells of every page."""
+    """Return a percentage for the bar. A file of several pages is one input, and each page is counted."""
     return min(100.0, 100.0 * done / max(total, 1))
 
 
@@ -217,7 +219,7 @@ _watcher: ContextVar[Progress] = ContextVar("watcher", default=Silent())  # noqa
 
 @contextmanager
 def watched_by(progress: Progress) -> Iterator[None]:
-    """Tell ``progress`` about runs started inside the block: flow parameters can't carry it."""
+    """Send the progress of runs inside the block to `progress`: flow parameters can't carry it."""
     token = _watcher.set(progress)
     try:
         yield
@@ -226,5 +228,5 @@ def watched_by(progress: Progress) -> Iterator[None]:
 
 
 def watcher() -> Progress:
-    """Who watches the present run."""
+    """Return what shows the progress of the present run."""
     return _watcher.get()

@@ -1,4 +1,4 @@
-"""`pollen demo`: the whole product on made-up pictures, with real servers on this computer."""
+"""`pollen demo`: the whole system on synthetic pictures, with real servers on this computer."""
 
 import shutil
 import tempfile
@@ -11,12 +11,12 @@ from prefect.client.schemas.objects import State
 from prefect_aws import AwsClientParameters, AwsCredentials, S3Bucket
 from pydantic import SecretStr
 
-from flows.detect import detect
+from flows.detect import detect_here
 from pollen.errors import PollenError
 from pollen.layout import ANNOTATED, INPUTS, RECORDS, RESULTS
 from pollen.synth import write_samples
-from services.commands.detect import tell
-from services.console import ERR, OUT, ProgressView, say_error, set_up_logging
+from services.commands.running import show_outcome
+from services.console import ProgressView, remark, say, say_error, set_up_logging
 from services.embedded import EmbeddedPrefect, EmbeddedS3, EmbeddedServerError
 from services.exit_codes import COULD_NOT_RUN
 from tasks.detection.summary import Summary
@@ -26,17 +26,17 @@ from tasks.storage.store import Location, Store, open_store
 
 BUCKET = "pollen"
 ROOT = "Pollen_viability"
-#: What is copied out of the bucket, and replaced in the output folder by the next demo.
-SHOWN = (INPUTS, ANNOTATED, RESULTS)
-#: Tells a folder that a demo made, whose content may be replaced.
+#: Folders that are copied from the bucket, and replaced in the output folder by the next demo.
+COPIED = (INPUTS, ANNOTATED, RESULTS)
+#: Marks a folder that a demo made, whose content may be replaced.
 MARKER = "made-by-pollen-demo.txt"
 
 
 def run_demo(output: Path) -> int:
-    """Run the demo and leave its results in ``output``; returns the exit code."""
+    """Run the demo and leave its results in `output`; return the exit code."""
     set_up_logging(verbose=False)
     if not _is_free(output):
-        say_error(f"{output} is not empty and no demo made it: name a new folder with --output")
+        say_error(f"{output} is not empty, and no demo made it: name a new folder with --output")
         return COULD_NOT_RUN
     try:
         with ExitStack() as servers:
@@ -45,18 +45,13 @@ def run_demo(output: Path) -> int:
     except (PollenError, EmbeddedServerError) as error:
         say_error(str(error))
         return COULD_NOT_RUN
-    code = tell(summary)
-    OUT.print(
-        f"Tables, report and pictures: {output.absolute()}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    code = show_outcome(summary)
+    say(f"Tables, report and pictures: {output.absolute()}")
     return code
 
 
 def _is_free(output: Path) -> bool:
-    """Whether the results may go there: nothing is, or what an earlier demo left."""
+    """Return whether the folder is new, empty, or from an earlier demo."""
     if not output.exists():
         return True
     return output.is_dir() and ((output / MARKER).is_file() or not any(output.iterdir()))
@@ -64,7 +59,7 @@ def _is_free(output: Path) -> bool:
 
 def _count_samples(servers: ExitStack) -> Summary:
     """Start the servers, upload sample pictures, run the flow."""
-    ERR.print("starting an S3 server and a Prefect server on this computer ...")
+    remark("starting an S3 server and a Prefect server on this computer ...")
     with (
         ThreadPoolExecutor() as pool,
         tempfile.TemporaryDirectory(prefix="pollen-demo-") as scratch,
@@ -76,18 +71,19 @@ def _count_samples(servers: ExitStack) -> Summary:
         for picture in pictures:
             key = picture.relative_to(scratch).as_posix()
             client.upload_file(str(picture), BUCKET, f"{ROOT}/{INPUTS}{key}")
-        ERR.print(f"uploaded {len(pictures)} made-up micrographs")
+        remark(f"uploaded {len(pictures)} synthetic pictures")
         servers.enter_context(prefect.result().active())
     _save_block(s3)
     with ProgressView() as view, watched_by(view):
-        state = cast("State[Summary]", detect(bucket=BUCKET, return_state=True))
+        root = Location(block=BUCKET)
+        state = cast("State[Summary]", detect_here(root.below(INPUTS), root, return_state=True))
     if not state.is_completed():
         raise PollenError(state.message or "the flow run failed")
     return state.result()
 
 
 def _save_block(s3: EmbeddedS3) -> None:
-    """Save the block that tells the flow where the bucket is."""
+    """Save the block that names the bucket to the flow."""
     environment = s3.environment()
     S3Bucket(
         bucket_name=BUCKET,
@@ -102,12 +98,12 @@ def _save_block(s3: EmbeddedS3) -> None:
 
 
 def _copy_results(store: Store, output: Path) -> None:
-    """Copy what a person wants to see out of the bucket; an older demo's results are replaced."""
+    """Copy what a person wants to see from the bucket; replace the results of an older demo."""
     target = FolderStore(output)
     target.write(
         MARKER, b"Made by `pollen demo`; the next demo replaces the content of this folder.\n"
     )
-    for folder in SHOWN:
+    for folder in COPIED:
         shutil.rmtree(target.path(folder), ignore_errors=True)
         for entry in store.list(folder):
             if not entry.key.startswith(RECORDS):

@@ -1,4 +1,4 @@
-"""What a person asks for, checked before anything is started, and put over what the deployment says."""
+"""Orders of runs: checked before anything is started, and merged with the settings of the deployment."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pollen.errors import PollenError
 from pollen.evaluation.gate import GateSettings
 from pollen.training.settings import TrainSettings
 from services.options import parse_options, parse_train_options
-from tasks.cluster.shards import Order as ShardOrder
+from tasks.cluster.shards import DetectRequest
 from tasks.storage.store import Location
 from tasks.training.dataset import Staging
 
@@ -22,12 +22,12 @@ MODELS: dict[str, type[BaseModel]] = {"merging": DatasetSettings, "gate": GateSe
 
 @dataclass(frozen=True)
 class RunOrder:
-    """A run that is asked for.
+    """An order of a run.
 
     Attributes:
-        deployment: Name of the deployment, with its flow's.
-        given: Parameters, only those that were said.
-        settings: Parameters that are settings, by the model that checks them: only what was said.
+        deployment: Name of the deployment, with that of its flow.
+        given: Parameters that were given.
+        settings: Parameters that are settings, with the model that checks them; only what was given.
         also: Deployments whose runs the run will start.
     """
 
@@ -37,18 +37,18 @@ class RunOrder:
     also: tuple[str, ...] = ()
 
     def parameters(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters of the run: a setting that is not said stays what the deployment says.
+        """Return the parameters of the run: settings that are not given stay those of the deployment.
 
-        The server would put a run's `settings` in place of the deployment's, all of them.
+        The server would replace all of the deployment's `settings` with those of the run.
 
         Raises:
-            PollenError: Together they can't be used.
+            PollenError: If they can't be used together.
         """
         chosen = dict(self.given)
-        for name, (model, said) in self.settings.items():
-            if not said:
+        for name, (model, given) in self.settings.items():
+            if not given:
                 continue
-            merged = _over(defaults.get(name) or {}, said)
+            merged = _merged(defaults.get(name) or {}, given)
             try:
                 model.model_validate(merged)
             except ValidationError as error:
@@ -61,49 +61,49 @@ class RunOrder:
 
 
 def detection(deployment: str, given: Mapping[str, Any], settings: Sequence[str]) -> RunOrder:
-    """A detection.
+    """Order a detection.
 
     Raises:
-        PollenError: A setting or parameter can't be used.
+        PollenError: If a setting or parameter can't be used.
     """
-    said = parse_options(settings, DetectSettings).model_dump(mode="json", exclude_unset=True)
-    parameters = _said(given)
+    chosen = parse_options(settings, DetectSettings).model_dump(mode="json", exclude_unset=True)
+    parameters = _given(given)
     named, shards = parameters.get("bucket", "the deployment's"), parameters.get("shards", 1)
-    ShardOrder(named, None, "", shards).check()
+    DetectRequest(named, None, "", shards).check()
     return RunOrder(
-        deployment, parameters, {"settings": (DetectSettings, said)}, also=("detect-shard/gpu",)
+        deployment, parameters, {"settings": (DetectSettings, chosen)}, also=("detect-shard/gpu",)
     )
 
 
 def training(deployment: str, given: Mapping[str, Any], settings: Sequence[str]) -> RunOrder:
-    """A training.
+    """Order a training.
 
     Raises:
-        PollenError: A setting or parameter can't be used.
+        PollenError: If a setting or parameter can't be used.
     """
     options = parse_train_options(settings)
-    said = options.model_dump(mode="json", exclude_unset=True)
-    parameters = _said(given)
+    chosen = options.model_dump(mode="json", exclude_unset=True)
+    parameters = _given(given)
     if "dataset" in parameters:
         Staging.below(Location(block="checked"), parameters["dataset"])
     checked: dict[str, tuple[type[BaseModel], Mapping[str, Any]]] = {
-        "settings": (TrainSettings, said.get("train", {})),
-        **{name: (model, said.get(name, {})) for name, model in MODELS.items()},
+        "settings": (TrainSettings, chosen.get("train", {})),
+        **{name: (model, chosen.get(name, {})) for name, model in MODELS.items()},
     }
     return RunOrder(deployment, parameters, checked)
 
 
-def _said(given: Mapping[str, Any]) -> dict[str, Any]:
+def _given(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """One set of settings over another, also inside of settings."""
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace settings below with those above, also in nested settings."""
     merged = dict(below)
     for name, value in above.items():
         lower = merged.get(name)
         if isinstance(value, Mapping) and isinstance(lower, Mapping):
-            merged[name] = _over(lower, value)
+            merged[name] = _merged(lower, value)
         else:
             merged[name] = value
     return merged

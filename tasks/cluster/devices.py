@@ -1,4 +1,4 @@
-"""Where a run may work: on a GPU, or on the CPU because somebody said so."""
+"""The check that a run has the device it is meant for: a GPU, or the CPU if its settings say so."""
 
 from typing import Final, Literal
 
@@ -18,13 +18,13 @@ _WAYS_OUT: Final = (
 
 
 def check_device(wanted: Device) -> None:
-    """Refuse to begin where the GPU that a run is for is missing: never is the CPU taken in silence.
+    """Check that the GPU that a run is meant for is there: the CPU is never used in its place silently.
 
-    ``auto`` means whatever is there on a laptop and in runs on pool ``cpu``; on every other work
-    pool it means a GPU.
+    `auto` means any device on a laptop and in runs on pool `cpu`; on every other work pool it means
+    a GPU.
 
     Raises:
-        PollenError: There is none; the message says what to do.
+        PollenError: If there is no usable GPU; the message says what to do.
     """
     if wanted == "cpu" or cuda_present():
         return
@@ -38,6 +38,6 @@ def check_device(wanted: Device) -> None:
 
 
 def work_pool() -> str | None:
-    """The work pool that the present flow run came from; None for one that was called directly."""
+    """Return the work pool of the present flow run; None if the flow was called directly."""
     context = FlowRunContext.get()
     return context.flow_run.work_pool_name if context and context.flow_run else None

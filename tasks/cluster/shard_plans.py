@@ -1,7 +1,8 @@
-"""The plan that a run on a cluster writes for its shards, and what they make sure of before they follow it."""
+"""The plan that a run on a cluster writes for its shards, and what a shard checks before it follows it."""
 
 import time
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,29 +19,76 @@ from tasks.faults import NotFoundError
 from tasks.stage import logger, stage
 from tasks.storage.store import Location, Store, open_store
 
-#: Plans of others are kept for so long, in seconds: no run takes longer.
+#: How long plans of other runs are kept, in seconds: no run takes longer.
 KEPT_S: Final = 7 * 86400.0
 
 _ONE_IMAGE: Final = f"give all deployments the same image, then run again. To do so, {DEPLOY}"
 
 
 class _Author(BaseModel):
-    """The part of a plan that every version of this program can read."""
+    """The field of a plan that every version of this program can read."""
 
     code_version: str
 
 
-class ShardPlan(BaseModel):
-    """What shards are to count, and how. Written whole and never changed.
+@dataclass(frozen=True)
+class Part:
+    """The part of a plan that one shard counts.
 
     Attributes:
-        code_version: Of the program that made the plan; no other one follows it.
-        id: Tells this plan from all others: names its shards' runs.
+        shard: Its number, from 1.
+        of: How many parts the plan has.
+        batches: What it counts.
+    """
+
+    shard: int
+    of: int
+    batches: tuple[Batch, ...]
+
+    @property
+    def pictures(self) -> int:
+        """The number of pictures in it."""
+        return pictures_in(self.batches)
+
+
+@dataclass(frozen=True)
+class PartCounted:
+    """The result of a shard: all of its part is recorded.
+
+    Attributes:
+        part: What was counted.
+        outcome: The name of the final state.
+    """
+
+    part: Part
+    outcome: str = "Completed"
+
+    @property
+    def message(self) -> str:
+        """What the final state says."""
+        part = self.part
+        return (
+            f"part {part.shard} of {part.of}: {part.pictures} pictures counted in "
+            f"{len(part.batches)} batches"
+        )
+
+
+def pictures_in(batches: Iterable[Batch]) -> int:
+    """Return the number of pictures in batches."""
+    return sum(len(batch.items) for batch in batches)
+
+
+class ShardPlan(BaseModel):
+    """The batches that shards are to count, and how. Written whole and never changed.
+
+    Attributes:
+        code_version: The version of the program that made the plan; no other one follows it.
+        id: Tells this plan from all others: the names of its shards' runs contain it.
         number: The round of the flow run, counted from 1.
-        model: What the shards call the model: a version, `bundled`, or a path.
+        model: The model's name as shards are given it: a version, `bundled`, or a path.
         profile: Everything that decides the numbers; a shard that would count otherwise refuses.
         settings: How to count.
-        pictures: All pictures that the flow run set out to count, in its first round.
+        pictures: The number of pictures that the flow run set out to count, in its first round.
         shards: The batches of each shard.
     """
 
@@ -55,18 +103,23 @@ class ShardPlan(BaseModel):
     pictures: int
     shards: tuple[tuple[Batch, ...], ...]
 
-    def part(self, shard: int) -> tuple[Batch, ...]:
-        """The batches of a shard, counted from 1.
+    @property
+    def waiting(self) -> int:
+        """The number of pictures that this plan's shards count."""
+        return sum(map(pictures_in, self.shards))
+
+    def part(self, shard: int) -> Part:
+        """Return the part of a shard, counted from 1.
 
         Raises:
-            PollenError: There is no such shard.
+            PollenError: If there is no such shard.
         """
         if not 1 <= shard <= len(self.shards):
             raise PollenError(
                 f"the plan is for shards 1 to {len(self.shards)}, not for {shard}: shards are started by the "
                 "detect/... deployments, not by hand"
             )
-        return self.shards[shard - 1]
+        return Part(shard, len(self.shards), self.shards[shard - 1])
 
     def check(self, profile: Profile) -> None:
         """Refuse to count otherwise than planned.
@@ -75,7 +128,7 @@ class ShardPlan(BaseModel):
             profile: How the shard would count.
 
         Raises:
-            PollenError: It differs, be it in the model's weights or in what the machine has.
+            PollenError: If it differs, be it in the model's weights or in what the machine has.
         """
         planned, found = asdict(self.profile), asdict(profile)
         if planned["model_sha256"] != found["model_sha256"]:
@@ -97,24 +150,24 @@ class ShardPlan(BaseModel):
 
 @stage("write plan")
 def write_plan(output: Location, run_id: str, number: int, data: bytes) -> str:
-    """Put a plan where shards find it; returns its key."""
+    """Write a plan into the bucket, where shards find it; return its key."""
     key = plan_key(run_id, number)
     open_store(output).write(key, data, "application/json")
     return key
 
 
 def read_plan(store: Store, key: str) -> ShardPlan:
-    """The plan at a key.
+    """Read the plan at a key.
 
     Raises:
-        PollenError: It is not there, or was made by another version of this program.
+        PollenError: If it is not there, or was made by another version of this program.
     """
     try:
         data = store.read(key)
     except NotFoundError as error:
         raise PollenError(
-            f"the plan {store.address}/{key} is not there any more: the run that made it has ended, so there is "
-            "nothing to count for it"
+            f"there is no plan {store.address}/{key} any more: the run that made it has ended, so there is nothing "
+            "to count for it"
         ) from error
     try:
         author = _Author.model_validate_json(data).code_version
@@ -122,7 +175,7 @@ def read_plan(store: Store, key: str) -> ShardPlan:
             return ShardPlan.model_validate_json(data)
     except ValidationError as error:
         raise PollenError(
-            f"{store.address}/{key} is no plan that this program can read ({error.error_count()} faults): {_ONE_IMAGE}"
+            f"this program can't read the plan {store.address}/{key} ({error.error_count()} faults): {_ONE_IMAGE}"
         ) from error
     raise PollenError(
         f"the plan {store.address}/{key} was made by version {author} of this program, and this is {__version__}: "
@@ -131,18 +184,18 @@ def read_plan(store: Store, key: str) -> ShardPlan:
 
 
 def last_number(output: Location, run_id: str) -> int:
-    """The number of a flow run's last plan, 0 where it has none."""
+    """Return the number of a flow run's last plan, 0 if it has none."""
     keys = [entry.key for entry in open_store(output).list(plans_folder(run_id))]
     return max((number for number in map(plan_number, keys) if number is not None), default=0)
 
 
 def unfinished_plan(work: Work, run_id: str) -> ShardPlan | None:
-    """The last plan of a flow run that was killed and now runs again; None where it starts anew.
+    """Return the last plan of a flow run that was killed and now runs again; None if it starts anew.
 
     A plan for another model, other settings or another version of this program is left alone.
 
     Raises:
-        PollenError: The store fails.
+        PollenError: If the store fails.
     """
     last = last_number(work.output, run_id)
     if not last:
@@ -152,7 +205,7 @@ def unfinished_plan(work: Work, run_id: str) -> ShardPlan | None:
     except PollenError as error:
         if error.heals:
             raise
-        logger().warning("what was planned earlier is not followed: %s", error)
+        logger().warning("the plan of this run's earlier start is not used: %s", error)
         return None
     same = (plan.profile, plan.settings) == (work.profile, work.settings)
     return plan if same else None
@@ -161,7 +214,7 @@ def unfinished_plan(work: Work, run_id: str) -> ShardPlan | None:
 def forget_plans(output: Location, run_id: str) -> None:
     """Delete a flow run's plans, and those that killed runs left; without the right to delete they stay.
 
-    Those of others are deleted by their age: a run that only seemed dead still needs its own.
+    Those of other runs are deleted by their age: a run that only seemed dead still needs its own.
     """
     long_ago = time.time() - KEPT_S
     try:

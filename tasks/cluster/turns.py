@@ -1,4 +1,4 @@
-"""One run per root at a time: what a root is called, and the one slot that its runs take turns with."""
+"""One run per root at a time: the names of a root's limit and tags, and the slot that its runs share."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 
 from pollen.errors import PollenError
-from tasks.cluster.prefect_calls import patiently
+from tasks.cluster.prefect_calls import ask_server
 from tasks.progress import best_effort
 from tasks.stage import logger
 from tasks.storage.store import Location
@@ -26,18 +26,18 @@ from tasks.storage.store import Location
 #: How often a run that waits for its turn asks again, in seconds.
 ASK_EVERY_S: Final = 5.0
 #: How long a run waits for its turn, in seconds. A long sweep of a new root takes hours.
-PATIENCE_S: Final = 12 * 3600.0
+LONGEST_WAIT_S: Final = 12 * 3600.0
 #: States in which a run that took the slot still has it. Whatever is in another one was killed.
 _ALIVE: Final = {StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED}
 _LONGEST_NAME: Final = 60
 
 
 def limit_name(root: Location) -> str:
-    """The global concurrency limit of a root, made by `pollen setup`: readable, and another for every other root.
+    """Return the name of a root's global concurrency limit: readable, and different for every root.
 
-    Prefect forbids slashes and other characters in names, so what tells roots apart is a short hash.
-    The block's name ends with the first dot, which no block's name has: `pollen setup` knows by it
-    whose a limit is.
+    `pollen setup` makes the limit. Prefect forbids slashes and other characters in names, so a short
+    hash tells roots apart. The block's name ends at the first dot, which no block's name contains:
+    by it `pollen setup` knows which block a limit belongs to.
     """
     address = root.address.strip("/")
     block, _, folder = address.partition("/")
@@ -47,12 +47,12 @@ def limit_name(root: Location) -> str:
 
 
 def root_tag(root: Location) -> str:
-    """The tag of runs at work below a root: by it a person finds those of one place in the Prefect UI."""
+    """Return the tag of runs that work below a root, by which people find them in the Prefect UI."""
     return f"root:{root.address}"
 
 
 def say_where(root: Location) -> None:
-    """Tag the flow run under way with its root; runs that take turns do it while they take the slot."""
+    """Tag the present flow run with its root; runs that take turns do it while they take the slot."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
@@ -67,25 +67,25 @@ class AnotherWaitsError(Exception):
 
 
 def leave_to_another(root: Location) -> None:
-    """End the run under way if another one with the same parameters waits for its turn below a root.
+    """End the present run if another one with the same parameters waits for its turn below a root.
 
-    That one looks at the bucket when it gets its turn, so it finds whatever is there now. Without
-    this, uploads that come while a run counts for hours would pile up runs that wait, each in a pod.
+    That run lists the bucket when it gets its turn, so it finds whatever is there now. Without this
+    check, uploads during a run of some hours would start many runs that wait, each in a pod.
 
     Raises:
-        AnotherWaitsError: There is such a run.
-        PollenError: The server does not answer.
+        AnotherWaitsError: If there is such a run.
+        PollenError: If the server does not answer.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
     this = context.flow_run.id
-    if name := patiently(lambda: _waits_before(root, this), "looking for other runs"):
+    if name := ask_server(lambda: _waits_before(root, this), "looking for other runs"):
         raise AnotherWaitsError(f"'{name}' waits for its turn, and will count what is new")
 
 
 def _waits_before(root: Location, run_id: UUID) -> str | None:
-    """The name of an equal run that waits and began earlier: of two that see each other, one stays."""
+    """Return the name of an equal run that waits and began earlier: of two that see each other, one stays."""
     waiting = FlowRunFilter.model_validate(
         {"tags": {"all_": [_waits(root)]}, "state": {"type": {"any_": [StateType.RUNNING]}}}
     )
@@ -97,7 +97,7 @@ def _waits_before(root: Location, run_id: UUID) -> str | None:
 
 
 def _waits(root: Location) -> str:
-    """What a run carries while it waits: one without it may have looked at the bucket already."""
+    """Return the tag of a run that waits: one without it may have listed the bucket already."""
     return f"waits:{limit_name(root)}"
 
 
@@ -106,7 +106,7 @@ def _began(run: FlowRun) -> tuple[str, str]:
 
 
 def limit_prefix(block: str) -> str:
-    """What the names of all limits of a block's roots begin with, and those of no other's."""
+    """Return the beginning of the names of all limits of a block's roots, which no others share."""
     return f"pollen-root-{_tidy(block).replace('.', '-')}."
 
 
@@ -116,15 +116,15 @@ def _tidy(name: str) -> str:
 
 @contextmanager
 def one_run_at_a_time(root: Location) -> Iterator[None]:
-    """Hold the slot of a root inside the block; where another run has it, wait for its end.
+    """Hold the slot of a root inside the block; if another run has it, wait for its end.
 
     The slot has no lease: Prefect keeps leases in its server's memory, and a server that restarts
-    under a run would leave the slot taken for ever. Instead a run that takes the slot says so by a
-    tag, and one that waits takes the slot of a run that carries the tag and is no longer alive. A
-    slot taken by hand (`prefect gcl`, or any program) carries no tag and is waited for.
+    during a run would leave the slot taken for ever. Instead, a run that takes the slot is tagged,
+    and one that waits takes over the slot of a tagged run that is no longer alive. A slot that was
+    taken by hand (`prefect gcl`, or any program) has no tag and is waited for.
 
     Raises:
-        PollenError: The limit does not exist, the wait took too long, or the server does not answer.
+        PollenError: If the limit does not exist, the wait took too long, or the server does not answer.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
@@ -140,12 +140,12 @@ def one_run_at_a_time(root: Location) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Turn:
-    """What came of asking for the slot.
+    """The result of asking for the slot.
 
     Attributes:
-        taken: It is ours.
-        freed: It was taken from the dead, and is asked for again at once.
-        alive: Who has it, as far as known.
+        taken: Whether this run has it now.
+        freed: Whether it was taken from a dead run, and is to be asked for again at once.
+        alive: The runs that have it, as far as known.
     """
 
     taken: bool = False
@@ -160,32 +160,32 @@ class _Slot:
         self.name = limit_name(root)
         self._place = root.address
         self._run = run.id
-        #: What a run carries that has the slot, or is about to ask for it.
+        # The tag of a run that has the slot, or is about to ask for it.
         self._tag = f"holds:{self.name}"
         own = {self._tag, _waits(root), root_tag(root)}
         self._tags = [*(tag for tag in run.tags if tag not in own), root_tag(root)]
         self._waiting_tags = [*self._tags, _waits(root)]
-        #: This very run had the slot, was killed, and now runs again.
+        # Whether this very run had the slot, was killed, and now runs again.
         self._had_it = self._tag in run.tags
 
     def take(self) -> None:
         """Take the slot, waiting for it if need be.
 
         Raises:
-            PollenError: There is no such limit, or the wait took too long.
+            PollenError: If there is no such limit, or the wait took too long.
         """
-        told = False
-        deadline = time.monotonic() + PATIENCE_S
-        while not (holders := patiently(self._try, f"waiting for a turn in {self._place}")).taken:
-            if not told and not holders.freed:
+        announced = False
+        deadline = time.monotonic() + LONGEST_WAIT_S
+        while not (holders := ask_server(self._try, f"waiting for a turn in {self._place}")).taken:
+            if not announced and not holders.freed:
                 names = ", ".join(f"'{run.name}'" for run in holders.alive) or "somebody"
-                logger().info(
+                logger().info(  # `pollen doctor RUN` looks for the end of this line
                     "%s is at work in %s: this run waits for the end of it", names, self._place
                 )
-                told = True
+                announced = True
             if time.monotonic() > deadline:
                 raise PollenError(
-                    f"another run has been at work in {self._place} for {PATIENCE_S / 3600:.0f} h: let it end or "
+                    f"another run has worked in {self._place} for {LONGEST_WAIT_S / 3600:.0f} h: let it end or "
                     "cancel it, then run again. If there is none, free the slot by hand: `prefect gcl update "
                     f"{self.name} --active-slots 0`"
                 )
@@ -193,7 +193,7 @@ class _Slot:
                 time.sleep(ASK_EVERY_S)
 
     def _try(self) -> "_Turn":
-        """Ask for the slot once; where those who had it are dead, free it."""
+        """Ask for the slot once; if the runs that had it are dead, free it."""
         with get_client(sync_client=True) as client:
             try:
                 if self._ask(client):
@@ -209,7 +209,7 @@ class _Slot:
             return _Turn(freed=True)
 
     def _ask(self, client: SyncPrefectClient) -> bool:
-        """Take the slot if it is free. Tagged before: a run that is killed in between is known by it."""
+        """Take the slot if it is free; the tag comes first, so that a run killed in between is known by it."""
         client.update_flow_run(self._run, tags=[*self._tags, self._tag])
         try:
             taken = client.increment_concurrency_slots([self.name], 1, "concurrency").json()
@@ -229,7 +229,7 @@ class _Slot:
         return True
 
     def _others(self, client: SyncPrefectClient) -> list[FlowRun]:
-        """Other runs that carry the tag."""
+        """Return other runs that carry the tag."""
         tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[self._tag]))
         found = client.read_flow_runs(flow_run_filter=tagged)
         return [run for run in found if run.id != self._run]
@@ -237,7 +237,7 @@ class _Slot:
     def _free(self, client: SyncPrefectClient, dead: list[FlowRun]) -> None:
         """Take the slot away from runs that were killed while they had it."""
         names = ", ".join(f"'{run.name}'" for run in dead) or "this run's earlier attempt"
-        logger().warning("%s was killed at work in %s: taking over", names, self._place)
+        logger().warning("%s was killed in %s: taking over", names, self._place)
         client.update_global_concurrency_limit(
             self.name, GlobalConcurrencyLimitUpdate(active_slots=0)
         )
@@ -254,7 +254,7 @@ class _Slot:
         try:
             with get_client(sync_client=True) as client:
                 if self._tag not in client.read_flow_run(self._run).tags:
-                    logger().warning("another run has taken over in %s meanwhile", self._place)
+                    logger().warning("another run took over in %s meanwhile", self._place)
                     return
                 client.release_concurrency_slots([self.name], 1, max(seconds, 0.001))
                 client.update_flow_run(self._run, tags=self._tags)

@@ -69,6 +69,11 @@ class Promoted:
     is_new: bool
 
     @property
+    def outcome(self) -> str:
+        """The name of the final state of a flow run that promoted."""
+        return "Completed" if self.is_new else "NothingNew"
+
+    @property
     def message(self) -> str:
         """One sentence for people."""
         version = self.promotion.version

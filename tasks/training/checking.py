@@ -17,7 +17,7 @@ from pollen.reports.pages import markdown
 from tasks.faults import NotFoundError
 from tasks.progress import best_effort
 from tasks.stage import healing, logger, stage
-from tasks.storage.entries import Entry
+from tasks.storage.objects import StoredObject
 from tasks.storage.scratch import scratch_folder
 from tasks.storage.store import Location, Store, open_store
 from tasks.training.dataset import staged_zips
@@ -111,7 +111,7 @@ def check_staged(root: Location, export: str | None, settings: DatasetSettings) 
     return Checked(store.address, tuple(results))
 
 
-def _chosen(store: Store, export: str | None) -> list[Entry]:
+def _chosen(store: Store, export: str | None) -> list[StoredObject]:
     staged = staged_zips(store)
     if export is None:
         return staged
@@ -127,7 +127,7 @@ def _chosen(store: Store, export: str | None) -> list[Entry]:
     return found
 
 
-def _check(store: Store, entry: Entry, settings: DatasetSettings) -> CheckResult:
+def _check(store: Store, entry: StoredObject, settings: DatasetSettings) -> CheckResult:
     """Check a zip, which is on this machine only meanwhile; one that is too large is not fetched.
 
     Raises:
@@ -149,6 +149,17 @@ def _check(store: Store, entry: Entry, settings: DatasetSettings) -> CheckResult
             f"{entry.key} can't be kept on this machine while it is checked ({error}): it has {entry.size / 1e6:.0f} "
             "MB; give the work pool more scratch_size and ephemeral_storage_limit",
         ) from error
+
+
+def export_name(export: str) -> str:
+    """Return what the name of a flow run calls the exports that it checks."""
+    return export.rpartition("/")[2] or "exports"
+
+
+def refuse_unsound(checked: Checked) -> None:
+    """Raise `PollenError` if a zip could not be read at all."""
+    if not checked.is_sound:
+        raise PollenError(checked.message)
 
 
 def show_checked(checked: Checked) -> None:

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Self
 
 from pollen import __version__
 from pollen.dataset.manifest import Split
@@ -14,20 +14,17 @@ from pollen.evaluation.charts import draw_charts
 from pollen.evaluation.curves import draw_training
 from pollen.evaluation.disagreement import draw_disagreements
 from pollen.evaluation.evaluate import Evaluation
-from pollen.evaluation.gate import Decision, GateSettings, decide
-from pollen.evaluation.metrics import as_metrics, gate_figures
+from pollen.evaluation.gate import GateSettings, decide
 from pollen.evaluation.page import PageData, render_page
+from pollen.evaluation.record import Decision, Metrics
 from pollen.layout import METRICS_NAME, TRAINING_NAME, model_folder
-from pollen.training.lineage import LEARNT_FROM, Lineage, Overlap, notices, unknown_plants
+from pollen.training.lineage import LEARNT_FROM, Lineage, notices, unknown_plants
 from pollen.training.model_card import Making, card_text
 from tasks.faults import StorageError
 from tasks.models.promotions import Order, promote
-from tasks.models.publishing import drop_claim
-from tasks.models.verdicts import Verdict, read_verdict, record_conclusion
+from tasks.models.verdicts import ModelVerdict
 from tasks.stage import stage
 from tasks.storage.store import open_store
-from tasks.training.checkpoints import drop_checkpoints
-from tasks.training.release_artifact import show_model
 from tasks.training.train import Trained, TrainingPlan
 
 #: Refused zips that a message names.
@@ -36,23 +33,17 @@ ZIPS_NAMED: Final = 5
 
 @dataclass(frozen=True)
 class Judgement:
-    """Both models' figures on the same pictures, and what the gate says.
+    """Both models on the same pictures, and what the gate decided.
 
     Attributes:
-        new: The new model's.
-        production: Those of the model that `detect` uses now.
-        split: Where they were measured.
-        decision: Of the gate.
-        overlaps: How much of these pictures the base and the model in production know.
-        notices: What a reader of the figures must know, because of that.
+        new: The new model.
+        production: The model in production, which `detect` uses now.
+        metrics: The figures of both, the gate's decision, and what readers of the figures must know.
     """
 
     new: Evaluation
     production: Evaluation
-    split: Split
-    decision: Decision
-    overlaps: Mapping[str, Overlap]
-    notices: tuple[str, ...]
+    metrics: Metrics
 
 
 def judge(
@@ -64,64 +55,65 @@ def judge(
     base: tuple[str, Lineage],
     known: Lineage,
 ) -> Judgement:
-    """Ask the gate; what flatters a model is said beside what the gate says.
+    """Ask the gate; what flatters one of the models is added to its reasons.
 
     Args:
-        new: Figures of the new model.
-        production: Of the one in production, on the same pictures.
-        split: Where they were measured.
-        settings: Of the gate.
-        base: What the new one started from: its name, and what it had learnt from.
-        known: What the one in production has learnt from.
+        new: The evaluation of the new model.
+        production: That of the model in production, on the same pictures.
+        split: The split of these pictures.
+        settings: The thresholds of the gate.
+        base: The weights that training started from: their name, and what they had learnt from.
+        known: What the model in production has learnt from.
     """
-    place: Literal["test", "val"] = "test" if split is Split.TEST else "val"
-    decision = decide(
-        gate_figures(new, place),
-        gate_figures(production, place),
-        settings,
-    )
+    decision = decide(new.figures, production.figures, split, settings)
     plants = [score.picture.group for score in new.scores]
-    overlaps = {
-        "base": Overlap.between(*base, plants),
-        "production": Overlap.between(production.card.version, known, plants),
-    }
-    said = (
-        *notices(overlaps["base"], overlaps["production"], place),
-        *unknown_plants([score.picture.origin.plant_known for score in new.scores], place),
+    name, lineage = base
+    from_base = lineage.overlap(name, plants)
+    from_production = known.overlap(production.card.version, plants)
+    warnings = (
+        *notices(from_base, from_production, split),
+        *unknown_plants([score.picture.origin.plant_known for score in new.scores], split),
     )
-    told = Decision(decision.promote, (*decision.reasons, *said))
-    return Judgement(new, production, split, told, overlaps, said)
+    metrics = Metrics(
+        split=split,
+        new=new.figures,
+        production=production.figures,
+        gate=Decision(promote=decision.promote, reasons=(*decision.reasons, *warnings)),
+        learnt_from={"base": from_base, "production": from_production},
+        notices=warnings,
+    )
+    return Judgement(new, production, metrics)
 
 
 @stage("describe {making.dataset}")
 def describe(judgement: Judgement, trained: Trained, making: Making) -> dict[str, bytes]:
-    """The files that go beside the weights, by their key below the version's folder.
+    """Return the files that go beside the weights, by their key below the version's folder.
 
     Raises:
-        PollenError: A picture can't be read any more.
+        PollenError: If a picture can't be read any more.
     """
     charts = draw_charts(judgement.new, judgement.production)
     curves = draw_training(trained.results)
     if curves is not None:
         charts["training.png"] = curves
-    card = judgement.new.card
+    metrics = judgement.metrics
     disagreements = draw_disagreements(judgement.new, judgement.production)
     page = render_page(
         PageData(
             new=judgement.new,
             production=judgement.production,
-            split="test" if judgement.split is Split.TEST else "val",
+            split=Split(metrics.split),
             charts=charts,
             disagreements=disagreements,
-            decision=judgement.decision,
-            notices=judgement.notices,
+            decision=metrics.gate,
+            notices=metrics.notices,
             facts=_facts(making, trained),
         )
     )
-    text = card_text(card, making, judgement.new, judgement.split, judgement.decision)
+    text = card_text(judgement.new.card, making, metrics)
     return {
         "evaluation.html": page.encode(),
-        METRICS_NAME: _json(_metrics(judgement)),
+        METRICS_NAME: metrics.to_json(),
         TRAINING_NAME: _json(
             {
                 "dataset": making.dataset,
@@ -150,20 +142,6 @@ def _facts(making: Making, trained: Trained) -> Mapping[str, str]:
         "started from": making.base,
         "course": trained.course,
         "code version": __version__,
-    }
-
-
-def _metrics(judgement: Judgement) -> dict[str, object]:
-    return {
-        "split": str(judgement.split),
-        "new": as_metrics(judgement.new),
-        "production": as_metrics(judgement.production),
-        "gate": {
-            "promote": judgement.decision.promote,
-            "reasons": list(judgement.decision.reasons),
-        },
-        LEARNT_FROM: {name: asdict(overlap) for name, overlap in judgement.overlaps.items()},
-        "notices": list(judgement.notices),
     }
 
 
@@ -199,6 +177,34 @@ class TrainingSummary:
     place: str
     refused: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls,
+        plan: TrainingPlan,
+        verdict: ModelVerdict,
+        outcome: TrainingOutcome,
+        lost: str,
+        refused: tuple[str, ...],
+    ) -> Self:
+        """Return the summary of a training whose model is published.
+
+        Args:
+            plan: The training.
+            verdict: What the registry says of the model.
+            outcome: How the training ended.
+            lost: Why the promotion was not carried out; empty if it was, or if the gate refused.
+            refused: Names of staged zips that were not merged.
+        """
+        reasons = verdict.metrics.notices if verdict.gate.promote else verdict.gate.reasons
+        return cls(
+            version=plan.version,
+            outcome=outcome,
+            reasons=(lost,) if lost else reasons,
+            figures=verdict.figures,
+            place=f"{open_store(plan.output).address}/{model_folder(plan.version)}",
+            refused=refused,
+        )
+
     @property
     def message(self) -> str:
         """What a state says of the run."""
@@ -225,44 +231,24 @@ class TrainingSummary:
         )
 
 
-def conclude(plan: TrainingPlan, refused: tuple[str, ...] = ()) -> TrainingSummary:
-    """Promote a published model if the gate let it and nobody did so yet; drop what training left.
+def promote_as_decided(plan: TrainingPlan, verdict: ModelVerdict) -> tuple[TrainingOutcome, str]:
+    """Promote a published model if the gate let it and nobody did so yet.
 
-    What was decided is read from the registry, so that a run that was stopped between publishing
-    and promoting is concluded by the next one, and a model that a person rolled back is not
-    promoted again.
-
-    Args:
-        plan: The training, whose model is published.
-        refused: Names of staged zips that were not merged, for the summary.
+    Returns:
+        How the training ends, and why the promotion was not carried out; empty if it was, or if the
+        gate refused.
 
     Raises:
-        PollenError: The store fails.
+        PollenError: If the store fails.
     """
-    verdict = read_verdict(plan.output, plan.version)
-    outcome = TrainingOutcome.NOTHING_NEW if plan.published else TrainingOutcome.NOT_PROMOTED
-    lost = verdict.lost
-    if verdict.is_open:
-        lost = _promote(plan, verdict)
-        outcome = TrainingOutcome.NOT_PROMOTED if lost else TrainingOutcome.PROMOTED
-    reasons = verdict.notices if verdict.promote else verdict.reasons
-    store = open_store(plan.output)
-    record_conclusion(store, plan.version, lost)
-    drop_checkpoints(store, plan.id)
-    drop_claim(store, plan.version)
-    summary = TrainingSummary(
-        version=plan.version,
-        outcome=outcome,
-        reasons=(lost,) if lost else reasons,
-        figures=verdict.figures,
-        place=f"{store.address}/{model_folder(plan.version)}",
-        refused=refused,
-    )
-    show_model(store, plan.version, summary.message, verdict.reasons, verdict.told)
-    return summary
+    if not verdict.is_open:
+        known = TrainingOutcome.NOTHING_NEW if plan.published else TrainingOutcome.NOT_PROMOTED
+        return known, verdict.lost
+    lost = _promote(plan, verdict)
+    return TrainingOutcome.NOT_PROMOTED if lost else TrainingOutcome.PROMOTED, lost
 
 
-def _promote(plan: TrainingPlan, verdict: Verdict) -> str:
+def _promote(plan: TrainingPlan, verdict: ModelVerdict) -> str:
     """Put a model into production as the gate said; why that was not done, empty where it was.
 
     Raises:
@@ -272,7 +258,7 @@ def _promote(plan: TrainingPlan, verdict: Verdict) -> str:
         id=f"training-{plan.version}",  # given twice, it is carried out once
         by=f"training {plan.id}",
         at=datetime.now(UTC),
-        note="; ".join(verdict.reasons),
+        note="; ".join(verdict.gate.reasons),
         compared_with=verdict.compared_with,
     )
     try:

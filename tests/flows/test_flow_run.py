@@ -11,8 +11,10 @@ from prefect.client.schemas.objects import Artifact, State
 from prefect_aws import AwsClientParameters, AwsCredentials, S3Bucket
 from pydantic import SecretStr
 
-from flows.detect import detect
+from flows.detect import detect_here
+from pollen.layout import INPUTS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
+from tasks.storage.store import Location
 from tests.support.pictures import picture
 from tests.support.runs import (
     BUCKET,
@@ -45,19 +47,18 @@ def save_block(name: str, server: EmbeddedS3, folder: str = "", **parameters: ob
     ).save(name, overwrite=True)
 
 
+def detect_in(root: Location, model: str = MODEL, **parameters: object) -> State[Any]:
+    """Run the flow that counts in this process, for a root."""
+    given: dict[str, Any] = {"source": root.below(INPUTS), "output": root, "model": model}
+    return cast("State[Any]", detect_here(**given | parameters, return_state=True))
+
+
 @pytest.fixture
 def detect_with(prefect_server: EmbeddedPrefect) -> Detect:
     """Run the flow with the block of a name; nothing of S3 is in the environment."""
 
     def run(block: str, prefix: str | None = None, **values: object) -> State[Any]:
-        state = detect(
-            bucket=block,
-            prefix=prefix,
-            model=MODEL,
-            settings=settings(**values),
-            return_state=True,
-        )
-        return cast("State[Any]", state)
+        return detect_in(Location(block=block, prefix=prefix or ""), settings=settings(**values))
 
     return run
 
@@ -136,7 +137,7 @@ def test_the_final_states_and_what_they_say(detect_with: Detect, s3_server: Embe
 def test_a_failed_run_says_what_to_do(detect_with: Detect, s3_server: EmbeddedS3) -> None:
     save_block("altered", s3_server, "flow/altered")
     upload(s3_server, "flow/altered/trained_models/v1", {"model.json": b"{"})
-    state = cast("State[Any]", detect(bucket="altered", model="v1", return_state=True))
+    state = detect_in(Location(block="altered"), "v1")
     assert state.name == "Failed"
     assert "the card of model 'v1'" in str(state.message)
     state = detect_with("never-saved")

@@ -4,17 +4,15 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
-from prefect.client.schemas.objects import State
 
-from flows.detect import detect
 from services.embedded import EmbeddedPrefect, EmbeddedS3
-from tests.flows.test_flow_run import artifacts_of, save_block
+from tasks.storage.store import Location
+from tests.flows.test_flow_run import artifacts_of, detect_in, save_block
 from tests.support.pictures import picture
 from tests.support.prefect_servers import PreparedPrefect
-from tests.support.runs import MODEL, settings, upload
+from tests.support.runs import settings, upload
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = "bad|`x`<b>_1_ www.x.png"
@@ -42,8 +40,7 @@ def test_a_browser_shows_the_result_with_its_pictures(
     save_block("pages", s3_server, "flow/pages")
     inputs = {"a.png": picture(0), "b.png": picture(1), HOSTILE: b""}
     upload(s3_server, "flow/pages/detect_images", inputs)
-    ended = detect(bucket="pages", model=MODEL, settings=settings(), return_state=True)
-    shown = artifacts_of(cast("State[Any]", ended))
+    shown = artifacts_of(detect_in(Location(block="pages"), settings=settings()))
 
     dom = dom_of(f"{pages.ui_url}/artifacts/artifact/{shown['detection-summary'].id}", tmp_path)
 

@@ -15,7 +15,7 @@ from prefect.states import AwaitingRetry, Cancelling
 from pollen.detection.gpu import cuda_present
 from pollen.layout import PLANS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
-from tasks.cluster.shards import Order
+from tasks.cluster.shards import DetectRequest
 from tasks.cluster.turns import limit_name
 from tests.flows.test_flow_run import save_block
 from tests.support.cluster import PATIENCE_S, Cluster, make_limit, runs_of
@@ -57,17 +57,17 @@ def place(
     prefect_server: EmbeddedPrefect,
     s3_server: EmbeddedS3,
     request: pytest.FixtureRequest,
-) -> Order:
+) -> DetectRequest:
     """A root of the test's own, with a limit and pictures."""
     prefix = request.node.name.removeprefix("test_")
     pictures = {f"{number:02}.png": picture(number % 3) for number in range(PICTURES)}
     upload(s3_server, f"cluster/{prefix}/detect_images", pictures)
-    order = Order("cluster", prefix, MODEL, 3)
+    order = DetectRequest("cluster", prefix, MODEL, 3)
     make_limit(order.root)
     return order
 
 
-def start(cluster: Cluster, order: Order, shards: int, **values: Any) -> FlowRun:  # noqa: ANN401
+def start(cluster: Cluster, order: DetectRequest, shards: int, **values: Any) -> FlowRun:  # noqa: ANN401
     """Start `detect/on-demand`."""
     return cluster.start(
         "detect/on-demand",
@@ -79,7 +79,7 @@ def start(cluster: Cluster, order: Order, shards: int, **values: Any) -> FlowRun
     )
 
 
-def shards_of(order: Order, at_least: int = 0) -> list[FlowRun]:
+def shards_of(order: DetectRequest, at_least: int = 0) -> list[FlowRun]:
     """The runs of a root's shards, once there are so many."""
     deadline = time.monotonic() + PATIENCE_S
     while len(found := runs_of("detect-shard", order.tag)) < at_least:
@@ -88,7 +88,7 @@ def shards_of(order: Order, at_least: int = 0) -> list[FlowRun]:
     return found
 
 
-def wait_for_records(server: EmbeddedS3, order: Order, number: int) -> None:
+def wait_for_records(server: EmbeddedS3, order: DetectRequest, number: int) -> None:
     """Wait until so many batches are recorded."""
     deadline = time.monotonic() + PATIENCE_S
     while sum("/images/" in key for key in objects(server, f"cluster/{order.prefix}")) < number:
@@ -97,7 +97,7 @@ def wait_for_records(server: EmbeddedS3, order: Order, number: int) -> None:
 
 
 def test_killed_processes_leave_the_tables_as_one_run_makes_them(
-    cluster: Cluster, place: Order, s3_server: EmbeddedS3
+    cluster: Cluster, place: DetectRequest, s3_server: EmbeddedS3
 ) -> None:
     below = f"cluster/{place.prefix}"
     run = start(cluster, place, shards=3)
@@ -137,7 +137,7 @@ def test_killed_processes_leave_the_tables_as_one_run_makes_them(
 
 
 def test_two_coordinators_at_once_take_turns(
-    cluster: Cluster, place: Order, s3_server: EmbeddedS3
+    cluster: Cluster, place: DetectRequest, s3_server: EmbeddedS3
 ) -> None:
     runs = [start(cluster, place, shards=1) for _ in range(2)]
     ended = [cluster.wait(run) for run in runs]
@@ -149,7 +149,9 @@ def test_two_coordinators_at_once_take_turns(
     assert limit.active_slots == 0
 
 
-def test_cancelling_a_coordinator_cancels_its_shards(cluster: Cluster, place: Order) -> None:
+def test_cancelling_a_coordinator_cancels_its_shards(
+    cluster: Cluster, place: DetectRequest
+) -> None:
     run = start(cluster, place, shards=1)
     (shard,) = shards_of(place, 1)
     cluster.wait(shard, "Running")
@@ -167,7 +169,7 @@ def test_cancelling_a_coordinator_cancels_its_shards(cluster: Cluster, place: Or
 
 @pytest.mark.skipif(cuda_present(), reason="this machine has a GPU")
 def test_without_cuda_nothing_is_counted_or_trained_on_pool_gpu(
-    cluster: Cluster, place: Order
+    cluster: Cluster, place: DetectRequest
 ) -> None:
     counting = start(cluster, place, shards=1, device="auto")
     training = cluster.start("train/on-demand", bucket=place.bucket, prefix=place.prefix)

@@ -11,15 +11,15 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 
 import flows.train
-from flows.detect import detect
 from flows.train import make_model, train
 from pollen.errors import PollenError
 from pollen.layout import MODELS, PROMOTIONS, conclusion_key
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tasks.models.promotions import Order, rollback
+from tasks.models.resolve import PRODUCTION
 from tasks.storage.store import Location, open_store
 from tasks.training.release import TrainingOutcome, TrainingSummary
-from tests.flows.test_flow_run import artifacts_of, counts_of, save_block
+from tests.flows.test_flow_run import artifacts_of, counts_of, detect_in, save_block
 from tests.support.labelled import NAMES, export
 from tests.support.pictures import picture
 from tests.support.runs import objects, upload
@@ -86,7 +86,7 @@ def test_staged_zips_become_a_model_that_detection_uses(run: Train, s3_server: E
     assert "/evaluation.html` ([open](http://" in shown
     assert len(shown) < 90_000
 
-    detected = detect(bucket="training", return_state=True)
+    detected = detect_in(Location(block="training"), PRODUCTION)
     assert detected.name == "Completed", detected.message
     assert counts_of(s3_server, ROOT)["1.png"]["model_version"] == summary.version
 

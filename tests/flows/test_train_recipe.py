@@ -9,7 +9,7 @@ import pytest
 from prefect.client.schemas.objects import State
 
 import pollen.training.recipe.stages
-from flows.train import TrainRequest, make_model, train_request
+from flows.train import make_model, train_here
 from pollen.errors import PollenError
 from pollen.layout import CHECKPOINTS, MODELS
 from pollen.training.recipe.fitting import RecipeStage
@@ -18,6 +18,7 @@ from pollen.training.settings import TrainSettings
 from tasks.progress import Silent, watched_by
 from tasks.storage.store import Location, open_store
 from tasks.training.release import TrainingOutcome, TrainingSummary
+from tasks.training.request import TrainRequest
 from tests.support.labelled import export
 from tests.support.training import request_below
 
@@ -65,7 +66,7 @@ def test_the_bundled_recipe_is_a_training_like_any_other(request_: TrainRequest)
     second = Stopping()
     with watched_by(second):
         run = request_.model_copy(update={"settings": workers})
-        state = cast("State[Any]", train_request(run, return_state=True))
+        state = cast("State[Any]", train_here(run, return_state=True))
     assert state.is_completed(), state.message
     summary: TrainingSummary = state.result()
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from flows.train import TrainRequest
 from pollen.evaluation.gate import GateSettings
 from pollen.training.settings import TrainSettings
 from tasks.storage.store import Location
 from tasks.training.dataset import Staging
+from tasks.training.request import TrainRequest
 
 #: A gate that lets any model through that finds the grains of a few rendered pictures.
 OPEN_GATE = GateSettings(min_grains=1, min_group_grains=1, worse_points=50, group_worse_points=50)

@@ -113,7 +113,7 @@ def test_refused_then_known_then_once_more_into_production(
     with prefect_process.active():
         code, told, _ = run(dataset, output, "gate.min_grains=1", staging=staging, fresh=True)
         with get_client(sync_client=True) as client:
-            trained = FlowFilter(name=FlowFilterName(any_=["train"]))
+            trained = FlowFilter(name=FlowFilterName(any_=["train-here"]))
             runs = client.read_flow_runs(flow_filter=trained)
         (newest,) = (one for one in runs if one.name.endswith(f" in {output}"))
     assert code == DONE
@@ -159,7 +159,7 @@ def test_a_staged_zip_with_errors_is_told_and_stays(run: Run, tmp_path: Path, ou
         ("gate.min_grain=1", "gate.min_grain: Extra inputs are not permitted"),
         ("merging.shares.test=0.9", "val 0.15 and test 0.9 must sum up to 1"),
         ("merging.sample_pattern=(", "is not a regular expression"),
-        ("epochs", "'train.epochs' is no setting: expected NAME=VALUE"),
+        ("epochs", "'train.epochs' is not a setting: expected NAME=VALUE"),
     ],
 )
 def test_settings_that_can_not_be_used(
@@ -233,7 +233,7 @@ def test_no_bucket_named(run: Run, dataset: Path) -> None:
 
 def test_a_block_without_a_server(run: Run, dataset: Path) -> None:
     error = the_error(run(dataset, "s3://pollen/x", block="laboratory"))
-    assert "a block is saved on a Prefect server: set PREFECT_API_URL" in error
+    assert "--block needs a Prefect server, which holds the block: set PREFECT_API_URL" in error
 
 
 @pytest.mark.parametrize(

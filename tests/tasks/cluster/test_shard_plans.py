@@ -68,8 +68,8 @@ def test_a_plan_is_read_as_it_was_written(root: Location) -> None:
     found = read_plan(open_store(root), key)
     assert found == planned()
     assert found.profile.fingerprint == PROFILE.fingerprint
-    assert [found.part(1), found.part(2)] == [(BATCHES[0],), (BATCHES[1],)]
-    assert found.part(1)[0].id == BATCHES[0].id
+    assert [found.part(1).batches, found.part(2).batches] == [(BATCHES[0],), (BATCHES[1],)]
+    assert found.part(1).batches[0].id == BATCHES[0].id
     found.check(PROFILE)
 
 
@@ -84,9 +84,9 @@ def test_a_part_that_is_not_there(shard: int) -> None:
     [
         ({"code_version": "0.0.1"}, r"made by version 0\.0\.1 .*same image"),
         ({"code_version": "99", "new field": 1}, "made by version 99 "),
-        ({"unknown": 1}, r"no plan that this program can read \(1 faults\)"),
-        ({"number": 0}, "no plan that this program can read"),
-        ({"code_version": None}, "no plan that this program can read"),
+        ({"unknown": 1}, r"this program can't read the plan .* \(1 faults\)"),
+        ({"number": 0}, "this program can't read the plan"),
+        ({"code_version": None}, "this program can't read the plan"),
     ],
 )
 def test_a_plan_of_another_program_is_refused(

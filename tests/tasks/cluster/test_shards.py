@@ -20,14 +20,15 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Scheduled
 
-from flows.detect import count_part, count_with_shards, detect, detect_shard
+import flows.detect
+from flows.detect import count_on_cluster, count_part, detect, detect_shard
 from pollen.errors import PollenError
 from pollen.layout import PLANS
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.site import Site
 from tasks.cluster import shards
 from tasks.cluster.deploy_hint import DEPLOY
-from tasks.cluster.shards import FAILED_FOR_NOW, Order
+from tasks.cluster.shards import FAILED_FOR_NOW, DetectRequest
 from tasks.detection.summary import Summary
 from tasks.stage import Pool
 from tests.flows.test_flow_run import save_block
@@ -56,8 +57,8 @@ Fate = Callable[[FlowRun, int, int], "State[Any]"]
 def counts(run: FlowRun, _number: int, _part: int) -> "State[Any]":
     """The run does what it is for."""
     given = run.parameters
-    root = Order(given["bucket"], given["prefix"], MODEL, 1).root
-    return Completed(message=count_part(root, given["plan"], given["shard"]))
+    root = DetectRequest(given["bucket"], given["prefix"], MODEL, 1).root
+    return Completed(message=count_part(root, given["plan"], given["shard"]).message)
 
 
 def is_due(run: FlowRun) -> bool:
@@ -70,8 +71,8 @@ def is_due(run: FlowRun) -> bool:
 class Worker:
     """Plays the worker of pool ``gpu`` for the shards of one root."""
 
-    def __init__(self, order: Order, fate: Fate) -> None:
-        self.order = order
+    def __init__(self, request: DetectRequest, fate: Fate) -> None:
+        self.request = request
         self.fate = fate
         self.stopped = False
 
@@ -79,7 +80,7 @@ class Worker:
         """Take runs as they come, until the coordinator is done."""
         seen = set()
         while not self.stopped:
-            for run in runs_of("detect-shard", self.order.tag):
+            for run in runs_of("detect-shard", self.request.tag):
                 if run.id not in seen and is_due(run):
                     seen.add(run.id)
                     number = int(run.parameters["plan"].rpartition("/")[2].removesuffix(".json"))
@@ -105,44 +106,44 @@ def deployed(
 
 
 @pytest.fixture
-def place(deployed: None, s3_server: EmbeddedS3, request: pytest.FixtureRequest) -> Order:
+def place(deployed: None, s3_server: EmbeddedS3, request: pytest.FixtureRequest) -> DetectRequest:
     """A root of the test's own with pictures and a limit."""
     prefix = request.node.name
     pictures = {name: picture(seed) for seed, name in enumerate(NAMES)}
     upload(s3_server, f"sharded/{prefix}/detect_images", pictures)
-    order = Order("sharded", prefix, MODEL, 3)
-    make_limit(order.root)
-    return order
+    made = DetectRequest("sharded", prefix, MODEL, 3)
+    make_limit(made.root)
+    return made
 
 
-def coordinate(order: Order, fate: Fate = counts, run: FlowRun | None = None) -> Summary:
-    """Run a coordinator to its end while shards fare as told; ``run``: one that was killed, again."""
-    worker = Worker(order, fate)
+def coordinate(request: DetectRequest, fate: Fate = counts, run: FlowRun | None = None) -> Summary:
+    """Run a coordinator to its end while shards fare as `fate` says; `run`: one that was killed, again."""
+    worker = Worker(request, fate)
     with Pool(1) as pool:
         working = pool.submit(worker.work)
         try:
-            return cast("Summary", run_flow(coordinator(order), flow_run=run))
+            return cast("Summary", run_flow(coordinator(request), flow_run=run))
         finally:
             worker.stopped = True
             working.result()
 
 
-def coordinator(order: Order) -> Flow[[], Summary]:
+def coordinator(request: DetectRequest) -> Flow[[], Summary]:
     """The flow of a coordinator, without its final states."""
 
     @flow(name="coordinating", persist_result=False)
     def story() -> Summary:
-        return count_with_shards(order, SETTINGS)
+        return count_on_cluster(request, SETTINGS)
 
     return story
 
 
-def shard_states(order: Order) -> list[str]:
-    return [str(run.state_name) for run in runs_of("detect-shard", order.tag)]
+def shard_states(request: DetectRequest) -> list[str]:
+    return [str(run.state_name) for run in runs_of("detect-shard", request.tag)]
 
 
 def test_killed_shards_leave_the_tables_as_one_run_makes_them(
-    place: Order, s3_server: EmbeddedS3
+    place: DetectRequest, s3_server: EmbeddedS3
 ) -> None:
     def fate(run: FlowRun, number: int, part: int) -> "State[Any]":
         if number == 1 and part == 1:
@@ -179,7 +180,7 @@ def test_killed_shards_leave_the_tables_as_one_run_makes_them(
     assert objects(s3_server, below) == before
 
 
-def test_rounds_are_bounded(place: Order, s3_server: EmbeddedS3) -> None:
+def test_rounds_are_bounded(place: DetectRequest, s3_server: EmbeddedS3) -> None:
     alone = replace(place, shards=1)
     with pytest.raises(PollenError, match=r"in 3 rounds: .* round 3' .*\(out of memory\)"):
         coordinate(alone, lambda *_: Crashed(message="out of memory"))
@@ -188,7 +189,7 @@ def test_rounds_are_bounded(place: Order, s3_server: EmbeddedS3) -> None:
     assert all("the next run counts it" in row["reason"] for row in found.values())
 
 
-def test_a_round_that_records_pictures_is_not_held_against_the_run(place: Order) -> None:
+def test_a_round_that_records_pictures_is_not_held_against_the_run(place: DetectRequest) -> None:
     """The server was away for so long that all shards count as crashed; some went on all the same."""
 
     def fate(run: FlowRun, number: int, part: int) -> "State[Any]":
@@ -203,7 +204,7 @@ def test_a_round_that_records_pictures_is_not_held_against_the_run(place: Order)
 
 
 def test_rounds_that_record_pictures_are_bounded_too(
-    place: Order, monkeypatch: pytest.MonkeyPatch
+    place: DetectRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "MOST_ROUNDS", 1)
 
@@ -216,7 +217,7 @@ def test_rounds_that_record_pictures_are_bounded_too(
         coordinate(place, fate)
 
 
-def test_a_refusal_is_not_tried_again(place: Order, s3_server: EmbeddedS3) -> None:
+def test_a_refusal_is_not_tried_again(place: DetectRequest, s3_server: EmbeddedS3) -> None:
     def fate(run: FlowRun, number: int, part: int) -> "State[Any]":
         if part == 1:
             return counts(run, number, part)
@@ -231,7 +232,7 @@ def test_a_refusal_is_not_tried_again(place: Order, s3_server: EmbeddedS3) -> No
 
 
 def test_a_shard_that_a_person_cancels_ends_all(
-    place: Order, monkeypatch: pytest.MonkeyPatch
+    place: DetectRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "SETTLE_S", 1.0)
     ended: State[Any] = Cancelled(message="not now")
@@ -240,7 +241,7 @@ def test_a_shard_that_a_person_cancels_ends_all(
     assert shard_states(place) == ["Cancelled"]
 
 
-def test_a_shard_that_automations_end_says_why(place: Order) -> None:
+def test_a_shard_that_automations_end_says_why(place: DetectRequest) -> None:
     """They cancel it, and give it its last state when the server has declared it Cancelled."""
 
     def fate(run: FlowRun, *_: int) -> "State[Any]":
@@ -253,7 +254,7 @@ def test_a_shard_that_automations_end_says_why(place: Order) -> None:
         coordinate(replace(place, shards=1), fate)
 
 
-def test_a_shard_of_which_no_pod_came_is_run_again(place: Order) -> None:
+def test_a_shard_of_which_no_pod_came_is_run_again(place: DetectRequest) -> None:
     (lost,) = [
         str(action.name)
         for automation in declared_automations(Site())
@@ -269,13 +270,13 @@ def test_a_shard_of_which_no_pod_came_is_run_again(place: Order) -> None:
 
 
 def test_a_run_that_was_killed_in_a_later_round_gets_further_ones(
-    place: Order, monkeypatch: pytest.MonkeyPatch
+    place: DetectRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class KilledError(BaseException):
         pass
 
     alone = replace(place, shards=1)
-    waits = iter([shards._wait] * (shards.ROUNDS - 1))
+    waits = iter([shards.wait_for_shards] * (shards.ROUNDS - 1))
 
     def wait(*arguments: Any) -> list[FlowRun]:  # noqa: ANN401
         go_on = next(waits, None)
@@ -290,7 +291,7 @@ def test_a_run_that_was_killed_in_a_later_round_gets_further_ones(
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(story, state=Pending())
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "_wait", wait)
+        patch.setattr(flows.detect, "wait_for_shards", wait)
         with pytest.raises(KilledError):
             coordinate(alone, fate, run)
     with get_client(sync_client=True) as client:
@@ -301,7 +302,7 @@ def test_a_run_that_was_killed_in_a_later_round_gets_further_ones(
 
 
 def test_a_run_that_was_killed_goes_on_with_its_own_shards(
-    place: Order, monkeypatch: pytest.MonkeyPatch
+    place: DetectRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class KilledError(BaseException):
         pass
@@ -313,7 +314,7 @@ def test_a_run_that_was_killed_goes_on_with_its_own_shards(
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(story, state=Pending())
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "_wait", killed)
+        patch.setattr(flows.detect, "wait_for_shards", killed)
         with pytest.raises(KilledError):
             run_flow(story, flow_run=run)
     started = {shard.id for shard in runs_of("detect-shard", place.tag)}
@@ -331,7 +332,7 @@ def test_a_run_that_was_killed_goes_on_with_its_own_shards(
     assert {shard.id for shard in runs_of("detect-shard", place.tag)} == started
 
 
-def test_shards_of_another_run_are_waited_for(place: Order) -> None:
+def test_shards_of_another_run_are_waited_for(place: DetectRequest) -> None:
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name("detect-shard/gpu")
         left = client.create_flow_run_from_deployment(
@@ -363,48 +364,45 @@ def test_shards_of_another_run_are_waited_for(place: Order) -> None:
         assert client.read_flow_run(waiting.id).state_name == "Cancelled"
 
 
-def detect_deployed(monkeypatch: pytest.MonkeyPatch, **parameters: object) -> "State[Any]":
-    """Run the flow as from a deployment."""
-    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "as from a deployment")
+def detected(**parameters: object) -> "State[Any]":
+    """Run the flow as its deployments do."""
     given: dict[str, Any] = {"bucket": "sharded", "model": MODEL, "settings": SETTINGS} | parameters
     return cast("State[Any]", detect(**given, return_state=True))
 
 
 @pytest.mark.usefixtures("deployed")
-def test_a_root_without_a_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    state = detect_deployed(monkeypatch, prefix="never set up")
+def test_a_root_without_a_limit_is_refused() -> None:
+    state = detected(prefix="never set up")
     assert state.is_failed()
     assert "run `pollen setup`" in str(state.message)
 
 
 def test_shards_that_are_not_deployed_name_the_remedy(
-    place: Order, monkeypatch: pytest.MonkeyPatch
+    place: DetectRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "DEPLOYMENT", "detect-shard/elsewhere")
-    state = detect_deployed(monkeypatch, prefix=place.prefix)
+    state = detected(prefix=place.prefix)
     assert state.is_failed()
     assert DEPLOY in str(state.message)
 
 
-def test_a_production_model_is_never_replaced_by_another(
-    place: Order, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    state = detect_deployed(monkeypatch, prefix=place.prefix, model="production")
+def test_a_production_model_is_never_replaced_by_another(place: DetectRequest) -> None:
+    state = detected(prefix=place.prefix, model="production")
     assert state.is_failed()
     assert "no model is in production" in str(state.message)
 
 
 @pytest.mark.parametrize("number", [0, -1, 101])
-def test_a_number_of_shards_that_can_not_be(place: Order, number: int) -> None:
+def test_a_number_of_shards_that_can_not_be(place: DetectRequest, number: int) -> None:
     with pytest.raises(PollenError, match="expected 1 to 100"):
-        coordinate(Order(place.bucket, place.prefix, place.model, number))
+        coordinate(DetectRequest(place.bucket, place.prefix, place.model, number))
 
 
 def test_settings_that_no_gpu_can_follow_are_refused_before_anything_starts(
-    place: Order, monkeypatch: pytest.MonkeyPatch
+    place: DetectRequest,
 ) -> None:
     wanted = settings(backend="openvino")
-    state = detect_deployed(monkeypatch, prefix=place.prefix, settings=wanted)
+    state = detected(prefix=place.prefix, settings=wanted)
     assert state.is_failed()
     assert "set device: cpu or backend: torch" in str(state.message)
     assert not runs_of("detect-shard", place.tag)

@@ -64,7 +64,7 @@ def take_by_hand() -> None:
 def limit(prefect_server: EmbeddedPrefect, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The limit of the root, as `pollen setup` makes it."""
     monkeypatch.setattr(roots, "ASK_EVERY_S", 0.1)
-    monkeypatch.setattr(roots, "PATIENCE_S", 30.0)
+    monkeypatch.setattr(roots, "LONGEST_WAIT_S", 30.0)
     with get_client(sync_client=True) as client:
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=NAME, limit=1))
         yield
@@ -190,7 +190,7 @@ def test_a_slot_taken_by_hand_is_waited_for(caplog: pytest.LogCaptureFixture) ->
 
 @pytest.mark.usefixtures("limit")
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roots, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(roots, "LONGEST_WAIT_S", 0.2)
     take_by_hand()
     with pytest.raises(PollenError, match="let it end or cancel it"):
         run_alone().result()
@@ -211,7 +211,7 @@ def test_the_slot_of_a_killed_run_is_taken_over(
         run = client.create_flow_run(killed, state=state, tags=[f"holds:{NAME}", "other"])
     take_by_hand()
     if alive:
-        monkeypatch.setattr(roots, "PATIENCE_S", 0.5)
+        monkeypatch.setattr(roots, "LONGEST_WAIT_S", 0.5)
         with pytest.raises(PollenError, match="let it end or cancel it"):
             run_alone().result()
         return

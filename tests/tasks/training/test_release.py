@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from flows.train import conclude
+from pollen.dataset.labelled import LabelledPicture
 from pollen.dataset.manifest import Split
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.gate import GateSettings
-from pollen.dataset.labelled import LabelledPicture
+from pollen.evaluation.record import Decision
 from pollen.layout import METRICS_NAME, checkpoints_folder
 from pollen.training.base import Base
 from pollen.training.identity import TrainingIdentity
@@ -23,7 +25,7 @@ from tasks.models.resolve import read_history
 from tasks.models.verdicts import read_conclusion
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location, open_store
-from tasks.training.release import TrainingOutcome, TrainingSummary, conclude, judge
+from tasks.training.release import TrainingOutcome, TrainingSummary, judge
 from tasks.training.train import TrainingPlan
 from tests.pollen.evaluation.judging import judged, perfect, picture_of
 from tests.pollen.grain_making import discs
@@ -47,15 +49,17 @@ def test_a_base_that_knows_the_plants_is_named_by_the_gate(
     base = "bundled", Lineage().and_of(plants)
 
     plain = judge(evaluation, evaluation, Split.TEST, gate, base=("x", Lineage()), known=Lineage())
-    told = judge(evaluation, evaluation, Split.TEST, gate, base=base, known=Lineage())
+    warned = judge(evaluation, evaluation, Split.TEST, gate, base=base, known=Lineage())
 
-    assert plain.notices == ()
-    (notice,) = told.notices
+    assert plain.metrics.notices == ()
+    assert plain.metrics.gate is not None
+    (notice,) = warned.metrics.notices
     assert notice.startswith("the base (bundled) has learnt from the plants of 2 of the 2 pictures")
-    assert told.decision.promote == plain.decision.promote
-    assert told.decision.reasons == (*plain.decision.reasons, notice)
-    assert told.overlaps["base"].pictures == 2
-    assert told.overlaps["production"].pictures == 0
+    assert warned.metrics.gate == Decision(
+        promote=plain.metrics.gate.promote, reasons=(*plain.metrics.gate.reasons, notice)
+    )
+    assert warned.metrics.learnt_from["base"].pictures == 2
+    assert warned.metrics.learnt_from["production"].pictures == 0
 
 
 @pytest.fixture
