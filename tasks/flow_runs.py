@@ -1,4 +1,4 @@
-"""What the Prefect UI calls flow runs, and the states that they end in."""
+"""The names of flow runs in the Prefect UI, and the states that they end in."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -17,7 +17,7 @@ NOTHING_NEW = "NothingNew"
 
 
 class Ending(Protocol):
-    """What a story returns.
+    """The result of a story.
 
     Attributes:
         outcome: The name of the final state.

@@ -82,7 +82,7 @@ class Bar:
 
     @property
     def is_due(self) -> bool:
-        """Whether the last update was a while ago."""
+        """True if the last update was a while ago."""
         return time.monotonic() - self._sent_at >= UPDATE_EVERY_SECONDS
 
     def show(self, percent: float, text: str, *, wait: bool = True) -> None:

@@ -65,7 +65,7 @@ class PartCounted:
 
     @property
     def message(self) -> str:
-        """What the final state says."""
+        """The message of the final state."""
         part = self.part
         return (
             f"part {part.shard} of {part.of}: {part.pictures} pictures counted in "
@@ -122,10 +122,10 @@ class ShardPlan(BaseModel):
         return Part(shard, len(self.shards), self.shards[shard - 1])
 
     def check(self, profile: Profile) -> None:
-        """Refuse to count otherwise than planned.
+        """Check that a shard would count as planned.
 
         Args:
-            profile: How the shard would count.
+            profile: The shard's own profile.
 
         Raises:
             PollenError: If it differs, be it in the model's weights or in what the machine has.

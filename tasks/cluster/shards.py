@@ -363,7 +363,7 @@ def _too_often(ended: Sequence[FlowRun], rounds: int) -> PollenError:
 
 
 class Recorded:
-    """How many pictures of a plan are recorded, by the names of record files."""
+    """The number of pictures of a plan that are recorded, by the names of record files."""
 
     def __init__(self, planned: ShardPlan, work: Work) -> None:
         self._shards = planned.shards
@@ -377,13 +377,13 @@ class Recorded:
         self.total = planned.waiting
 
     def ended(self, shard: int, run: FlowRun) -> None:
-        """A shard, counted from 1, has ended."""
+        """Note that a shard, counted from 1, has ended."""
         self._listed_at = 0.0
         if run.state is not None and run.state.is_completed():
             self._completed.add(shard)
 
     def pictures(self) -> int:
-        """How many are done, as of the last listing."""
+        """Return how many are done, as of the last listing."""
         if time.monotonic() - self._listed_at >= LIST_EVERY_S:
             self._listed_at = time.monotonic()
             try:

@@ -56,7 +56,7 @@ REFUSED = "refused access to s3://pollen/stage/.*check the access key"
 class Case:
     """A stage, the request that is refused, and what its arguments are and its result must be.
 
-    ``as_task``: also tried in a flow run; once per stage is enough there.
+    `as_task`: also tried in a flow run; once per stage is enough there.
     """
 
     stage: Stage[..., Any]

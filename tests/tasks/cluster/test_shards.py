@@ -1,7 +1,7 @@
 """A coordinator and its shards on a real Prefect server and real S3; the test plays the pool's worker.
 
 It does with every shard's run what the test says: counts its part in this process, or lets it end as a
-run ends that is killed, cancelled, or refused. Real processes are in ``tests/flows/test_shards.py``.
+run ends that is killed, cancelled, or refused. Real processes are in `tests/flows/test_shards.py`.
 """
 
 import time
@@ -62,14 +62,14 @@ def counts(run: FlowRun, _number: int, _part: int) -> "State[Any]":
 
 
 def is_due(run: FlowRun) -> bool:
-    """Whether a worker would begin with a run now, or has taken it."""
+    """Return whether a worker would begin with a run now, or has taken it."""
     start = run.expected_start_time
     waits = run.state_type in (StateType.SCHEDULED, StateType.PENDING)
     return waits and (start is None or start < datetime.now(UTC) + timedelta(minutes=1))
 
 
 class Worker:
-    """Plays the worker of pool ``gpu`` for the shards of one root."""
+    """Plays the worker of pool `gpu` for the shards of one root."""
 
     def __init__(self, request: DetectRequest, fate: Fate) -> None:
         self.request = request
