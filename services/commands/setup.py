@@ -1,4 +1,4 @@
-"""What `pollen setup` does: looks, shows what it will change, changes it, and tells what came of it."""
+"""`pollen setup`: compare, show the changes, make them, and report the result."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pollen.errors import PollenError
 from services.commands.running import guarded
-from services.console import OUT, say_error, set_up_logging
+from services.console import OUT, say, say_error, set_up_logging
 from services.exit_codes import COULD_NOT_RUN, DONE
 from services.prefect_server.connection import connected, refusal, version_note, without_password
 from services.setup.automations import plan_automations
@@ -25,8 +25,8 @@ from services.setup.deployments import (
     deploy_command,
     plan_deployments,
 )
+from services.setup.first_model import plan_models
 from services.setup.limits import plan_limits
-from services.setup.models import plan_models
 from services.setup.plan import Action, Change, Step, to_do
 from services.setup.pools import plan_pools
 from services.setup.schedules import plan_schedules
@@ -42,12 +42,12 @@ _COLOURS: dict[Action, str] = {
 
 @dataclass(frozen=True)
 class SetupPlan:
-    """All that setup would do, and what is left for a person.
+    """All that setup would do, and what is left to a person.
 
     Attributes:
-        steps: In the order in which they are done.
-        missing: Deployments that are declared and not there: `prefect deploy` makes them.
-        notes: What a person should know although setup does nothing about it.
+        steps: Steps, in the order in which they are done.
+        missing: Declared deployments that are not on the server: `prefect deploy` makes them.
+        notes: Facts that a person should know although setup does nothing about them.
     """
 
     steps: tuple[Step, ...]
@@ -62,27 +62,27 @@ def run_setup(
 
     Args:
         config: The site file; None for the application's.
-        overrides: What is said in place of the file's.
-        dry_run: Only show what would be changed.
-        verbose: Tell every step.
+        overrides: Values that replace those of the file.
+        dry_run: Only show what would change.
+        verbose: Show every step.
 
     Returns:
-        The exit code: 0 where all is as the site file says, 2 where something could not be done.
+        The exit code: 0 if all is as the site file says, 2 if something could not be done.
     """
     set_up_logging(verbose=verbose)
     return guarded(
         lambda: _set_up(read_site(config, overrides), dry_run=dry_run, verbose=verbose),
-        stopped="stopped: what was done is done. Give the command again to do the rest",
-        kept="give the command again to do the rest; what is there already is left alone",
+        stopped="stopped. Changes that were made stay: run the command again to make the others",
+        kept="changes that were made stay, and the next `pollen setup` makes the others",
         verbose=verbose,
     )
 
 
 def make_plan(client: SyncPrefectClient, site: Site) -> SetupPlan:
-    """Look at the server and the buckets, and decide what is to be done; changes nothing.
+    """Look at the server and the buckets, and plan the steps; change nothing.
 
     Raises:
-        PollenError: The site file, a job template, an automation or ``prefect.yaml`` can't be used.
+        PollenError: If the site file, a job template, an automation or `prefect.yaml` can't be used.
     """
     declared = declared_deployments()
     blocks = plan_blocks(client, site)
@@ -110,8 +110,8 @@ def _unknown_pools(
         return None
     names = ", ".join(sorted(unknown))
     return (
-        f"deployments in prefect.yaml run on work pools that are neither in the site file nor on the server: {names}. "
-        "Name them under 'pools' in the site file"
+        f"deployments in prefect.yaml use work pools that are neither in the site file nor on the server: {names}. "
+        "Add them to 'pools' in the site file"
     )
 
 
@@ -121,50 +121,48 @@ def _set_up(site: Site, *, dry_run: bool, verbose: bool) -> int:
         _show_plan(client, plan, verbose=verbose)
         changes = list(to_do(plan.steps))
         if dry_run and changes:
-            _say("Nothing was changed: this was a dry run.")
+            say("Nothing was changed: this was a dry run.")
             return DONE
         failed = _do(changes)
     if not changes:
-        _say("Nothing to change.")
+        say("Nothing to change.")
     _say_next(plan, site)
     if failed:
         say_error(
-            f"{failed} of the changes could not be made: mend that, then run `pollen setup` again"
+            f"{failed} of the changes could not be made: fix the cause, then run `pollen setup` again"
         )
         return COULD_NOT_RUN
     return DONE
 
 
 def _do(steps: Iterable[Step]) -> int:
-    """Do the steps and tell what came of them, each for itself; returns how many failed."""
+    """Do the steps and print the result of each; return how many failed."""
     table = _table("Changes", "done")
     failed = 0
     try:
         for step in steps:
-            trouble = _done(step)
-            failed += trouble is not None
+            error = _done(step)
+            failed += error is not None
             done = (
-                Text(step.change.action + "d", "green")
-                if trouble is None
-                else Text("failed", "red")
+                Text(step.change.action + "d", "green") if error is None else Text("failed", "red")
             )
-            _row(table, step.change, done, trouble or "")
+            _row(table, step.change, done, error or "")
     finally:
-        # Also when a person stops it, or the server is gone: they want to know how far it came.
+        # Also after Ctrl-C or a lost server: people want to know how far it came.
         if table.row_count:
             OUT.print(table)
     return failed
 
 
 def _done(step: Step) -> str | None:
-    """Do a step; returns why it failed, None where it did not."""
+    """Do a step; return the reason if it failed, else None."""
     assert step.do is not None
     try:
         step.do()
     except ObjectAlreadyExists:
-        return "somebody else made it at the same time"
+        return "it was made by someone else at the same time"
     except ObjectNotFound:
-        return "somebody else deleted it at the same time"
+        return "it was deleted by someone else at the same time"
     except httpx.HTTPStatusError as error:
         return refusal(error.response)
     except PollenError as error:
@@ -173,7 +171,7 @@ def _done(step: Step) -> str | None:
 
 
 def _show_plan(client: SyncPrefectClient, plan: SetupPlan, *, verbose: bool) -> None:
-    table = _table(f"Set-up of {without_password(str(client.api_url))}", "plan")
+    table = _table(f"Setup of {without_password(str(client.api_url))}", "plan")
     kept: Counter[str] = Counter()
     for step in plan.steps:
         change = step.change
@@ -185,19 +183,19 @@ def _show_plan(client: SyncPrefectClient, plan: SetupPlan, *, verbose: bool) -> 
         OUT.print(table)
     if kept:
         counted = ", ".join(f"{kind} ({number})" for kind, number in kept.items())
-        _say(f"As declared already: {counted} (shown with --verbose).")
+        say(f"Already as declared: {counted} (--verbose lists them).")
     for note in plan.notes:
-        _say(f"Note: {note}.")
+        say(f"Note: {note}.")
 
 
 def _say_next(plan: SetupPlan, site: Site) -> None:
     if not plan.missing:
-        _say("Next: `pollen doctor` looks whether runs will find all they need.")
+        say("Next: `pollen doctor` checks whether runs will find all that they need.")
         return
-    _say(
-        f"Not on the server yet, of the deployments in prefect.yaml: {', '.join(plan.missing)}.\n"
+    say(
+        f"Deployments in prefect.yaml that are not on the server yet: {', '.join(plan.missing)}.\n"
         f"Next, in {deployments_folder().parent}: {deploy_command(site)}\n"
-        "Then give this command again: it makes what refers to deployments, such as the automation that starts runs "
+        "Then run this command again: it makes what refers to deployments, such as the automation that starts runs "
         "for uploads."
     )
 
@@ -214,7 +212,3 @@ def _table(title: str, action: str) -> Table:
 def _row(table: Table, change: Change, action: Text, detail: str) -> None:
     style = "yellow" if change.attention else ""
     table.add_row(change.kind, Text(change.name), action, Text(detail, style))
-
-
-def _say(text: str) -> None:
-    OUT.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,1 +1,1 @@
-"""`pollen doctor`: what is wrong, and the way out; one run explained."""
+"""`pollen doctor`: find what is wrong and what to do about it, and explain one run."""

@@ -1,4 +1,4 @@
-"""The whole examination: which checks, which of them wait for others, and what is left out if those fail."""
+"""All checks: their order, which of them depend on others, and what is skipped if those fail."""
 
 import asyncio
 import os
@@ -23,37 +23,37 @@ from services.doctor.cluster_access import Access, find_access
 from services.doctor.finding import SKIPPED, Category, Finding, Level
 from services.setup.limits import roots
 from services.site import Site, read_site
-from tasks.storage.entries import joined
+from tasks.storage.objects import join_key
 from tasks.storage.store import Location
 
-#: In the order in which people read them. RUN is for `pollen doctor RUN`.
+#: Categories in the order in which people read them. RUN is for `pollen doctor RUN`.
 ORDER: Final = tuple(category for category in Category if category is not Category.RUN)
-#: Seconds in which the weights of the model in production are to arrive: they can be large. A
-#: storage that says nothing at all is noticed sooner.
+#: Seconds that reading the weights of the model in production may take: they can be large. A storage
+#: that does not answer at all is noticed sooner.
 MODEL_SECONDS: Final = 120.0
 _ON_SERVER: Final = (*PLANNERS, Category.DEPLOYMENTS)
 
 
-def examine(config: Path | None) -> list[Finding]:
-    """Look at everything that can be looked at from here.
+def check_all(config: Path | None) -> list[Finding]:
+    """Run all checks that can be run from here.
 
     Args:
         config: The site file; None for the application's.
     """
-    # A server that is away is told of at once: people wait, and the other checks go on.
+    # Report a server that is away at once: people wait, and the other checks do not need it.
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
         return asyncio.run(_Examination().all(config))
 
 
 class _Examination:
-    """One look at everything. Checks that do not depend on one another run at once."""
+    """One run of all checks. Checks that do not depend on one another run at the same time."""
 
     def __init__(self) -> None:
         self._found: dict[Category, list[Finding]] = {category: [] for category in ORDER}
         self._site: Site | None = None
 
     async def all(self, config: Path | None) -> list[Finding]:
-        """All findings, by category."""
+        """Run the checks; return all findings, ordered by category."""
         about = Category.CONFIGURATION
         await self._check(about, "the environment", in_thread(check_environment))
         await self._check(about, "the site file", in_thread(lambda: self._read_site(config)))
@@ -68,16 +68,16 @@ class _Examination:
         )
 
     async def _prefect(self) -> None:
-        """The server, and then what is on it."""
+        """Check the server, and then what is on it."""
         if get_current_settings().api.url is None:
             self._skip(
                 [Category.PREFECT, *_ON_SERVER],
                 "PREFECT_API_URL is not set",
-                "set it to the address of the server, which the site file sets up"
+                "set it to the address of the server that is set up by the site file"
                 if self._declared
                 else "",
             )
-            await self._storage_without_block("no Prefect server is named")
+            await self._storage_without_block("PREFECT_API_URL is not set")
             return
         if not await self._check(Category.PREFECT, "the Prefect server", in_thread(check_server)):
             self._skip(_ON_SERVER, "the Prefect server can't be used")
@@ -101,20 +101,20 @@ class _Examination:
         await self._check(category, category, in_thread(lambda: check_setup(category, site)))
 
     async def _storage_without_block(self, why: str) -> None:
-        """Look at the bucket with the keys of the environment alone, as far as that is told where."""
+        """Check the bucket with the keys of the environment alone, if the site file names the bucket."""
         storage = self._site.storage if self._site else None
         if self._site is None or storage is None or storage.bucket is None:
-            told = f"{why}, and no bucket is named (storage.bucket of the site file)"
-            self._skip([Category.STORAGE, Category.MODEL], told)
+            why += ", and the site file names no bucket (storage.bucket)"
+            self._skip([Category.STORAGE, Category.MODEL], why)
             return
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if storage.endpoint_url and endpoint != storage.endpoint_url:
-            remedy = f"to look at it without, set AWS_ENDPOINT_URL={storage.endpoint_url}"
+            remedy = f"to check it without the server, set AWS_ENDPOINT_URL={storage.endpoint_url}"
             self._skip([Category.STORAGE, Category.MODEL], why, remedy)
             return
         await self._storage(
             tuple(
-                Location(bucket=storage.bucket, prefix=joined(storage.folder, prefix))
+                Location(bucket=storage.bucket, prefix=join_key(storage.folder, prefix))
                 for prefix in self._site.prefixes
             )
         )
@@ -130,18 +130,20 @@ class _Examination:
         look = in_thread(lambda: check_model(place))
         what = f"the model of {place.address}"
         late = About(Category.MODEL).info(
-            f"{what} was not looked at to its end: its weights did not arrive within {MODEL_SECONDS:.0f} s",
-            resolution="the way from here to the storage is slow; runs, which are nearer to it, hash the weights too",
+            f"{what} was not checked completely: its weights did not arrive within {MODEL_SECONDS:.0f} s",
+            resolution="the connection to the storage is slow from here; runs are closer to it and check the weights",
         )
         await self._check(Category.MODEL, what, look, MODEL_SECONDS, late)
 
     async def _cluster(self) -> None:
-        """The cluster, where there is a way to it."""
+        """Check the cluster, if it can be reached."""
         categories = [Category.CLUSTER, Category.RIGHTS, Category.RESOURCES]
         site = self._site
         if site is not None and not _on_cluster(site):
             for category in categories:
-                why = "nothing to look at: runs are processes, no pool of the site file is on a cluster"
+                why = (
+                    "nothing to check: runs are processes, no pool of the site file is on a cluster"
+                )
                 self._add(About(category).info(why))
             return
         try:
@@ -152,7 +154,7 @@ class _Examination:
             return
         if access is None:
             remedy = (
-                "the site file has pools on a cluster: name its kubeconfig (export KUBECONFIG=...), or say type: "
+                "the site file has pools on a cluster: name its kubeconfig (export KUBECONFIG=...), or set type: "
                 "process for runs that are processes"
             )
             self._skip(categories, "there is no kubeconfig here", remedy if site else "")
@@ -161,7 +163,7 @@ class _Examination:
             Category.CLUSTER, "the kubeconfig", in_thread(lambda: check_access(access))
         )
         if not await self._check(Category.CLUSTER, "the cluster", check_cluster(access)):
-            self._skip(categories[1:], "see what is wrong with the cluster")
+            self._skip(categories[1:], "the cluster can't be used")
             return
         await asyncio.gather(
             self._check(Category.RIGHTS, "rights", check_rights(access)),
@@ -183,7 +185,7 @@ class _Examination:
         seconds: float = CHECK_SECONDS,
         late: Finding | None = None,
     ) -> bool:
-        """Run a check (see `collect`); returns whether it found no error."""
+        """Run a check (see `collect`); return whether it found no error."""
         found: list[Finding] = []
         await collect(About(category), what, look, found, seconds=seconds, late=late)
         for finding in found:
@@ -191,17 +193,17 @@ class _Examination:
         return not any(finding.level is Level.ERROR for finding in found)
 
     def _skip(self, categories: Sequence[Category], why: str, remedy: str = "") -> None:
-        """Say what was not looked at; with a remedy, that is a warning: the site file declares it."""
-        said = f"{SKIPPED}{why}"
+        """Report what was not checked; with a remedy, as a warning: the site file declares it."""
+        summary = f"{SKIPPED}{why}"
         first, *others = categories
         about = About(first)
-        self._add(about.warning(said, resolution=remedy) if remedy else about.info(said))
+        self._add(about.warning(summary, resolution=remedy) if remedy else about.info(summary))
         for category in others:
-            self._add(About(category).info(said))
+            self._add(About(category).info(summary))
 
     @property
     def _declared(self) -> bool:
-        """Whether the site file says of anything that is to be on a server."""
+        """True if the site file declares anything that belongs on a server."""
         site = self._site
         return site is not None and (site.storage.bucket is not None or _on_cluster(site))
 

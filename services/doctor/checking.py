@@ -1,4 +1,4 @@
-"""How checks are run: none of them may stop the doctor, and none may take for ever."""
+"""Run checks: no check may stop the doctor, and none may take forever."""
 
 import asyncio
 import logging
@@ -7,39 +7,46 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from pollen.errors import PollenError
 from services.doctor.finding import Category, Finding, Level
 
-#: Seconds a check may take in all; each connection it makes gives up sooner.
+#: Seconds that a check may take in all; its connections give up sooner.
 CHECK_SECONDS: Final = 20.0
-#: Seconds one connection may take.
+#: Seconds that one connection may take.
 CONNECT_SECONDS: Final = 4.0
-#: Seconds a request to the Prefect server may take.
+#: Seconds that a request to the Prefect server may take.
 READ_SECONDS: Final = 8.0
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class About:
-    """Makes findings of one category."""
+    """A maker of findings of one category.
+
+    Attributes:
+        category: Category of the findings.
+    """
 
     category: Category
 
     def ok(self, summary: str, detail: str = "") -> Finding:
-        """As it should be."""
+        """Return a finding that all is as it should be."""
         return Finding(Level.OK, self.category, summary, detail)
 
     def info(self, summary: str, detail: str = "", resolution: str = "") -> Finding:
-        """Good to know, or not looked at."""
+        """Return a finding that is good to know, or that something was not checked."""
         return Finding(Level.INFO, self.category, summary, detail, resolution)
 
     def warning(self, summary: str, detail: str = "", resolution: str = "") -> Finding:
-        """Wants a look."""
+        """Return a finding that needs attention."""
         return Finding(Level.WARNING, self.category, summary, detail, resolution)
 
     def error(self, summary: str, detail: str = "", resolution: str = "") -> Finding:
-        """Will not work."""
+        """Return a finding that something will not work."""
         return Finding(Level.ERROR, self.category, summary, detail, resolution)
 
 
@@ -55,12 +62,12 @@ async def collect(
     """Run one check; whatever happens in it becomes a finding.
 
     Args:
-        about: What kind of finding.
-        what: What is looked at, for findings about the check itself.
+        about: Maker of findings about the check itself.
+        what: Subject of the check, for those findings.
         check: Yields findings; those yielded before it fails are kept.
-        found: Where findings go.
-        seconds: How long it may take.
-        late: What is found if it takes longer; None: that it has no answer, an error.
+        found: List to which findings are added.
+        seconds: Seconds that it may take.
+        late: Finding if it takes longer; None for an error that there was no answer.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -71,7 +78,7 @@ async def collect(
             late
             or about.error(
                 f"{what}: no answer within {seconds:.0f} s",
-                resolution="see whether the server is overloaded, or a firewall drops packets in between",
+                resolution="check whether the server is overloaded, or a firewall drops packets in between",
             )
         )
     except PollenError as error:
@@ -80,36 +87,36 @@ async def collect(
         logging.getLogger("pollen").debug("unexpected", exc_info=True)
         found.append(
             about.warning(
-                f"{what} could not be looked at: unexpected error ({type(error).__name__}: {error})",
-                resolution="run `pollen doctor --verbose` and report what it prints",
+                f"{what} could not be checked: unexpected error ({type(error).__name__}: {error})",
+                resolution="run `pollen doctor --verbose` and report the output",
             )
         )
 
 
-async def in_thread(check: Callable[[], Iterable[Finding]]) -> AsyncIterator[Finding]:
-    """A check that waits for sockets in the old way, as one that can run beside others.
+async def in_thread(work: Callable[[], Iterable[T]]) -> AsyncIterator[T]:
+    """Run work that blocks in a thread of its own, so that it can run beside other checks.
 
-    Its thread is a daemon: where the check hangs, it is left behind, and the program can end.
+    The thread is a daemon: if the work hangs, the thread is abandoned and the program can end.
     """
     loop = asyncio.get_running_loop()
-    told: asyncio.Queue[Finding | Exception | None] = asyncio.Queue()
+    results: asyncio.Queue[T | Exception | None] = asyncio.Queue()
 
-    def tell(word: Finding | Exception | None) -> None:
-        with suppress(RuntimeError):  # nobody listens any more
-            loop.call_soon_threadsafe(told.put_nowait, word)
+    def put(result: T | Exception | None) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(results.put_nowait, result)
 
-    def look() -> None:
+    def run() -> None:
         try:
-            for finding in check():
-                tell(finding)
-        except Exception as error:  # noqa: BLE001  (raised below, where it is waited for)
-            tell(error)
+            for result in work():
+                put(result)
+        except Exception as error:  # noqa: BLE001  (raised below, in the thread that waits)
+            put(error)
         else:
-            tell(None)
+            put(None)
 
-    # With the settings that hold here: Prefect keeps them in a context variable.
-    threading.Thread(target=copy_context().run, args=(look,), daemon=True).start()
-    while (word := await told.get()) is not None:
-        if isinstance(word, Exception):
-            raise word
-        yield word
+    # With the settings of this context: Prefect keeps them in a context variable.
+    threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
+    while (result := await results.get()) is not None:
+        if isinstance(result, Exception):
+            raise result
+        yield result

@@ -17,9 +17,9 @@ from yaml import YAMLError
 from pollen.errors import PollenError
 from services.namespace import current_namespace
 
-#: Seconds a request to the cluster may take.
+#: Seconds that a request to the cluster may take.
 REQUEST_SECONDS: Final = 10.0
-#: Pods and events that are read at most.
+#: Largest number of pods or events that are read.
 PAGE: Final = 200
 
 _TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -27,14 +27,14 @@ _TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 @dataclass(frozen=True)
 class Access:
-    """How a cluster is reached.
+    """Access to a cluster.
 
     Attributes:
-        files: The kubeconfig, or several of them; empty in a pod with a service account's token.
-        context: The kubeconfig's current context.
+        files: Kubeconfig files; empty in a pod with a service account's token.
+        context: Current context of the kubeconfig.
         server: Address of the cluster.
-        namespace: That is looked at.
-        named: Whether the namespace was said anywhere, or is Kubernetes' default.
+        namespace: Namespace that is checked.
+        named: Whether the namespace was named anywhere; else it is Kubernetes' default.
     """
 
     files: tuple[Path, ...]
@@ -45,47 +45,47 @@ class Access:
 
     @property
     def source(self) -> str:
-        """Where the keys to the cluster come from, as the client library wants it."""
+        """The source of the credentials, in the form that the client library takes."""
         return os.pathsep.join(map(str, self.files)) or self.context
 
 
 def find_access(namespace: str | None = None) -> Access | None:
-    """The way to a cluster from here; None where there is none.
+    """Find the access to a cluster from here; return None if there is none.
 
     Args:
-        namespace: The one to look at; None: that of this pod or of the kubeconfig's context.
+        namespace: Namespace to check; None for that of this pod or of the kubeconfig's context.
 
     Raises:
-        PollenError: There is a kubeconfig, and it can't be used.
+        PollenError: If there is a kubeconfig that can't be used.
     """
     chosen = namespace or current_namespace()
-    looked_at = chosen or "default"
+    checked = chosen or "default"
     host = os.environ.get("KUBERNETES_SERVICE_HOST")
     if host and _TOKEN.is_file():
-        return Access((), "this pod's service account", f"https://{host}", looked_at)
+        return Access((), "this pod's service account", f"https://{host}", checked)
     named = os.environ.get("KUBECONFIG")
     places = [Path(each).expanduser() for each in (named or "~/.kube/config").split(os.pathsep)]
     files = tuple(each for each in places if each.is_file())
     if files:
-        return Access(files, *_current(files), looked_at, named=chosen is not None)
+        return Access(files, *_current(files), checked, named=chosen is not None)
     if named:
-        raise PollenError(f"KUBECONFIG names {named}, which is no file: correct it, or unset it")
+        raise PollenError(f"KUBECONFIG names {named}, which is not a file: correct it, or unset it")
     return None
 
 
 def _current(files: tuple[Path, ...]) -> tuple[str, str]:
-    """Name of the current context, and address of its cluster."""
+    """Return the name of the current context, and the address of its cluster."""
     source = os.pathsep.join(map(str, files))
     try:
         active: Any = config.list_kube_config_contexts(source)[1]
         clusters: dict[str, Any] = {}
-        for file in reversed(files):  # of a name given twice, the first file's counts
+        for file in reversed(files):  # if a name occurs twice, the first file counts
             content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
             clusters |= {each["name"]: each["cluster"] for each in content.get("clusters") or ()}
         return str(active["name"]), str(clusters[active["context"]["cluster"]]["server"])
     except _UNUSABLE as error:
         raise PollenError(
-            f"the kubeconfig {source} can't be used ({error}): download it anew, and choose a context with kubectl "
+            f"the kubeconfig {source} can't be used ({error}): download it again, and choose a context with kubectl "
             "config use-context NAME"
         ) from error
 
@@ -103,10 +103,10 @@ _UNUSABLE: Final = (
 
 @asynccontextmanager
 async def cluster(access: Access) -> AsyncIterator[ApiClient]:
-    """A client of the cluster; what goes wrong with it becomes one clear error.
+    """Open a client of the cluster; turn its failures into one clear error.
 
     Raises:
-        PollenError: The cluster can't be reached, or does not let us in.
+        PollenError: If the cluster can't be reached, or refuses access.
     """
     try:
         async with await _client(access) as client:
@@ -114,8 +114,8 @@ async def cluster(access: Access) -> AsyncIterator[ApiClient]:
     except ApiException as error:
         if error.status == 401:
             raise PollenError(
-                f"the cluster at {access.server} does not know us (401): the token in {access.source} has "
-                "run out or was revoked. Download the kubeconfig anew (Rancher: the cluster's page, Download "
+                f"the cluster at {access.server} refuses the login (401): the token in {access.source} has "
+                "expired or was revoked. Download the kubeconfig again (Rancher: the cluster's page, Download "
                 "KubeConfig) and chmod 600 it"
             ) from error
         raise PollenError(
@@ -123,7 +123,7 @@ async def cluster(access: Access) -> AsyncIterator[ApiClient]:
         ) from error
     except config.ConfigException as error:
         raise PollenError(
-            f"{access.source} can't be used: {error}. Download the kubeconfig anew"
+            f"{access.source} can't be used: {error}. Download the kubeconfig again"
         ) from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise PollenError(

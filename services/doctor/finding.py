@@ -1,4 +1,4 @@
-"""What the doctor finds: values that a table shows, a program reads, and the exit code follows from."""
+"""Findings of the doctor: values for tables, programs and the exit code."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-#: Environment variables whose values never leave this process.
+#: Environment variables whose values are never printed.
 SECRETS: Final = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -21,20 +21,20 @@ _HIDDEN: Final = "********"
 
 
 class Level(StrEnum):
-    """How bad a finding is. Values are a contract: programs read them from the JSON."""
+    """The severity of a finding. Values are a contract: programs read them from the JSON."""
 
     ERROR = "error"
     """Something will not work."""
     WARNING = "warning"
-    """It may work, but a person should look."""
+    """It may work, but it needs attention."""
     INFO = "info"
-    """Good to know, or could not be looked at from here."""
+    """Good to know, or could not be checked from here."""
     OK = "ok"
-    """Was looked at, and is as it should be."""
+    """Checked, and as it should be."""
 
 
 class Category(StrEnum):
-    """What a finding is about. Values are a contract: programs read them from the JSON."""
+    """The subject of a finding. Values are a contract: programs read them from the JSON."""
 
     CONFIGURATION = "configuration"
     STORAGE = "storage"
@@ -51,20 +51,20 @@ class Category(StrEnum):
     RUN = "run"
 
 
-#: How findings begin that stand for a whole category which was left out.
-SKIPPED: Final = "not looked at: "
+#: Beginning of findings that stand for a whole category that was skipped.
+SKIPPED: Final = "not checked: "
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        level: How bad it is.
-        category: What it is about.
-        summary: What was found, in one line.
-        detail: What it was found from; may be empty.
-        resolution: What to do; empty where there is nothing to do.
+        level: Severity.
+        category: Subject.
+        summary: Result, in one line.
+        detail: Evidence; may be empty.
+        resolution: Remedy; empty if there is nothing to do.
     """
 
     level: Level
@@ -75,7 +75,7 @@ class Finding:
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """0: nothing is wrong, 1: something wants a look, 2: something will not work."""
+    """Return 0 if nothing is wrong, 1 if something needs attention, 2 if something will not work."""
     levels = {finding.level for finding in findings}
     if Level.ERROR in levels:
         return 2
@@ -83,16 +83,16 @@ def exit_code(findings: Iterable[Finding]) -> int:
 
 
 def skipped(findings: Iterable[Finding]) -> list[Category]:
-    """The categories that were left out."""
+    """Return the categories that were skipped."""
     left = (each.category for each in findings if each.summary.startswith(SKIPPED))
     return list(dict.fromkeys(left))
 
 
 def redacted(text: str) -> str:
-    """A text without what nobody is to read: values of secret variables, logins in addresses."""
+    """Return a text without secrets: values of secret variables, logins in addresses."""
     for name in SECRETS:
         value = os.environ.get(name)
-        # A value this short stands in many texts by chance.
+        # A value this short occurs in many texts by chance.
         if value and len(value) > 3:
             text = text.replace(value, _HIDDEN)
     return _LOGIN.sub(f"{_HIDDEN}@", text)

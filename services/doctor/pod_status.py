@@ -23,12 +23,12 @@ _UNSCHEDULABLE: Final = (
 
 @dataclass(frozen=True)
 class PodProblem:
-    """What Kubernetes says of a run's pod or Job.
+    """A problem of a pod or Job.
 
     Attributes:
-        kind: The category of the worker's observer (such as ``OOMKilled``), or Kubernetes' own reason.
-        text: What was said.
-        at: When; None: at present.
+        kind: Category of the worker's observer (such as `OOMKilled`), or Kubernetes' own reason.
+        text: Description by Kubernetes or the observer.
+        at: Time of the problem; None for the present.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class PodProblem:
 
 
 def pod_problems(status: dict[str, Any]) -> Iterator[PodProblem]:
-    """What a pod's status says; the observer's categories first, then what it does not know of."""
+    """Yield the problems in a pod's status: the observer's diagnosis, else what it does not know of."""
     diagnosis = diagnose_k8s_pod(status)
     if diagnosis is not None:
         text = f"{diagnosis.summary}: {diagnosis.detail}"
@@ -54,10 +54,10 @@ def pod_problems(status: dict[str, Any]) -> Iterator[PodProblem]:
 
 
 def better_kind(kind: str, text: str) -> str:
-    """The cause that counts among those the scheduler names.
+    """Return the decisive one of the causes that the scheduler names.
 
-    The observer looks for taints first; but there are always nodes with taints that are not meant
-    for anybody, while a lack of GPUs on the others is what the pod waits for.
+    The observer looks for taints first. But some nodes always have taints that keep everyone away,
+    while the pod waits because the other nodes lack GPUs.
     """
     if not kind.startswith(DiagnosisCategory.UNSCHEDULABLE.value):
         return kind

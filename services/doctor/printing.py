@@ -1,4 +1,4 @@
-"""How findings are shown: a table on a terminal, lines elsewhere, JSON for programs. Never a secret."""
+"""Print findings: a table on a terminal, lines elsewhere, JSON for programs. Never a secret."""
 
 import json
 from collections import Counter
@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from services.console import OUT
+from services.console import OUT, say
 from services.doctor.finding import Finding, Level, exit_code, redacted, skipped
 
 _COLOURS: Final = {
@@ -29,23 +29,23 @@ _PLURALS: Final = {
 
 
 def show(findings: Sequence[Finding], *, as_json: bool) -> int:
-    """Print findings; returns the exit code that goes with them."""
+    """Print findings; return the exit code that belongs to them."""
     code = exit_code(findings)
     if as_json:
-        told = {"exit_code": code, "findings": [_as_dict(finding) for finding in findings]}
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        document = {"exit_code": code, "findings": [_as_dict(finding) for finding in findings]}
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return code
     if OUT.is_terminal:
         _table(findings)
     else:
         for finding in findings:
             _line(finding)
-    _say(conclusion(findings))
+    say(conclusion(findings))
     return code
 
 
 def conclusion(findings: Sequence[Finding]) -> str:
-    """How many of what were found, and what was left out, in one line."""
+    """Return a line with the number of findings of each level, and what was skipped."""
     counts = Counter(finding.level for finding in findings)
     numbers = ", ".join(
         f"{counts[level]} {_PLURALS[level] if counts[level] != 1 else level.value}"
@@ -54,12 +54,12 @@ def conclusion(findings: Sequence[Finding]) -> str:
     )
     left_out = ", ".join(skipped(findings))
     words = {
-        0: "Nothing is wrong in what was looked at" if left_out else "Nothing is wrong",
-        1: "Something wants a look",
+        0: "Nothing is wrong in what was checked" if left_out else "Nothing is wrong",
+        1: "Something needs attention",
         2: "Something will not work",
     }
-    said = f"{words[exit_code(findings)]} ({numbers})."
-    return f"{said} Not looked at: {left_out}." if left_out else said
+    line = f"{words[exit_code(findings)]} ({numbers})."
+    return f"{line} Not checked: {left_out}." if left_out else line
 
 
 def _as_dict(finding: Finding) -> dict[str, str]:
@@ -84,13 +84,9 @@ def _table(findings: Sequence[Finding]) -> None:
 
 
 def _line(finding: Finding) -> None:
-    _say(f"{finding.level.value:8}{finding.category.value:14}{finding.summary}")
+    lines = [f"{finding.level.value:8}{finding.category.value:14}{finding.summary}"]
     if finding.level is not Level.OK:
-        for line in finding.detail.splitlines():
-            _say(f"{'':22}{line}")
+        lines += [f"{'':22}{line}" for line in finding.detail.splitlines()]
     if finding.resolution:
-        _say(f"{'':22}-> {finding.resolution}")
-
-
-def _say(text: str) -> None:
-    OUT.print(redacted(text), markup=False, highlight=False, soft_wrap=True)
+        lines.append(f"{'':22}-> {finding.resolution}")
+    say(redacted("\n".join(lines)))

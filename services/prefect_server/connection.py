@@ -1,4 +1,4 @@
-"""The Prefect server that is set up: reached, or one clear error why not."""
+"""Reach the configured Prefect server, or fail with one clear error."""
 
 import logging
 import re
@@ -14,9 +14,9 @@ from prefect.settings import get_current_settings
 
 from pollen.errors import PollenError
 
-#: Seconds until a server that does not answer counts as out of reach.
+#: Seconds until a server that does not accept the connection counts as out of reach.
 CONNECT_SECONDS = 10.0
-#: Seconds until a server that took a request and says nothing does.
+#: Seconds until a server that accepted a request but does not answer counts as out of reach.
 READ_SECONDS = 60.0
 
 
@@ -24,20 +24,20 @@ READ_SECONDS = 60.0
 def connected(
     *, connect_s: float = CONNECT_SECONDS, read_s: float = READ_SECONDS
 ) -> Iterator[SyncPrefectClient]:
-    """A client of the configured server, which answered and let it in.
+    """Open a client of the configured server, after the server answered and let it in.
 
     Args:
-        connect_s: Seconds until a server that does not take the connection counts as out of reach.
-        read_s: Seconds until one that took it and says nothing does.
+        connect_s: Seconds until a server that does not accept the connection counts as out of reach.
+        read_s: Seconds until a server that accepted it but does not answer counts as out of reach.
 
     Raises:
-        PollenError: No server is configured, it is out of reach, or it refuses; also inside the
-            ``with`` block, when it stops answering.
+        PollenError: If no server is configured, it is out of reach, or it refuses; also inside the
+            `with` block, if it stops answering.
     """
     url = get_current_settings().api.url
     if url is None:
         raise PollenError(
-            "which Prefect server? Set PREFECT_API_URL to its address, such as http://127.0.0.1:4200/api"
+            "no Prefect server is named: set PREFECT_API_URL to its address, such as http://127.0.0.1:4200/api"
         )
     shown = without_password(url)
     with explained_server(shown):
@@ -49,9 +49,9 @@ def connected(
 
 @contextmanager
 def explained_server(shown: str) -> Iterator[None]:
-    """Turn errors of Prefect's client into ours; none of them quotes a request or a reply whole.
+    """Turn errors of Prefect's client into ours, without quoting a whole request or reply.
 
-    A refused request comes back with its own contents, and blocks may hold keys.
+    The reply to a refused request repeats the request, and blocks may hold keys.
     """
     try:
         yield
@@ -60,30 +60,30 @@ def explained_server(shown: str) -> Iterator[None]:
     except httpx.TransportError as error:
         raise PollenError(
             f"the Prefect server at {shown} can't be reached ({_reason(error)}): check PREFECT_API_URL and that "
-            "the server runs; on a cluster it is reached from inside, or through `kubectl port-forward`",
+            "the server runs; a server on a cluster is reached from inside, or through `kubectl port-forward`",
             heals=True,
         ) from error
 
 
 def version_note(client: SyncPrefectClient) -> str | None:
-    """What to say where server and client are not of one version; None where they are."""
+    """Return a note if server and client have different versions, else None."""
     server = client.api_version()
     if server == prefect.__version__:
         return None
     return (
-        f"the Prefect server is of version {server}, this program of {prefect.__version__}: keep server, worker and "
-        "image on one version"
+        f"the Prefect server has version {server}, this program {prefect.__version__}: use one version for server, "
+        "worker and image"
     )
 
 
 def refusal(response: httpx.Response) -> str:
-    """Why the server refused a request, without the parts of its reply that repeat the request."""
+    """Explain why the server refused a request, without the parts of its reply that repeat the request."""
     reasons = ", ".join(_reasons(response))
     return f"the server answered HTTP {response.status_code}" + (f": {reasons}" if reasons else "")
 
 
 def without_password(url: str) -> str:
-    """An address without the user and password it may name."""
+    """Remove user and password from an address."""
     return re.sub(r"//[^/@\s]*@", "//", url)
 
 
@@ -92,9 +92,9 @@ def _greet(client: SyncPrefectClient, shown: str) -> None:
         client.api_version()
     except JSONDecodeError as error:
         raise PollenError(
-            f"something answers at {shown}, but it is no Prefect API: does PREFECT_API_URL end with /api?"
+            f"the server at {shown} answers, but not as a Prefect API: does PREFECT_API_URL end with /api?"
         ) from error
-    # The version may be open to all; whether we are let in shows here.
+    # The version may be public; this request shows whether we are let in.
     client.read_work_pools(limit=1)
     logging.getLogger("pollen").info("reached the Prefect server at %s", shown)
 
@@ -109,7 +109,7 @@ def _refused(response: httpx.Response, shown: str) -> str:
         given = "is not set" if get_current_settings().api.auth_string is None else "is refused"
         return (
             f"the Prefect server at {shown} does not let us in (HTTP {status}): PREFECT_API_AUTH_STRING {given}; it "
-            "must be user:password as the server's PREFECT_SERVER_API_AUTH_STRING (on a cluster the Secret "
+            "must be user:password, as in the server's PREFECT_SERVER_API_AUTH_STRING (on a cluster the Secret "
             "pollen-prefect, key auth-string)"
         )
     if status == httpx.codes.NOT_FOUND:
@@ -118,7 +118,7 @@ def _refused(response: httpx.Response, shown: str) -> str:
 
 
 def _reasons(response: httpx.Response) -> Iterator[str]:
-    """The parts of an error reply that say why, without those that repeat what was sent."""
+    """Yield the reasons in an error reply, without the parts that repeat the request."""
     try:
         reply: Any = response.json()
     except ValueError:

@@ -1,4 +1,4 @@
-"""What runs publish on the Prefect server while they work and at their end, read back."""
+"""Read what runs publish on the Prefect server during their work and at their end."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -8,21 +8,21 @@ from prefect.client.schemas.objects import Artifact
 
 from pollen.reports.pages import plain
 
-#: Keys of the artifacts that :mod:`tasks.progress` and `tasks.detection.artifacts` make.
+#: Keys of the artifacts that `tasks.progress` and `tasks.detection.artifacts` make.
 PROGRESS: Final = {"detection-progress", "training-progress"}
 FAILED_IMAGES: Final = "failed-images"
-#: All that is read back. A run has others, some large, and one for each of its batches.
+#: Keys that are read. A run has other artifacts, some large, and one for each of its batches.
 READ_BACK: Final = [*sorted(PROGRESS), FAILED_IMAGES]
 
 
 def percent_of(artifacts: Sequence[Artifact]) -> float | None:
-    """How far a run is, in percent; None where it has no progress bar."""
+    """Return the progress of a run in percent; None if it has no progress bar."""
     bar = _bar(artifacts)
     return None if bar is None else float(str(bar.data))
 
 
 def progress_of(artifacts: Sequence[Artifact]) -> str:
-    """What a run's progress bar says, in words; empty where it has none."""
+    """Return the text of a run's progress bar; empty if it has none."""
     bar = _bar(artifacts)
     if bar is None:
         return ""
@@ -35,7 +35,7 @@ def _bar(artifacts: Sequence[Artifact]) -> Artifact | None:
 
 
 def failed_images(artifacts: Sequence[Artifact]) -> tuple[tuple[tuple[str, str], ...], int]:
-    """File names and reasons, and how many there are in all (not all of them are published)."""
+    """Return file names and reasons of failed pictures, and their number (not all of them are published)."""
     tables = [each for each in artifacts if each.key == FAILED_IMAGES]
     if not tables:
         return (), 0

@@ -1,1 +1,1 @@
-"""`pollen run`: starts deployments of the flows, and watches their runs."""
+"""`pollen run`: order runs of deployments, and watch them."""

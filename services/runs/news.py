@@ -1,4 +1,4 @@
-"""What has happened to a run since it was last looked at: states, log lines, progress, of its own runs too."""
+"""News of a run and of the runs that it started: states, log lines, progress."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,22 +23,22 @@ from prefect.client.schemas.sorting import LogSort
 from services.prefect_server.automation_states import ENDING
 from services.prefect_server.published import READ_BACK
 
-#: Log lines come in packets, not always in order: lines this much older than the last are looked for.
+#: Log lines arrive in packets, not always in order: lines this much older than the last are read again.
 LATE_LINES: Final = timedelta(seconds=15)
-#: Lines that the server gives at once.
+#: Lines that the server returns at once.
 PAGE: Final = 200
-#: Runs that a run started which are followed.
+#: Largest number of started runs that are followed.
 FOLLOWED: Final = 100
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A run is in another state.
+    """A new state of a run.
 
     Attributes:
-        run: Its name; empty for the run that is watched.
+        run: Name of the run; empty for the run that is watched.
         state: Name of the state.
-        message: What the state says.
+        message: Message of the state.
     """
 
     run: str
@@ -56,7 +56,7 @@ class Line:
 
 
 class News:
-    """Asks the server for what is new of one run; keeps what was told."""
+    """The news of one run: iterate to ask the server for what is new since the last time."""
 
     def __init__(self, client: SyncPrefectClient, run_id: UUID) -> None:
         self._client = client
@@ -68,8 +68,8 @@ class News:
         self.artifacts: list[Artifact] = []
 
     def __iter__(self) -> Iterator[Changed | Line]:
-        """What is new; ``run`` and ``artifacts`` are up to date afterwards."""
-        # Lines first: those that were written before the last state are told before it.
+        """Yield what is new; `run` and `artifacts` are up to date afterwards."""
+        # Lines first: those that were written before the last state are shown before it.
         children = self._children()
         yield from self._new_lines({self._id: "", **{child.id: child.name for child in children}})
         self.run = self._client.read_flow_run(self._id)
@@ -88,7 +88,7 @@ class News:
         )
 
     def was_given_up(self) -> bool:
-        """Whether the run waited too long for its start, and is being ended for that."""
+        """Return whether the run waited too long to start and is being ended for that."""
         states = self._client.read_flow_run_states(self._id)
         return any((state.name or "").startswith(ENDING) for state in states)
 

@@ -1,4 +1,4 @@
-"""Watches a run until it ends: states and log lines as they come, its progress, what came of it."""
+"""Watch a run until it ends: states and log lines as they come, its progress, its result."""
 
 import logging
 import re
@@ -15,11 +15,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from pollen.errors import PollenError
-from services.console import ERR, FAILED_SHOWN, LINE_EVERY_SECONDS, OUT, say_error
+from services.console import ERR, LINE_EVERY_SECONDS, remark, say, say_error, show_failed
 from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.prefect_server.automation_states import RESTARTING
 from services.prefect_server.published import failed_images, percent_of, progress_of
 from services.runs.news import Changed, Line, News
+from tasks.cluster.prefect_calls import is_refusal, wait_for_server
 from tasks.cluster.shards import LOST
 from tasks.detection.summary import Outcome
 
@@ -27,23 +28,23 @@ from tasks.detection.summary import Outcome
 ASK_EVERY_SECONDS = 2.0
 #: Log lines reach the server some seconds after a run has ended.
 LAST_LINES_SECONDS = 3.0
-#: How long a run is watched for what automations make of its end, such as a new start.
+#: Seconds for which an ended run is watched, because automations may start it again.
 AGAIN_SECONDS = 30.0
-#: How much longer than the time it is said to take until a run is started again.
+#: Seconds for which a run is watched after the time at which it should start again.
 RESTART_SECONDS = 600.0
-#: How the state Restarting says that time (deployments/automations/crashed.yaml).
+#: That time in the message of the state Restarting (deployments/automations/crashed.yaml).
 _MINUTES = re.compile(r"started again in (\d+) minutes")
-#: How long the server may be away.
+#: Seconds that the server may be away.
 PATIENCE_SECONDS = 600.0
 
 
 def watch(client: SyncPrefectClient, run: FlowRun) -> int:
-    """Show what happens to a run until it ends; returns the exit code that goes with its end.
+    """Show what happens to a run until it ends; return the exit code that belongs to its end.
 
-    Ctrl-C asks whether the run is to be cancelled; without a terminal to ask at, the run goes on.
+    Ctrl-C asks whether to cancel the run; without a terminal, the run continues.
 
     Raises:
-        PollenError: The server stays away, or the person does not want to watch any longer.
+        PollenError: If the server stays away, or the person stops watching.
     """
     news = News(client, run.id)
     asked = False
@@ -53,17 +54,17 @@ def watch(client: SyncPrefectClient, run: FlowRun) -> int:
                 _follow(news, view)
             return conclude(news)
         except KeyboardInterrupt:
-            if asked or not _is_to_end(news.run):
+            if asked or not _confirm_cancel(news.run):
                 raise PollenError(
-                    f"not watched any longer: the run goes on. To watch it again: pollen run watch {run.id}"
+                    f"stopped watching; the run continues. To watch it again: pollen run watch {run.id}"
                 ) from None
             asked = True
             client.set_flow_run_state(run.id, State(type=StateType.CANCELLING))
-            _say("cancelling; Ctrl-C once more stops watching")
+            remark("cancelling; press Ctrl-C again to stop watching")
 
 
-def _is_to_end(run: FlowRun) -> bool:
-    """Ask a person, where there is one."""
+def _confirm_cancel(run: FlowRun) -> bool:
+    """Ask whether to cancel the run; without a terminal, return False."""
     if not (sys.stdin.isatty() and ERR.is_terminal):
         return False
     try:
@@ -73,65 +74,56 @@ def _is_to_end(run: FlowRun) -> bool:
 
 
 def _follow(news: News, view: "View") -> None:
-    """Tell news until the run has ended for good.
+    """Show news until the run has ended for good.
 
     Raises:
-        PollenError: The server stays away.
+        PollenError: If the server stays away.
     """
-    heard = time.monotonic()
-    last: tuple[float, UUID | None] | None = None
+    end: tuple[float, UUID | None] | None = None
+
+    def on_wait(error: httpx.HTTPError) -> None:
+        nonlocal end
+        end = None  # automations did nothing while the server was away
+        remark(f"the Prefect server does not answer ({type(error).__name__}); waiting for it")
+
     while True:
         try:
-            is_final = _tell(news, view)
-            if not is_final:
-                last = None
-            elif last is None or last[1] != news.run.state_id:
-                last = time.monotonic() + _linger(news), news.run.state_id
-            heard = time.monotonic()
+            is_final = wait_for_server(lambda: _show_news(news, view), PATIENCE_SECONDS, on_wait)
         except httpx.HTTPError as error:
-            _bear(error, time.monotonic() - heard)
-            last = None
-        if last is not None and time.monotonic() >= last[0]:
+            if is_refusal(error):
+                raise
+            raise PollenError(
+                f"the Prefect server has not answered for {PATIENCE_SECONDS / 60:.0f} minutes "
+                f"({type(error).__name__}). The run may continue without it: check the server, then watch the run again"
+            ) from error
+        if not is_final:
+            end = None
+        elif end is None or end[1] != news.run.state_id:
+            end = time.monotonic() + _linger(news), news.run.state_id
+        if end is not None and time.monotonic() >= end[0]:
             return
         time.sleep(ASK_EVERY_SECONDS)
 
 
-def _bear(error: httpx.HTTPError, seconds: float) -> None:
-    """Go on where the server may come back.
-
-    Raises:
-        PollenError: It was away for too long.
-        httpx.HTTPStatusError: It is there and refuses.
-    """
-    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500:
-        raise error
-    if seconds > PATIENCE_SECONDS:
-        raise PollenError(
-            f"the Prefect server has not answered for {PATIENCE_SECONDS / 60:.0f} minutes ({type(error).__name__}); "
-            "the run may go on all the same. Check the server, then watch it again"
-        ) from error
-    _say(f"the Prefect server does not answer ({type(error).__name__}); asking again")
-
-
 def _linger(news: News) -> float:
-    """How long a run that has ended is looked at further: what automations do next may not be its end.
+    """Return the seconds for which an ended run is still watched, because automations may change its state.
 
-    A crashed run becomes Restarting, and then starts again; one that waited too long is Cancelled before it gets the
-    state that says why, and where that is LostBeforeStart, it starts again too (deployments/automations).
+    A crashed run becomes Restarting and then starts again. A run that waited too long is Cancelled before it gets the
+    state that names the reason; if that is LostBeforeStart, it starts again too (deployments/automations).
     """
     state = news.run.state
     if state is None:
         return LAST_LINES_SECONDS
     if state.name == RESTARTING:
-        said = _MINUTES.search(state.message or "")
-        return RESTART_SECONDS + (60 * int(said[1]) if said else 0)
+        minutes = _MINUTES.search(state.message or "")
+        return RESTART_SECONDS + (60 * int(minutes[1]) if minutes else 0)
     if state.is_crashed() or state.name == LOST or (state.is_cancelled() and news.was_given_up()):
         return AGAIN_SECONDS
     return LAST_LINES_SECONDS
 
 
-def _tell(news: News, view: "View") -> bool:
-    """Show what is new; returns whether the run has ended."""
+def _show_news(news: News, view: "View") -> bool:
+    """Show what is new; return whether the run has ended."""
     for item in news:
         view.show(item)
     view.progress(percent_of(news.artifacts), progress_of(news.artifacts))
@@ -139,27 +131,22 @@ def _tell(news: News, view: "View") -> bool:
 
 
 def conclude(news: News) -> int:
-    """Print what came of a run; returns the exit code."""
+    """Print the result of a run; return the exit code."""
     run = news.run
-    rows, number = failed_images(news.artifacts)
-    for name, reason in rows[:FAILED_SHOWN]:
-        OUT.print("[red]failed[/] ", end="")
-        OUT.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)
-    if number > len(rows[:FAILED_SHOWN]):
-        OUT.print(f"... and {number - len(rows[:FAILED_SHOWN])} more in pollen_counts.csv")
+    show_failed(*failed_images(news.artifacts))
     state = run.state
-    said = state.message if state is not None else ""
+    message = state.message if state is not None else ""
     code = exit_code_of(run)
     if code == COULD_NOT_RUN:
-        say_error(f"{run.state_name}: {said or 'the state says nothing more'}")
-        _say(f"what happened, and what to do: pollen doctor {run.id}")
+        say_error(f"{run.state_name}: {message or 'the state has no message'}")
+        remark(f"for the cause and the remedy: pollen doctor {run.id}")
     else:
-        OUT.print(f"{run.state_name}: {said}", markup=False, highlight=False, soft_wrap=True)
+        say(f"{run.state_name}: {message}")
     return code
 
 
 def exit_code_of(run: FlowRun) -> int:
-    """0 done, 1 done but some pictures failed, 2 no pictures, or failed, crashed, cancelled."""
+    """Return 0 if done, 1 if done but some pictures failed, 2 if there were no pictures or the run failed."""
     if run.state is None or not run.state.is_completed():
         return COULD_NOT_RUN
     codes: dict[str, int] = {
@@ -169,12 +156,8 @@ def exit_code_of(run: FlowRun) -> int:
     return codes.get(run.state.name or "", DONE)
 
 
-def _say(text: str) -> None:
-    ERR.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
 class View:
-    """Lines as they come; on a terminal also a bar below them."""
+    """The view of a run: lines as they come; on a terminal also a progress bar."""
 
     def __init__(self) -> None:
         self._bar = Progress(
@@ -211,7 +194,7 @@ class View:
         ERR.print(line, soft_wrap=True, highlight=False)
 
     def progress(self, percent: float | None, text: str) -> None:
-        """Move the bar; without a terminal, a line now and then."""
+        """Move the bar; without a terminal, print a line from time to time."""
         if percent is None or text == self._text:
             return
         if ERR.is_terminal:
@@ -221,4 +204,4 @@ class View:
             self._bar.update(self._task, completed=percent, description=text)
         elif time.monotonic() - self._printed > LINE_EVERY_SECONDS:
             self._text, self._printed = text, time.monotonic()
-            _say(text)
+            remark(text)

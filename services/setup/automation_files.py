@@ -1,7 +1,7 @@
-"""The files in ``deployments/automations``: read, filled with a site's figures, and checked.
+"""Read the files in `deployments/automations`, fill in the values of a site, and check them.
 
-``{name}`` in them stands for a figure of the site, ``{deployment:detect/on-upload}`` for the id that a
-deployment has on the server. Jinja's ``{{ ... }}``, which the server fills in later, stays as it is.
+`{name}` in them stands for a value of the site, `{deployment:detect/on-upload}` for the id of a deployment
+on the server. Jinja's `{{ ... }}`, which the server fills in later, stays as it is.
 """
 
 import re
@@ -20,16 +20,16 @@ from services.site import Notifications, Occasion, Recovery, Site, deployments_f
 if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
 
-#: What the names of our automations begin with: those that are no longer declared are deleted.
+#: Beginning of the names of our automations: those that are no longer declared are deleted.
 PREFIX = "pollen: "
 
-#: One pair of braces: a figure, or what is referred to by kind and name. Two pairs are Jinja's.
+#: One pair of braces: a value, or a reference by kind and name. Two pairs are Jinja's.
 _PLACEHOLDER = re.compile(r"(?<!\{)\{(?:(deployment|block):([^{}\s]+)|(\w+))\}(?!\})")
 _ROWS = TypeAdapter(list[dict[str, Any]])
 
 
 class _File(BaseModel):
-    """A file of automations; each is made once for every row of ``for_each``."""
+    """A file of automations; each is made once for every row of `for_each`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,9 +42,9 @@ class DeclaredAutomation:
     """An automation of the files.
 
     Attributes:
-        name: Its name.
-        automation: As it is to be on the server; None while something that it refers to is not there.
-        waits: What it waits for, and what to do about that.
+        name: Name of the automation.
+        automation: The automation; None as long as something that it refers to does not exist.
+        waits: The missing object, and what to do about it.
     """
 
     name: str
@@ -55,32 +55,34 @@ class DeclaredAutomation:
 def read_declared(
     site: Site, look_up: LookUp, folder: Path | None = None
 ) -> list[DeclaredAutomation]:
-    """Read which automations are to be on the server.
+    """Read the automations that belong on the server.
 
     Args:
-        site: What fills the placeholders.
-        look_up: Finds the ids of what they refer to.
-        folder: Where the files are; None for those of the application.
+        site: Source of the values.
+        look_up: Finds the ids of the objects that they refer to.
+        folder: Folder with the files; None for that of the application.
 
     Raises:
-        PollenError: A file can't be used; the message names it and what is wrong.
+        PollenError: If a file can't be used; the message names it and what is wrong.
     """
     folder = folder or deployments_folder() / "automations"
     paths = sorted(folder.glob("*.yaml"))
     if not paths:
-        raise PollenError(f"{folder} holds no automations (*.yaml): the application is not whole")
-    figures = _figures(site)
+        raise PollenError(f"{folder} holds no automations (*.yaml): the application is incomplete")
+    values = _site_values(site)
     found: dict[str, DeclaredAutomation] = {}
     for path in paths:
-        for declared in _read(path, figures, look_up):
+        for declared in _read(path, values, look_up):
             if declared.name in found:
-                raise PollenError(f"{path}: another automation has the name {declared.name!r}")
+                raise PollenError(
+                    f"{path}: there are two automations with the name {declared.name!r}"
+                )
             found[declared.name] = declared
     return list(found.values())
 
 
-def _figures(site: Site) -> dict[str, object]:
-    """What the placeholders in the files stand for."""
+def _site_values(site: Site) -> dict[str, object]:
+    """Return the values of the placeholders."""
     return {
         "storage_block": site.storage.block,
         "checked_exports": [{}] if site.events.check_exports else [],
@@ -103,8 +105,8 @@ def _of_recovery(recovery: Recovery) -> dict[str, object]:
 
 
 def _of_notifications(notifications: Notifications) -> dict[str, object]:
-    """Whom to tell of each occasion, as rows: ``about_failed``, ``about_models``, ..."""
-    told = {
+    """Return the recipients for each occasion, as rows: `about_failed`, `about_models`, ..."""
+    recipients = {
         f"about_{occasion}": [
             {"who": block, "who_id": Reference("block", block)}
             for block in dict.fromkeys(
@@ -115,23 +117,23 @@ def _of_notifications(notifications: Notifications) -> dict[str, object]:
     }
     days = notifications.silent_days
     return {
-        **told,
+        **recipients,
         "silent_days": "day" if days == 1 else f"{days} days",
         "silent_seconds": days * 24 * 3600,
     }
 
 
 def _read(
-    path: Path, figures: Mapping[str, object], look_up: LookUp
+    path: Path, values: Mapping[str, object], look_up: LookUp
 ) -> Iterator[DeclaredAutomation]:
     try:
         file = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        for row in _ROWS.validate_python(_filled(file.for_each, figures, look_up)):
+        for row in _ROWS.validate_python(_filled(file.for_each, values, look_up)):
             for document in file.automations:
-                yield _declared(document, {**figures, **row}, look_up)
+                yield _declared(document, {**values, **row}, look_up)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PollenError(f"{path} can't be read: {error}") from error
-    except ValueError as error:  # pydantic's are of this kind, too
+    except ValueError as error:  # including pydantic's errors
         raise PollenError(f"{path}: {_fault(error)}") from error
 
 
@@ -148,11 +150,11 @@ def _declared(
 
 
 def _filled(node: object, values: Mapping[str, object], look_up: LookUp) -> object:
-    """Replace every placeholder; a text that is nothing but one takes the value's type.
+    """Replace every placeholder; a text that is just a placeholder takes the value's type.
 
     Raises:
-        NotThereError: Something that is referred to is not on the server.
-        ValueError: A placeholder stands for nothing.
+        NotThereError: If an object that is referred to is not on the server.
+        ValueError: If a placeholder is not known.
     """
 
     def value(match: re.Match[str]) -> object:
@@ -161,7 +163,7 @@ def _filled(node: object, values: Mapping[str, object], look_up: LookUp) -> obje
             return look_up(Reference(cast("Kind", kind), referred))
         if name not in values:
             raise ValueError(
-                f"{{{name}}} stands for nothing; known are {', '.join(sorted(values))}"
+                f"{{{name}}} is not known; expected one of {', '.join(sorted(values))}"
             )
         found = values[name]
         return look_up(found) if isinstance(found, Reference) else found
@@ -183,7 +185,7 @@ def _automation(document: object) -> "AutomationCore":
     automation = AutomationCore.model_validate(document)
     if not automation.name.startswith(PREFIX):
         raise ValueError(
-            f"the name {automation.name!r} must begin with {PREFIX!r}: it shows whose it is"
+            f"the name {automation.name!r} must begin with {PREFIX!r}, which marks our automations"
         )
     if lost := _lost(document, automation.model_dump(mode="json")):
         raise ValueError(
@@ -193,7 +195,7 @@ def _automation(document: object) -> "AutomationCore":
 
 
 def _lost(given: object, understood: object, name: str = "") -> str | None:
-    """Name of the first thing in a document that Prefect's model dropped without a word."""
+    """Return the name of the first value in a document that Prefect's model dropped silently."""
     if understood is ...:
         return name
     if isinstance(given, dict) and isinstance(understood, dict):
@@ -209,7 +211,7 @@ def _fault(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     faults = error.errors(include_url=False)
-    # An action is compared with every kind of action: those of another type don't matter.
+    # An action is validated as every type of action: errors of other types don't matter.
     other = {each["loc"][:-1] for each in faults if each["loc"][-1:] == ("type",)}
     faults = [each for each in faults if each["loc"][:-1] not in other] or faults
     return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in faults)

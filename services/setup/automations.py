@@ -1,7 +1,7 @@
-"""The automations: declared in ``deployments/automations``, made on the server.
+"""Plan the automations: declared in `deployments/automations`, made on the server.
 
-An automation counts per run, and the server forgets these counts when the automation is changed or
-made anew. One that is as declared is therefore left alone.
+An automation counts per run, and the server forgets these counts when the automation is changed or made again.
+Therefore an automation that is as declared is left unchanged.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _KIND = "automation"
 
-#: What makes an automation this one. Whether it is paused is up to the people who run the server.
+#: Fields that are compared. Whether an automation is paused is up to the people who run the server.
 _DECLARED = frozenset({"name", "description", "tags", "trigger", "actions"})
 
 
@@ -28,23 +28,25 @@ def plan_automations(client: "SyncPrefectClient", site: Site) -> list[Step]:
     """Compare the automations on the server with the declared ones.
 
     Raises:
-        PollenError: A file of automations can't be used.
+        PollenError: If a file of automations can't be used.
     """
     ours: defaultdict[str, list[Automation]] = defaultdict(list)
     for automation in _existing(client):
         ours[automation.name].append(automation)
     steps = []
     for declared in read_declared(site, on_server(client)):
-        # Two setups at the same moment may have made it twice: the first stays.
+        # Two setups at the same time may have made it twice: the first stays.
         found = ours.pop(declared.name, [])
         steps.append(_step(client, declared, found[0] if found else None))
-        steps += [_deletion(client, each, "there is another of that name") for each in found[1:]]
+        steps += [
+            _deletion(client, each, "there is another one with this name") for each in found[1:]
+        ]
     stale = (automation for left in ours.values() for automation in left)
     return steps + [_deletion(client, automation, "no longer declared") for automation in stale]
 
 
 def _existing(client: "SyncPrefectClient") -> Iterator["Automation"]:
-    """Our automations on the server."""
+    """Yield our automations on the server."""
     from prefect.client.schemas.sorting import AutomationSort
 
     offset = 0
@@ -63,12 +65,12 @@ def _step(
         return Step(Change(_KIND, name, "create"), partial(_create, client, wanted))
     new, old = (each.model_dump(include=set(_DECLARED)) for each in (wanted, existing))
     if differing := sorted(key for key in new if new[key] != old[key]):
-        detail = f"{', '.join(differing)}; its counts begin anew"
+        detail = f"{', '.join(differing)}; its counts start again"
         return Step(
             Change(_KIND, name, "update", detail), partial(_update, client, wanted, existing)
         )
     if not existing.enabled:
-        return keep(_KIND, name, "paused by somebody: it does nothing now", attention=True)
+        return keep(_KIND, name, "paused: it does nothing", attention=True)
     return keep(_KIND, name)
 
 

@@ -1,8 +1,7 @@
-"""The blocks that tell runs where the laboratory's bucket is: made without keys, kept with them.
+"""Plan the blocks that name the laboratory's bucket to runs: made without keys, kept with keys.
 
-What the site file does not say is kept as it is in a saved block. No block is ever deleted: one that
-is not in the file any more may be used by runs and flows we know nothing of, may hold the only copy of
-somebody's keys, and costs nothing.
+A saved block keeps what the site file leaves out. No block is ever deleted: a block that is no longer in
+the file may be used by unknown runs and flows, may hold the only copy of somebody's keys, and costs nothing.
 """
 
 import os
@@ -21,7 +20,7 @@ from pollen.errors import PollenError
 from services.prefect_server.connection import without_password
 from services.setup.plan import Change, Step, keep
 from services.site import Site, SiteStorage
-from tasks.storage.entries import joined
+from tasks.storage.objects import join_key
 
 KIND = "block"
 CREDENTIALS_KIND = "credentials"
@@ -41,27 +40,33 @@ _KEYS_HELD = (
 
 @dataclass(frozen=True)
 class _Saved:
-    """A block as the server has it; its secret fields hold asterisks."""
+    """A block as the server has it; its secret fields hold asterisks.
+
+    Attributes:
+        id: Id of the block.
+        name: Name of the block.
+        data: Its fields.
+        credentials: Name of the credentials block that a bucket's block refers to.
+        reference: That reference, in the form that the server takes.
+    """
 
     id: UUID
     name: str
     data: dict[str, Any]
     credentials: str | None = None
-    """Of a bucket: the name of the credentials block it refers to."""
     reference: dict[str, Any] | None = None
-    """Of a bucket: that reference, as the server wants it."""
 
 
 def credentials_name(storage: SiteStorage) -> str:
-    """Name of the credentials block that belongs to the storage's bucket block."""
+    """Return the name of the credentials block that belongs to the storage's bucket block."""
     return f"{storage.block}-credentials"
 
 
 def plan_blocks(client: SyncPrefectClient, site: Site) -> list[Step]:
-    """What is to be done with the bucket's block and its credentials.
+    """Plan the bucket's block and its credentials.
 
     Raises:
-        PollenError: No bucket is named, and no block is saved.
+        PollenError: If no bucket is named, and no block is saved.
     """
     storage = site.storage
     ours = _saved(client, AwsCredentials, credentials_name(storage))
@@ -69,7 +74,7 @@ def plan_blocks(client: SyncPrefectClient, site: Site) -> list[Step]:
     if bucket is None:
         if storage.bucket is None:
             raise PollenError(
-                f"which bucket? There is no block '{storage.block}' on the Prefect server yet: name the laboratory's "
+                f"no bucket is named, and the Prefect server has no block '{storage.block}' yet: name the laboratory's "
                 "bucket as storage.bucket in the site file, or with --bucket"
             )
         first = _new_credentials(client, storage) if ours is None else _ours(client, storage, ours)
@@ -83,7 +88,7 @@ def plan_blocks(client: SyncPrefectClient, site: Site) -> list[Step]:
 
 def _saved(client: SyncPrefectClient, kind: type[Block], name: str) -> _Saved | None:
     try:
-        # Without secrets: what is never read is never shown.
+        # Without secrets: what is not read can't be shown.
         document = client.read_block_document_by_name(
             name, kind.get_block_type_slug(), include_secrets=False
         )
@@ -102,13 +107,13 @@ def _reference(block_id: UUID | str) -> dict[str, Any]:
 
 def _new_credentials(client: SyncPrefectClient, storage: SiteStorage) -> Step:
     name = credentials_name(storage)
-    # Only here: a shell that works with another server at the moment must not move what is saved.
+    # Only for a new block: the endpoint of a shell must not replace the one that is saved.
     shell = os.environ.get("AWS_ENDPOINT_URL")
     if storage.endpoint_url is None and shell:
         storage = storage.model_copy(update={"endpoint_url": shell})
-    data = _said_of_credentials(storage, {}, new=True)
+    data = _credentials_fields(storage, {}, new=True)
     where = storage.endpoint_url or "Amazon S3"
-    detail = f"{where}, without keys: runs get them from their environment"
+    detail = f"{where}, without keys: runs take them from their environment"
     return Step(
         Change(CREDENTIALS_KIND, name, "create", detail),
         partial(_create, client, AwsCredentials, name, data),
@@ -127,13 +132,13 @@ def _new_bucket(client: SyncPrefectClient, storage: SiteStorage) -> Step:
         }
         _create(client, S3Bucket, storage.block, data)
 
-    place = joined(str(storage.bucket), storage.folder)
+    place = join_key(str(storage.bucket), storage.folder)
     return Step(Change(KIND, storage.block, "create", f"s3://{place}"), do)
 
 
 def _ours(client: SyncPrefectClient, storage: SiteStorage, saved: _Saved) -> Step:
-    """Credentials that setup made, or that were made under the name it would give them."""
-    new = _said_of_credentials(storage, saved.data)
+    """Plan credentials that setup made, or that have the name it would give them."""
+    new = _credentials_fields(storage, saved.data)
     differences = _differences(saved.data, new)
     held = _KEYS_HELD if _holds_keys(saved.data) else ""
     if not differences:
@@ -146,11 +151,13 @@ def _ours(client: SyncPrefectClient, storage: SiteStorage, saved: _Saved) -> Ste
 
 
 def _theirs(storage: SiteStorage, bucket: _Saved) -> Step:
-    """Credentials that somebody else made, maybe for more than this: they are left alone."""
+    """Keep credentials that somebody else made, perhaps for other uses too."""
     data = bucket.data.get("credentials") or {}
-    notes = _differences(data, _said_of_credentials(storage, data))
+    notes = _differences(data, _credentials_fields(storage, data))
     if notes:
-        notes = [f"setup did not make it and leaves it alone; by the site file: {', '.join(notes)}"]
+        notes = [
+            f"not made by setup, so left unchanged; it differs from the site file: {', '.join(notes)}"
+        ]
     if _holds_keys(data):
         notes.append(_KEYS_HELD)
     name = str(bucket.credentials)
@@ -158,8 +165,8 @@ def _theirs(storage: SiteStorage, bucket: _Saved) -> Step:
 
 
 def _bucket(client: SyncPrefectClient, storage: SiteStorage, saved: _Saved) -> Step:
-    """A bucket's block with credentials in a block of their own."""
-    new = _said_of_bucket(storage, saved.data)
+    """Plan a bucket's block that refers to a credentials block."""
+    new = _bucket_fields(storage, saved.data)
     differences = _differences(saved.data, new)
     if not differences:
         return keep(KIND, saved.name, _place(saved.data))
@@ -171,20 +178,20 @@ def _bucket(client: SyncPrefectClient, storage: SiteStorage, saved: _Saved) -> S
 
 
 def _then(saved: _Saved, new: dict[str, Any]) -> str:
-    """Where the bucket's block leads with the changes: a folder that is not said stays."""
+    """Return the place of the bucket's block after the change: a folder that is not given stays."""
     return f"then {_place(saved.data | new)}"
 
 
 def _bucket_with_all(client: SyncPrefectClient, storage: SiteStorage, saved: _Saved) -> Step:
-    """A bucket's block that holds its credentials itself, as one saved from Python does."""
+    """Plan a bucket's block that contains its credentials, as one saved from Python does."""
     inside = saved.data.get("credentials") or {}
-    new = _said_of_bucket(storage, saved.data)
+    new = _bucket_fields(storage, saved.data)
     differences = _differences(saved.data, new)
-    said = _said_of_credentials(storage, inside)
-    if inner := _differences(inside, said):
+    fields = _credentials_fields(storage, inside)
+    if inner := _differences(inside, fields):
         differences += inner
-        # Secret fields go back as the asterisks they came as; the server keeps what they stand for.
-        new |= {"credentials": inside | said}
+        # Secret fields are sent back as asterisks; the server then keeps their values.
+        new |= {"credentials": inside | fields}
     held = _KEYS_HELD if _holds_keys(inside) else ""
     if not differences:
         detail = "; ".join(filter(None, [_place(saved.data), held]))
@@ -196,21 +203,21 @@ def _bucket_with_all(client: SyncPrefectClient, storage: SiteStorage, saved: _Sa
     )
 
 
-def _said_of_bucket(storage: SiteStorage, data: dict[str, Any]) -> dict[str, Any]:
-    """What the site file says of the bucket and the block has otherwise."""
-    said: dict[str, Any] = {}
+def _bucket_fields(storage: SiteStorage, data: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of the bucket in the site file that differ from the block."""
+    fields: dict[str, Any] = {}
     if storage.bucket is not None and storage.bucket != data.get("bucket_name"):
-        said["bucket_name"] = storage.bucket
-    folder_is_said = "folder" in storage.model_fields_set
-    if folder_is_said and storage.folder != joined(data.get("bucket_folder") or ""):
-        said["bucket_folder"] = storage.folder
-    return said
+        fields["bucket_name"] = storage.bucket
+    is_folder_given = "folder" in storage.model_fields_set
+    if is_folder_given and storage.folder != join_key(data.get("bucket_folder") or ""):
+        fields["bucket_folder"] = storage.folder
+    return fields
 
 
-def _said_of_credentials(
+def _credentials_fields(
     storage: SiteStorage, data: dict[str, Any], *, new: bool = False
 ) -> dict[str, Any]:
-    """What the site file says of the server and the credentials have otherwise."""
+    """Return the fields of the server in the site file that differ from the credentials."""
     before = data.get("aws_client_parameters") or {}
     parameters = dict(before)
     if storage.endpoint_url is not None:
@@ -219,15 +226,15 @@ def _said_of_credentials(
         parameters["verify_cert_path"] = storage.ca_file
     # prefect-aws loses the CA file of a block that was saved with `verify: null`; False switches off TLS.
     unchecked = before.get("verify") is False
-    unsaid = before.get("verify") is None
-    if new or unchecked or (unsaid and parameters.get("verify_cert_path")):
+    not_set = before.get("verify") is None
+    if new or unchecked or (not_set and parameters.get("verify_cert_path")):
         parameters["verify"] = True
-    said: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if parameters != before:
-        said["aws_client_parameters"] = parameters
+        fields["aws_client_parameters"] = parameters
     if storage.region is not None and storage.region != data.get("region_name"):
-        said["region_name"] = storage.region
-    return said
+        fields["region_name"] = storage.region
+    return fields
 
 
 _NAMES: dict[str, str] = {
@@ -239,9 +246,9 @@ _NAMES: dict[str, str] = {
 }
 
 
-def _differences(data: dict[str, Any], said: dict[str, Any]) -> list[str]:
-    """In words, what would change."""
-    flat = dict(said)
+def _differences(data: dict[str, Any], fields: dict[str, Any]) -> list[str]:
+    """Describe in words what would change."""
+    flat = dict(fields)
     before = data
     if "aws_client_parameters" in flat:
         flat |= flat.pop("aws_client_parameters")
@@ -261,7 +268,7 @@ def _shown(value: object) -> str:
 
 
 def _place(data: dict[str, Any]) -> str:
-    return f"s3://{joined(str(data.get('bucket_name')), data.get('bucket_folder') or '')}"
+    return f"s3://{join_key(str(data.get('bucket_name')), data.get('bucket_folder') or '')}"
 
 
 def _holds_keys(data: dict[str, Any]) -> bool:
@@ -269,10 +276,10 @@ def _holds_keys(data: dict[str, Any]) -> bool:
 
 
 def _create(client: SyncPrefectClient, kind: type[Block], name: str, data: dict[str, Any]) -> None:
-    """Save a block's data as they are.
+    """Save the fields of a block unchanged.
 
-    Not through the block's own class: it would look for the CA file on this machine, but the file
-    is where runs run.
+    The block's own class is not used: it would look for the CA file on this machine, but the file is on the
+    machine of the runs.
     """
     kind.register_type_and_schema()
     client.create_block_document(
@@ -292,6 +299,6 @@ def _id(kind: type[Block], what: Literal["type", "schema"]) -> UUID:
     return value
 
 
-def _update(client: SyncPrefectClient, saved: _Saved, said: dict[str, Any]) -> None:
-    """Change what is said; the server keeps the other fields."""
-    client.update_block_document(saved.id, BlockDocumentUpdate(data=said))
+def _update(client: SyncPrefectClient, saved: _Saved, fields: dict[str, Any]) -> None:
+    """Change some fields; the server keeps the others."""
+    client.update_block_document(saved.id, BlockDocumentUpdate(data=fields))

@@ -1,4 +1,4 @@
-"""Deployments: made by `prefect deploy`, which never takes away those that left ``prefect.yaml``; setup does."""
+"""Plan the deployments: `prefect deploy` makes them, setup deletes those that are no longer in `prefect.yaml`."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -22,18 +22,18 @@ from services.setup.pools import pools_without_gpus
 from services.site import Site, deployments_folder
 
 KIND = "deployment"
-#: Every deployment of ours has it, and no other one should: those that left ``prefect.yaml`` are deleted.
+#: Tag of all our deployments, and of no others: those that are no longer in `prefect.yaml` are deleted.
 TAG: Final = "pollen"
 _PAGE = 200
 
 
 @dataclass(frozen=True)
 class DeclaredDeployment:
-    """A deployment in ``prefect.yaml``.
+    """A deployment in `prefect.yaml`.
 
     Attributes:
-        name: With its flow's, such as ``detect/nightly``.
-        pool: The work pool it runs on; None where it names none.
+        name: Name with that of the flow, such as `detect/nightly`.
+        pool: Its work pool; None if it names none.
     """
 
     name: str
@@ -41,13 +41,13 @@ class DeclaredDeployment:
 
 
 def declared_deployments(path: Path | None = None) -> tuple[DeclaredDeployment, ...]:
-    """Read which deployments are to be there.
+    """Read the deployments of `prefect.yaml`.
 
     Args:
-        path: A ``prefect.yaml``; None for the application's.
+        path: Path of a `prefect.yaml`; None for the application's.
 
     Raises:
-        PollenError: It is missing or can't be used.
+        PollenError: If it is missing or can't be used.
     """
     path = path or deployments_folder().parent / "prefect.yaml"
     try:
@@ -55,7 +55,7 @@ def declared_deployments(path: Path | None = None) -> tuple[DeclaredDeployment, 
         found = tuple(_declared(path.parent, each) for each in data["deployments"])
     except FileNotFoundError as error:
         raise PollenError(
-            f"{error.filename} does not exist: run this in a whole checkout"
+            f"{error.filename} does not exist: run this in a complete checkout"
         ) from error
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise PollenError(
@@ -63,16 +63,16 @@ def declared_deployments(path: Path | None = None) -> tuple[DeclaredDeployment, 
             f"({type(error).__name__}: {error})"
         ) from error
     if not found:
-        # Else all of them would be taken for abandoned.
+        # Otherwise all deployments on the server would be deleted.
         raise PollenError(f"{path} declares no deployment")
     return found
 
 
 def deploy_command(site: Site) -> str:
-    """What a person gives to carry out ``prefect.yaml`` for a site.
+    """Return the command that deploys `prefect.yaml` for a site.
 
     Raises:
-        PollenError: The site file's pools can't be used.
+        PollenError: If the site file's pools can't be used.
     """
     in_pods = any(pool.type == "kubernetes" for pool in site.pools.values())
     given = [
@@ -85,10 +85,10 @@ def deploy_command(site: Site) -> str:
 def plan_deployments(
     client: SyncPrefectClient, declared: tuple[DeclaredDeployment, ...]
 ) -> tuple[list[Step], list[str]]:
-    """What is to be done with deployments, and which of the declared ones are missing.
+    """Plan the deployments on the server, and find the missing ones.
 
     Returns:
-        Steps for those on the server, and the names of those that `prefect deploy` has yet to make.
+        Steps for those on the server, and the names of those that `prefect deploy` still has to make.
     """
     saved = _ours(client)
     names = {each.name for each in declared}
@@ -101,13 +101,13 @@ def plan_deployments(
 
 def _declared(folder: Path, entry: dict[str, Any]) -> DeclaredDeployment:
     file, _, function = entry["entrypoint"].rpartition(":")
-    # Read from the source, not imported: a flow's module may want what is not installed here.
+    # Read from the source, not imported: a flow's module may import what is not installed here.
     flow = load_flow_arguments_from_entrypoint(f"{folder / file}:{function}", {"name"})["name"]
     return DeclaredDeployment(f"{flow}/{entry['name']}", (entry.get("work_pool") or {}).get("name"))
 
 
 def _ours(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
-    """Deployments with our tag, by name with their flow's."""
+    """Return the deployments with our tag, by `flow/name`."""
     tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
     found: list[DeploymentResponse] = []
     while True:
@@ -124,7 +124,7 @@ def _ours(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
 
 
 def _removal(client: SyncPrefectClient, name: str, deployment: DeploymentResponse) -> Step:
-    detail = f"has the tag {TAG} and is not in prefect.yaml any more; its finished runs stay"
+    detail = f"has the tag {TAG} and is no longer in prefect.yaml; its finished runs stay"
     return Step(
         Change(KIND, name, "delete", detail), partial(client.delete_deployment, deployment.id)
     )

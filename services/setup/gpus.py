@@ -1,4 +1,4 @@
-"""What a GPU is called on a cluster: in a manifest it is a key, which no job variable can fill in."""
+"""The name of a cluster's GPU resource: in a manifest it is a key, which no job variable can fill in."""
 
 from typing import Any
 
@@ -7,14 +7,13 @@ COUNT = "gpu_count"
 
 
 def with_gpu_resource(template: dict[str, Any], name: str) -> dict[str, Any]:
-    """Count another kind of GPU in a job template, such as slices of one (``nvidia.com/mig-1g.10gb``).
+    """Request another kind of GPU in a job template, such as a slice of one (`nvidia.com/mig-1g.10gb`).
 
-    Afterwards the variable accepts this name only: a run that asks for another kind is refused by the
-    server instead of getting this one.
+    Afterwards the variable accepts only this name: the server refuses a run that requests another kind.
 
     Args:
-        template: A base job template with the variable; changed in place.
-        name: Of the resource, as `kubectl describe node` shows it.
+        template: Base job template with the variable; changed in place.
+        name: Name of the resource, as `kubectl describe node` shows it.
 
     Returns:
         The template.
@@ -30,6 +29,6 @@ def with_gpu_resource(template: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def has_no_gpus(template: dict[str, Any]) -> bool:
-    """Whether runs of a job template could have GPUs and are to have none."""
+    """Return whether a job template supports GPUs but requests none."""
     variable = template["variables"].get("properties", {}).get(COUNT)
     return variable is not None and variable.get("default") == 0

@@ -1,4 +1,4 @@
-"""One global concurrency limit per root: without it no detection starts there."""
+"""Plan one global concurrency limit per root: without it, no detection starts there."""
 
 from functools import partial
 
@@ -19,12 +19,12 @@ _PAGE = 200
 
 
 def roots(site: Site) -> tuple[Location, ...]:
-    """The places whose pictures are counted, as flows name them."""
+    """Return the roots of a site, as flows name them."""
     return tuple(Location(block=site.storage.block, prefix=prefix) for prefix in site.prefixes)
 
 
 def plan_limits(client: SyncPrefectClient, site: Site) -> list[Step]:
-    """What is to be done with the limits of this site's roots."""
+    """Plan the limits of this site's roots."""
     existing = {limit.name: limit for limit in _all_limits(client)}
     steps = []
     for root in roots(site):
@@ -60,10 +60,10 @@ def _step(
     if not saved.active:
         differences.append("switched on")
     if saved.slot_decay_per_second:
-        differences.append("its slot is given back by runs, not by time")
+        differences.append("runs release its slot, not time")
     if not differences:
         return keep(KIND, name, place)
-    # The slots taken at the moment are not touched: a run may be at work.
+    # Slots in use are not touched: a run may be active.
     update = GlobalConcurrencyLimitUpdate(limit=1, active=True, slot_decay_per_second=0)
     return Step(
         Change(KIND, name, "update", "; ".join(differences)),
@@ -72,15 +72,15 @@ def _step(
 
 
 def _removal(client: SyncPrefectClient, saved: GlobalConcurrencyLimitResponse) -> Step:
-    """A root that the site file no longer names; while a run is at work there, its limit stays."""
+    """Plan the limit of a root that the site file no longer names; it stays as long as a run uses it."""
     if saved.active_slots:
         return keep(
             KIND,
             saved.name,
-            "not in the site file, but a run has it: setup again later",
+            "not in the site file, but a run uses it: run `pollen setup` again later",
             attention=True,
         )
     return Step(
-        Change(KIND, saved.name, "delete", "its root is not in the site file any more"),
+        Change(KIND, saved.name, "delete", "its root is no longer in the site file"),
         partial(client.delete_global_concurrency_limit_by_name, saved.name),
     )

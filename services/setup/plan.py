@@ -1,4 +1,4 @@
-"""What setup would change: decided first, shown, and only then done."""
+"""Changes of setup: planned first, shown, and only then made."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ Action = Literal["create", "update", "delete", "keep"]
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to one object on the Prefect server or in a bucket.
+    """A change of one object on the Prefect server or in a bucket.
 
     Attributes:
-        kind: Of object, in people's words: ``block``, ``work pool``, ``limit``, ``automation``, ...
-        name: Its name.
-        action: What is done with it; ``keep`` is nothing.
-        detail: What differs, or why it is left alone; without secrets.
-        attention: A person should read the detail although nothing is done.
+        kind: Kind of the object, for people: `block`, `work pool`, `limit`, `automation`, ...
+        name: Name of the object.
+        action: The change; `keep` is none.
+        detail: Differences, or the reason why it is left unchanged; without secrets.
+        attention: Whether a person should read the detail even if nothing changes.
     """
 
     kind: str
@@ -28,14 +28,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Step:
-    """A change and how it is made.
+    """A change and how to make it.
 
     The functions that plan one kind of object take the client and the site, only read, and return
-    a step per object, also for those that stay: ``plan_blocks(client, site) -> list[Step]``.
+    a step per object, also for those that stay: `plan_blocks(client, site) -> list[Step]`.
 
     Attributes:
-        change: What is done.
-        do: Does it. None where nothing is to be done.
+        change: The change.
+        do: Makes the change; None if nothing changes.
     """
 
     change: Change
@@ -43,10 +43,10 @@ class Step:
 
 
 def keep(kind: str, name: str, detail: str = "", *, attention: bool = False) -> Step:
-    """A step that leaves an object as it is."""
+    """Return a step that leaves an object as it is."""
     return Step(Change(kind, name, "keep", detail, attention))
 
 
 def to_do(steps: Iterable[Step]) -> Iterator[Step]:
-    """Those of the steps that change something."""
+    """Yield the steps that change something."""
     return (step for step in steps if step.do is not None)

@@ -1,4 +1,4 @@
-"""The work pools: job templates of the application, with the site's own defaults in them."""
+"""Plan the work pools: job templates of the application, with the defaults of the site."""
 
 import difflib
 import json
@@ -24,22 +24,22 @@ from services.site import Site, SitePool, deployments_folder
 
 KIND = "work pool"
 
-#: Names of environment variables whose value is nobody's business; a path to a file with it is.
+#: Names of environment variables with secret values; a path to a file with a secret is not secret.
 _SECRET = re.compile(
     r"(SECRET|PASSWORD|PASSWD|TOKEN|ACCESS_KEY|API_KEY|AUTH_STRING)(?!.*_(FILE|PATH|NAME)$)", re.I
 )
 
 
 def plan_pools(client: SyncPrefectClient, site: Site, folder: Path | None = None) -> list[Step]:
-    """What is to be done with the site's work pools.
+    """Plan the site's work pools.
 
     Args:
-        client: Of the server.
-        site: What is declared.
-        folder: Where the job templates are; None for those of the application.
+        client: Client of the server.
+        site: The site.
+        folder: Folder with the job templates; None for that of the application.
 
     Raises:
-        PollenError: A job template is missing or broken, or the site's variables do not fit it.
+        PollenError: If a job template is missing or broken, or the site's variables do not fit it.
     """
     namespace = site.kubernetes.namespace or current_namespace()
     return [_step(client, name, pool, folder, namespace) for name, pool in site.pools.items()]
@@ -48,16 +48,16 @@ def plan_pools(client: SyncPrefectClient, site: Site, folder: Path | None = None
 def pool_template(
     name: str, pool: SitePool, folder: Path | None = None, namespace: str | None = None
 ) -> dict[str, Any]:
-    """The base job template a pool is to have.
+    """Make the base job template of a pool.
 
     Args:
-        name: Of the pool.
-        pool: What the site file says of it.
-        folder: Where the job templates are; None for those of the application.
-        namespace: Where Jobs are to be created, unless the site file's variables say so themselves.
+        name: Name of the pool.
+        pool: Its section of the site file.
+        folder: Folder with the job templates; None for that of the application.
+        namespace: Namespace for Jobs, unless the site file's variables name one.
 
     Raises:
-        PollenError: See :func:`plan_pools`.
+        PollenError: See `plan_pools`.
     """
     if pool.type == "process":
         template = deepcopy(ProcessWorker.get_default_base_job_template())
@@ -78,10 +78,10 @@ def pool_template(
 
 
 def pools_without_gpus(site: Site) -> list[str]:
-    """Names of the pools on a cluster that are made for GPUs and are to have none (``gpu_count: 0``).
+    """Return the names of pools on a cluster that support GPUs but request none (`gpu_count: 0`).
 
     Raises:
-        PollenError: See :func:`plan_pools`.
+        PollenError: See `plan_pools`.
     """
     templates = {
         name: pool_template(name, pool)
@@ -100,8 +100,7 @@ def _read_template(name: str, pool: SitePool, folder: Path | None) -> dict[str, 
     except FileNotFoundError as error:
         known = ", ".join(sorted(each.stem for each in folder.glob("*.json"))) or "none"
         raise PollenError(
-            f"work pool '{name}' has no job template {path}: say which one it has as pools.{name}.template (there are: "
-            f"{known})"
+            f"work pool '{name}' has no job template {path}: name one as pools.{name}.template (there are: {known})"
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PollenError(
@@ -137,7 +136,9 @@ def _check(where: str, value: object, schema: dict[str, Any], variable: str) -> 
     # The definitions go along: a variable's schema may refer to them.
     alone = {**schema, "properties": {variable: schema["properties"][variable]}, "required": []}
     if validate({variable: value}, alone):
-        expected = schema["properties"][variable].get("type") or "what the job template says"
+        expected = (
+            schema["properties"][variable].get("type") or "a value that fits the job template"
+        )
         raise PollenError(
             f"site file: {where} can't be used: expected {expected}, found {type(value).__name__}"
         )
@@ -155,20 +156,21 @@ def _step(
         return keep(
             KIND,
             name,
-            f"is of type {saved.type} and left alone; the site file says {pool.type}. Say {saved.type} there, or if "
-            f"nothing uses the pool delete it (prefect work-pool delete {name}) and set up again",
+            f"has the type {saved.type}, which setup can't change; the site file says {pool.type}. Set {saved.type} "
+            f"there, or, if nothing uses the pool, delete it (prefect work-pool delete {name}) and run "
+            "`pollen setup` again",
             attention=True,
         )
     if namespace is None and saved is not None:
-        # Given from a computer that knows of no cluster, where it was set up from one that does.
+        # This computer knows no cluster: keep the namespace that another computer set.
         namespace = _default(saved.base_job_template, "namespace")
     template = pool_template(name, pool, folder, namespace)
     if saved is None:
-        said = (
+        detail = (
             f"{pool.type}; own defaults: {_names(pool.variables)}" if pool.variables else pool.type
         )
         return Step(
-            Change(KIND, name, "create", said), partial(_create, client, name, pool, template)
+            Change(KIND, name, "create", detail), partial(_create, client, name, pool, template)
         )
     update, differences = _differences(saved, pool, template)
     if not differences:
@@ -201,11 +203,11 @@ def _create(client: SyncPrefectClient, name: str, pool: SitePool, template: dict
 def _differences(
     saved: WorkPool, pool: SitePool, template: dict[str, Any]
 ) -> tuple[WorkPoolUpdate, list[str]]:
-    """What an update would change, and that in words; values are not told, they may be anything."""
-    said: dict[str, Any] = {}
+    """Return the update and its description; without values, which may be secret."""
+    update: dict[str, Any] = {}
     words = []
     if saved.base_job_template != template:
-        said["base_job_template"] = template
+        update["base_job_template"] = template
         changed = _changed_variables(saved.base_job_template, template)
         if changed:
             words.append(f"variables of the job template: {_names(changed)}")
@@ -213,11 +215,11 @@ def _differences(
             words.append("manifest of the job template")
         words = words or ["job template"]
     if pool.concurrency_limit not in (None, saved.concurrency_limit):
-        said["concurrency_limit"] = pool.concurrency_limit
+        update["concurrency_limit"] = pool.concurrency_limit
         words.append(
             f"runs at once: {saved.concurrency_limit or 'any'} to {pool.concurrency_limit}"
         )
-    return WorkPoolUpdate(**said), words
+    return WorkPoolUpdate(**update), words
 
 
 def _default(template: dict[str, Any], variable: str) -> str | None:

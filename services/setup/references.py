@@ -1,4 +1,4 @@
-"""What automations refer to by name and the server knows by id: deployments, and blocks that send messages."""
+"""References of automations: names of deployments and of blocks that send messages, and their ids on the server."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
 
 Kind = Literal["deployment", "block"]
 
-#: What a block can do that is able to send a message.
+#: Capability of blocks that can send messages.
 _SENDS: Final = "notify"
 
 
 class NotThereError(LookupError):
-    """What an automation refers to is not on the server, or of no use; the message says what to do."""
+    """An object that an automation refers to is missing or unusable; the message names the remedy."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Something on the server, by name.
+    """A reference to an object on the server, by name.
 
     Attributes:
-        kind: What it is.
-        name: Of a deployment with its flow's (``detect/on-upload``), of a block with its type's
-            (``slack-webhook/lab``).
+        kind: Kind of the object.
+        name: Name of a deployment with that of its flow (`detect/on-upload`), or of a block with that of its
+            type (`slack-webhook/lab`).
     """
 
     kind: Kind
     name: str
 
 
-#: Finds the id of what is referred to; raises :class:`NotThereError`.
+#: Finds the id of an object; raises `NotThereError`.
 LookUp = Callable[[Reference], UUID]
 
 
 def on_server(client: "SyncPrefectClient") -> LookUp:
-    """Ids as the server has them now."""
+    """Return a function that looks up ids on the server."""
 
     def look_up(reference: Reference) -> UUID:
         if reference.kind == "deployment":
@@ -63,17 +63,17 @@ def _deployment(client: "SyncPrefectClient", name: str) -> UUID:
 def _block(client: "SyncPrefectClient", name: str) -> UUID:
     kind, _, own = name.partition("/")
     try:
-        # Without secrets: the address to which messages go is one.
+        # Without secrets: the address for messages is a secret.
         document = client.read_block_document_by_name(own, kind, include_secrets=False)
     except ObjectNotFound:
         raise NotThereError(
-            f"nobody is told: there is no block {name}. Make it in the Prefect UI (Blocks), or correct "
+            f"sends no messages: there is no block {name}. Make it in the Prefect UI (Blocks), or correct "
             "notifications.to in the site file, then `pollen setup` again"
         ) from None
     schema = document.block_schema
     if schema is None or _SENDS not in schema.capabilities:
         raise NotThereError(
-            f"nobody is told: the block {name} can't send messages. Name one of another type in notifications.to, "
+            f"sends no messages: the block {name} can't. Name one of another type in notifications.to, "
             "such as slack-webhook/..., ms-teams-webhook/... or custom-webhook/..., then `pollen setup` again"
         )
     return document.id

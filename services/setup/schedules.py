@@ -1,10 +1,9 @@
-"""Schedules: every root is counted at night, and swept as often as the site file says.
+"""Plan the schedules: every root is counted at night, and swept as often as the site file says.
 
-`prefect deploy` changes the schedules that ``prefect.yaml`` names, by their slug, and leaves all others
-as they are. Those that setup makes have slugs of their own kind, and only those are changed or deleted.
-Whether a schedule is paused is up to the people who run the server. Pausing or resuming one makes Prefect
-forget its parameters, and so its root (a server of version 3.9 takes those that are not said for none):
-setup gives them back.
+`prefect deploy` changes the schedules that `prefect.yaml` names, by their slug, and leaves all others unchanged.
+The schedules that setup makes have slugs with a prefix, and only those are changed or deleted. Whether a schedule is
+paused is up to the people who run the server. When one is paused or resumed, Prefect forgets its parameters and so
+its root (a server of version 3.9 clears parameters that a request leaves out): setup restores them.
 """
 
 import hashlib
@@ -25,35 +24,35 @@ from prefect.exceptions import ObjectNotFound
 from services.setup.plan import Change, Step, keep
 from services.site import Site
 from tasks.cluster.deploy_hint import DEPLOY
-from tasks.storage.entries import joined
+from tasks.storage.objects import join_key
 
 KIND = "schedule"
 NIGHTLY: Final = "detect/nightly"
 SWEEP: Final = "detect/sweep"
 
-#: What the slugs of the schedules begin with that setup makes.
+#: Beginning of the slugs of schedules that setup makes.
 _OURS: Final = "root-"
-#: Any moment will do, but always the same one: intervals are counted from it.
+#: A fixed moment from which intervals are counted.
 _ANCHOR: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _LONGEST_NAME: Final = 40
-#: The block whose bucket the flows count unless told otherwise.
+#: Block whose bucket the flows count by default.
 _FLOWS_OWN: Final = "pollen"
 
 
 def plan_schedules(client: SyncPrefectClient, site: Site) -> list[Step]:
-    """What is to be done so that every root is looked at in time."""
+    """Plan the schedules of every root."""
     return [*_nights(client, site), *_sweeps(client, site)]
 
 
 def slug_of(prefix: str) -> str:
-    """The slug of a root's schedule: readable, and another for every other root."""
+    """Return the slug of a root's schedule: readable, and different for every root."""
     readable = re.sub(r"[^a-z0-9]+", "-", prefix.lower())[-_LONGEST_NAME:].strip("-")
     parts = (readable, hashlib.sha256(prefix.encode()).hexdigest()[:8])
     return _OURS + "-".join(filter(None, parts))
 
 
 def _nights(client: SyncPrefectClient, site: Site) -> Iterator[Step]:
-    """What is declared in ``prefect.yaml`` counts one root; all others get a schedule for the same time."""
+    """Plan the nights: the schedule in `prefect.yaml` counts one root, the others get one for the same time."""
     deployment = _deployment(client, NIGHTLY)
     if deployment is None:
         return
@@ -89,7 +88,7 @@ def _ours(
     wanted: Mapping[str, dict[str, Any]],
     model: DeploymentSchedule | None,
 ) -> Iterator[Step]:
-    """One schedule of ours for each of these roots, at the time of the model, and no other one of ours."""
+    """Plan one schedule of ours for each wanted root, at the time of the model; delete all others of ours."""
     saved = {str(each.slug): each for each in deployment.schedules if _is_ours(each)}
     for prefix, parameters in wanted.items():
         assert model is not None
@@ -102,7 +101,7 @@ def _ours(
         yield _step(client, deployment.id, _name(path, prefix), new, saved.pop(str(new.slug), None))
     for left in saved.values():
         yield Step(
-            Change(KIND, _name(path, _root(left)), "delete", "not wanted by the site file"),
+            Change(KIND, _name(path, _root(left)), "delete", "not in the site file"),
             partial(client.delete_deployment_schedule, deployment.id, left.id),
         )
 
@@ -116,14 +115,14 @@ def _step(
 ) -> Step:
     if saved is None:
         return Step(
-            Change(KIND, name, "create", _said(new.schedule)),
+            Change(KIND, name, "create", _described(new.schedule)),
             partial(client.create_deployment_schedules, deployment, [new]),
         )
     differing = []
     if saved.schedule != new.schedule:
-        differing.append(f"{_said(saved.schedule)} to {_said(new.schedule)}")
+        differing.append(f"{_described(saved.schedule)} to {_described(new.schedule)}")
     if saved.parameters != new.parameters:
-        differing.append("its root was forgotten" if not saved.parameters else "parameters")
+        differing.append("its root is lost" if not saved.parameters else "parameters")
     if differing:
         return Step(
             Change(KIND, name, "update", "; ".join(differing)),
@@ -136,8 +135,8 @@ def _step(
             ),
         )
     if not saved.active:
-        return keep(KIND, name, "paused: no run starts by it", attention=True)
-    return keep(KIND, name, _said(saved.schedule))
+        return keep(KIND, name, "paused: it starts no runs", attention=True)
+    return keep(KIND, name, _described(saved.schedule))
 
 
 def _declared(
@@ -149,8 +148,8 @@ def _declared(
 ) -> Step:
     """Let a declared schedule count this site's storage, and one of its roots.
 
-    What it says itself is left as it is. One that names no root means the storage's folder; where that is none of
-    the roots, it gets the first of those that are ``missing``.
+    Its own parameters stay. A schedule without a root means the storage's folder; if that is not one of the roots,
+    it gets the first of those that are `missing`.
     """
     block, root = site.storage.block, _root(saved)
     if _bucket(saved) not in (None, block):
@@ -196,24 +195,24 @@ def _is_ours(schedule: DeploymentSchedule) -> bool:
 
 
 def _bucket(schedule: DeploymentSchedule) -> str | None:
-    """The block that a schedule names for its runs."""
+    """Return the block that a schedule names for its runs."""
     named: str | None = schedule.parameters.get("bucket")
     return named
 
 
 def _root(schedule: DeploymentSchedule) -> str:
-    """The root that a schedule's runs count."""
-    return joined(schedule.parameters.get("prefix") or "")
+    """Return the root that a schedule's runs count."""
+    return join_key(schedule.parameters.get("prefix") or "")
 
 
 def _name(path: str, prefix: str) -> str:
     return f"{path} of {prefix}" if prefix else path
 
 
-def _said(schedule: SCHEDULE_TYPES) -> str:
-    """When it starts runs, in words."""
+def _described(schedule: SCHEDULE_TYPES) -> str:
+    """Describe when it starts runs."""
     if isinstance(schedule, IntervalSchedule):
         return f"every {schedule.interval.total_seconds() / 60:g} minutes"
     if isinstance(schedule, CronSchedule):
         return f"{schedule.cron} ({schedule.timezone})"
-    return "by its rule"
+    return "by its own rule"

@@ -54,7 +54,7 @@ def test_nothing_is_wrong_with_ours(train: Flow[..., Any]) -> None:
         (lambda d: d.update(paramters={}), "paramters: no such key"),
         (lambda d: d["work_pool"].update(work_queue="x"), "work_queue: no such key"),
         (lambda d: d["concurrency_limit"].update(grace=1), "grace: no such key"),
-        (lambda d: d.update(schedule={"cron": "0 1 * * *"}), "the old form"),
+        (lambda d: d.update(schedule={"cron": "0 1 * * *"}), "outdated"),
         (lambda d: d.update(triggers=[]), "declare an automation"),
         (lambda d: d.update(pull=[]), "say it once"),
         # what it would take and we do not
@@ -145,7 +145,7 @@ def test_what_concerns_the_whole_file() -> None:
     names = sorted(CONTRACT)[1:]
     found = list(check_file(PrefectFile.model_validate(data), [*names, names[0]]))
     assert len(found) == 3
-    assert "the one step" in found[0]
+    assert "only the step" in found[0]
     assert "twice" in found[1]
     assert f"{min(CONTRACT)} is missing" in found[2]
 
@@ -165,7 +165,7 @@ def test_a_file_that_is_no_mapping() -> None:
             lambda t: t["variables"]["properties"].update(
                 more={"title": "More", "description": "More."}
             ),
-            "more: the manifest never uses it",
+            "more: the manifest does not use it",
         ),
         (lambda t: t["variables"]["properties"]["image"].pop("description"), "'description'"),
         (

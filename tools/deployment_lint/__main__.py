@@ -1,4 +1,4 @@
-"""Prints what is wrong, one line each; exit code 1 if anything is."""
+"""Print the faults, one line each; exit with 1 if there are any."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def lint(root: Path) -> list[str]:
         root: The checkout; becomes the working directory, as entrypoints are paths below it.
 
     Returns:
-        What is wrong: file, place and sentence. Nothing is wrong where it is empty.
+        The faults: file, place and sentence; empty if there are none.
     """
     os.chdir(root)
     templates = {path.stem: path for path in sorted(_TEMPLATES.glob("*.json"))}
@@ -62,7 +62,7 @@ def _deployments(templates: dict[str, Path]) -> Iterator[str]:
 
 
 def _loaded(deployment: Deployment, templates: dict[str, Path]) -> Case | str:
-    """The deployment with its flow and its pool's template, or what is missing."""
+    """Load the flow and the pool's template of a deployment; return a fault if one is missing."""
     pool = deployment.work_pool.name
     if pool not in templates:
         return f"work_pool.name: no template {_TEMPLATES / pool}.json"

@@ -1,4 +1,4 @@
-"""What a deployment has to be beyond its form: each rule yields what is wrong, in one sentence."""
+"""Rules for deployments beyond their form: each rule yields the faults, one sentence each."""
 
 import difflib
 import re
@@ -14,7 +14,7 @@ from pydantic import ValidationError as Invalid
 
 from tools.deployment_lint.schema import Deployment, PrefectFile
 
-#: Names that people and automations rely on, and the pool each runs on.
+#: Names that people and automations rely on, and the pool of each.
 CONTRACT: Final = {
     "detect/on-demand": "cpu",
     "detect/nightly": "cpu",
@@ -26,15 +26,15 @@ CONTRACT: Final = {
     "dataset-check/on-upload": "cpu",
 }
 
-#: What `pollen setup` may prune.
+#: Tag of the deployments that `pollen setup` may delete.
 TAG: Final = "pollen"
 
-#: Works in pods and in process workers alike, because it is looked up where a run runs.
+#: Pull step that works for pods and process workers, because the variable is read on the machine of the run.
 PULL: Final = {
     "prefect.deployments.steps.set_working_directory": {"directory": "{{ $POLLEN_APP_DIR }}"}
 }
 
-#: What may be filled in when somebody deploys. All of it can be read on the server afterwards.
+#: Placeholders that may be filled in at deploy time. Their values can be read on the server afterwards.
 PLACEHOLDERS: Final = frozenset({"{{ POLLEN_IMAGE }}", "{{ POLLEN_DEVICE }}"})
 
 _ANY_PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
@@ -49,8 +49,8 @@ class Case:
     """A deployment with what it refers to.
 
     Attributes:
-        deployment: As in the file.
-        flow: What its entrypoint loads.
+        deployment: The deployment, as in the file.
+        flow: Flow that its entrypoint loads.
         template: Base job template of its pool.
     """
 
@@ -60,23 +60,23 @@ class Case:
 
 
 def check_file(file: PrefectFile, names: list[str]) -> Iterator[str]:
-    """What concerns all deployments together.
+    """Check the file as a whole.
 
     Args:
         file: The file.
         names: Full names (flow/deployment) of those that could be loaded.
     """
     if file.pull != [PULL]:
-        yield f"pull: expected the one step {PULL}, else runs look for flows/ where the deployer had it"
+        yield f"pull: expected only the step {PULL}; otherwise runs look for flows/ in the folder of whoever deployed"
     for name in sorted(set(names)):
         if names.count(name) > 1:
-            yield f"{name} is there twice: the second would replace the first"
+            yield f"{name} is declared twice: the second would replace the first"
     for name in sorted(CONTRACT.keys() - set(names)):
         yield f"{name} is missing; people and automations start it by this name"
 
 
 def check_name(case: Case) -> Iterator[str]:
-    """Name and pool are those that others rely on."""
+    """Check that name and pool are those that others rely on."""
     name = f"{case.flow.name}/{case.deployment.name}"
     if name not in CONTRACT:
         yield f"'{name}' is not among the agreed names: {', '.join(sorted(CONTRACT))}"
@@ -87,7 +87,7 @@ def check_name(case: Case) -> Iterator[str]:
 
 
 def check_schedules(case: Case) -> Iterator[str]:
-    """Cron expressions and time zones are real, slugs are unique."""
+    """Check that cron expressions and time zones are valid and slugs are unique."""
     slugs = [schedule.slug for schedule in case.deployment.schedules]
     if len(set(slugs)) < len(slugs):
         yield "schedules: two have the same slug"
@@ -99,7 +99,7 @@ def check_schedules(case: Case) -> Iterator[str]:
 
 
 def check_parameters(case: Case) -> Iterator[str]:
-    """Parameters exist in the flow and have values it accepts, those of schedules included."""
+    """Check that parameters, also of schedules, exist in the flow and have values that it accepts."""
     yield from _misfits(case, case.deployment.parameters, "parameters")
     for number, schedule in enumerate(case.deployment.schedules):
         yield from _misfits(case, schedule.parameters, f"schedules[{number}].parameters")
@@ -117,7 +117,7 @@ def _misfits(case: Case, parameters: Mapping[str, Any], where: str) -> Iterator[
 
 
 def check_job_variables(case: Case) -> Iterator[str]:
-    """Job variables exist in the pool's template and have values it accepts."""
+    """Check that job variables exist in the pool's template and have values that it accepts."""
     schema = dict(case.template["variables"])
     known = list(schema["properties"])
     given = {}
@@ -131,7 +131,7 @@ def check_job_variables(case: Case) -> Iterator[str]:
 
 
 def check_secrecy(case: Case) -> Iterator[str]:
-    """Nothing is filled in at deploy time that nobody should read, and nothing looks like a key."""
+    """Check that nothing secret is filled in at deploy time, and nothing looks like a key."""
     deployment = case.deployment
     for where, value in (
         ("parameters", deployment.parameters),
@@ -151,7 +151,7 @@ def _tell_tales(path: str, leaf: object) -> Iterator[str]:
     for placeholder in _ANY_PLACEHOLDER.findall(leaf) if isinstance(leaf, str) else []:
         if placeholder not in PLACEHOLDERS:
             yield (
-                f"{path}: {placeholder} is filled in when somebody deploys and stored for everyone to read; allowed "
+                f"{path}: {placeholder} is filled in at deploy time and stored for everyone to read; allowed "
                 f"are {', '.join(sorted(PLACEHOLDERS))}"
             )
 
@@ -168,7 +168,7 @@ def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
 
 
 def _filled_in(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as deployed while the environment says nothing: lines with a placeholder vanish."""
+    """Return the values as deployed with an empty environment: entries with a placeholder are dropped."""
     return {
         name: _filled_in(value) if isinstance(value, Mapping) else value
         for name, value in values.items()

@@ -1,4 +1,4 @@
-"""What may stand in ``prefect.yaml``: Prefect's own models accept anything, these nothing else."""
+"""Strict models of `prefect.yaml`: Prefect's own models accept unknown keys, these refuse them."""
 
 from typing import Annotated, Any, Literal
 
@@ -16,20 +16,20 @@ class _Section(BaseModel):
 
 
 class Schedule(_Section):
-    """When a deployment starts by itself. Validity of cron and time zone is checked by Prefect's model."""
+    """A schedule of a deployment. Cron expression and time zone are checked with Prefect's model."""
 
     cron: str
     timezone: str
-    """Required: without it a night is a night in UTC."""
+    """Required: the default is UTC."""
     slug: str
-    """Required: with it a changed schedule replaces the old one instead of standing beside it."""
+    """Required: with it, a changed schedule replaces the old one instead of being added."""
     active: bool = True
     day_or: bool = True
     parameters: dict[str, Any] = {}
 
 
 class ConcurrencyLimit(_Section):
-    """How many runs of a deployment at once. The short form (a number) has a lease of five minutes only."""
+    """Limit of runs of a deployment at once. The short form (a number) has a lease of only five minutes."""
 
     limit: int = Field(ge=1)
     collision_strategy: Literal["ENQUEUE", "CANCEL_NEW"]
@@ -37,7 +37,7 @@ class ConcurrencyLimit(_Section):
 
 
 class PoolChoice(_Section):
-    """Where a deployment runs."""
+    """The work pool of a deployment."""
 
     name: str
     work_queue_name: str = "default"
@@ -45,7 +45,7 @@ class PoolChoice(_Section):
 
 
 class Deployment(_Section):
-    """One deployment. No ``triggers``, ``build``, ``push`` or own ``pull``: see :func:`explain`."""
+    """One deployment, without `triggers`, `build`, `push` or its own `pull`: see `explain`."""
 
     name: str
     entrypoint: str = Field(pattern=r"^flows/\w+\.py:\w+$")
@@ -64,7 +64,7 @@ class PrefectFile(_Section):
 
     name: str
     pull: list[Step] = Field(min_length=1)
-    """Required: else Prefect writes down the folder of whoever deploys."""
+    """Required: otherwise Prefect records the folder of whoever deploys."""
     deployments: list[Deployment] = Field(min_length=1)
 
     @model_validator(mode="before")
@@ -76,18 +76,18 @@ class PrefectFile(_Section):
 
 
 _WHY_NOT = {
-    "triggers": "deploying makes triggers anew and forgets what they counted: declare an automation in "
+    "triggers": "every deploy makes triggers again and loses their counts: declare an automation in "
     "deployments/automations",
-    "schedule": "the old form: use 'schedules', a list",
-    "pull": "the pull step of the whole file serves all: say it once, at the top",
-    "build": "the image is built by make, and named by POLLEN_IMAGE",
-    "push": "the image is pushed by make, and named by POLLEN_IMAGE",
-    "sla": "Prefect Cloud only",
+    "schedule": "outdated: use 'schedules', a list",
+    "pull": "use the pull step at the top of the file, which applies to all deployments",
+    "build": "make builds the image, and POLLEN_IMAGE names it",
+    "push": "make pushes the image, and POLLEN_IMAGE names it",
+    "sla": "only for Prefect Cloud",
 }
 
 
 def explain(error: Invalid) -> list[tuple[tuple[str | int, ...], str]]:
-    """Where the file differs from these models, and what is wrong there; without the values."""
+    """Return the places of the file that differ from these models, with the fault; without the values."""
     found = []
     for each in error.errors(include_url=False, include_input=False, include_context=False):
         *_, last = each["loc"] or ("",)

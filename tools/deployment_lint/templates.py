@@ -1,4 +1,4 @@
-"""Job templates: a placeholder that no variable fills leaves its line out of every Job, silently."""
+"""Check job templates: a placeholder without a variable silently drops its line from every Job."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 from prefect.utilities.schema_tools import is_valid_schema, validate
 from prefect.utilities.templating import find_placeholders
 
-#: A property of the pool and not of a run: `pollen setup` writes it into the manifest's key.
+#: Variables of the pool, not of a run: `pollen setup` writes them into the manifest.
 _FILLED_BY_SETUP = frozenset({"gpu_resource"})
 
 
 def check_template(template: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with a base job template."""
+    """Yield the faults of a base job template."""
     schema, manifest = template["variables"], template["job_configuration"]
     try:
         is_valid_schema(schema, preprocess=False)
@@ -25,7 +25,7 @@ def check_template(template: Mapping[str, Any]) -> Iterator[str]:
     for name in sorted(used - properties.keys()):
         yield f"job_configuration: no variable '{name}' fills its placeholder"
     for name in sorted(properties.keys() - used - _FILLED_BY_SETUP - {"env"}):
-        yield f"variables.{name}: the manifest never uses it"
+        yield f"variables.{name}: the manifest does not use it"
     for name, variable in properties.items():
         yield from (
             f"variables.{name}: '{key}' is missing; the UI shows it to people"

@@ -1,1 +1,1 @@
-"""What the doctor looks at, one module for each subject."""
+"""The checks of the doctor, one module for each subject."""

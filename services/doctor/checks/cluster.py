@@ -1,4 +1,4 @@
-"""The cluster: reached with which kubeconfig, in which namespace, and the pods in it that stay."""
+"""Check the cluster: the kubeconfig, the namespace, and the pods of server, database and workers."""
 
 import stat
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +19,7 @@ _ABOUT = About(Category.CLUSTER)
 
 
 def check_access(access: Access) -> Iterator[Finding]:
-    """The kubeconfig itself: whose eyes it is open to, and where it leads."""
+    """Check the kubeconfig: who may read it, and which cluster and namespace it names."""
     if access.files:
         yield _ABOUT.ok(f"kubeconfig {access.source}, context '{access.context}'", access.server)
     else:
@@ -28,26 +28,26 @@ def check_access(access: Access) -> Iterator[Finding]:
         mode = stat.S_IMODE(file.stat().st_mode)
         if mode & 0o077:
             yield _ABOUT.warning(
-                f"others on this machine may read the kubeconfig (mode {mode:o}): it holds your keys to the cluster",
+                f"others on this machine can read the kubeconfig (mode {mode:o}), which holds your keys to the cluster",
                 resolution=f"chmod 600 {file}",
             )
         else:
-            yield _ABOUT.ok(f"nobody else may read the kubeconfig (mode {mode:o})")
+            yield _ABOUT.ok(f"only you can read the kubeconfig (mode {mode:o})")
     if access.named:
         yield _ABOUT.ok(f"namespace '{access.namespace}'")
     else:
         yield _ABOUT.warning(
-            "no namespace is named: Kubernetes' own, 'default', is looked at",
+            "no namespace is named: Kubernetes' own, 'default', is checked",
             resolution="set kubernetes.namespace in deployments/site.yaml, or kubectl config set-context --current "
             "--namespace=...",
         )
 
 
 async def check_cluster(access: Access) -> AsyncIterator[Finding]:
-    """Whether the cluster answers us, and how server, database and workers are in it.
+    """Check that the cluster answers, and the pods of server, database and workers in it.
 
     Raises:
-        PollenError: It does not.
+        PollenError: If it does not answer.
     """
     async with cluster(access) as client:
         version = await VersionApi(client).get_code(_request_timeout=REQUEST_SECONDS)
@@ -57,7 +57,7 @@ async def check_cluster(access: Access) -> AsyncIterator[Finding]:
 
 
 async def _pods(client: ApiClient, namespace: str) -> AsyncIterator[Finding]:
-    """Pods of the server, its database and the workers."""
+    """Read the pods of the server, its database and the workers, and check them."""
     try:
         found = await CoreV1Api(client).list_namespaced_pod(
             namespace,
@@ -69,7 +69,7 @@ async def _pods(client: ApiClient, namespace: str) -> AsyncIterator[Finding]:
         if error.status not in {FORBIDDEN, NOT_FOUND}:
             raise
         yield _ABOUT.info(
-            f"workers in '{namespace}' not looked at: pods can't be listed ({error.status})",
+            f"workers in '{namespace}' not checked: pods can't be listed ({error.status})",
             resolution="check the namespace, and ask for the right to list pods in it",
         )
         return

@@ -1,4 +1,4 @@
-"""What this machine, shell or pod says: versions, the site file, variables of the environment."""
+"""Check this machine, shell or pod: versions, and variables of the environment."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ from services.prefect_server.connection import without_password
 
 _ABOUT = About(Category.CONFIGURATION)
 _KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-#: Variables that name files, and addresses.
+#: Variables that name files.
 _FILES: Final = (
     "AWS_CA_BUNDLE",
     "REQUESTS_CA_BUNDLE",
@@ -29,7 +29,7 @@ _ADDRESSES: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 
 
 def check_environment() -> Iterator[Finding]:
-    """Everything that can be seen without asking anybody."""
+    """Check everything that can be seen without a server."""
     yield _ABOUT.ok(
         f"pollen {__version__}, Prefect {prefect.__version__}, Python {platform.python_version()}"
     )
@@ -39,14 +39,14 @@ def check_environment() -> Iterator[Finding]:
         address = os.environ.get(name)
         if address and urlsplit(address).scheme not in {"http", "https"}:
             yield _ABOUT.error(
-                f"{name} is no address: {address}",
+                f"{name} is not an address: {address}",
                 resolution="it must begin with https:// (or http://)",
             )
     for name in _FILES:
         file = os.environ.get(name)
         if file and not Path(file).exists():
             yield _ABOUT.error(
-                f"{name} names {file}, which is not there", resolution="correct or unset it"
+                f"{name} names {file}, which does not exist", resolution="correct or unset it"
             )
 
 
@@ -54,7 +54,7 @@ def _prefect() -> Iterator[Finding]:
     api = get_current_settings().api
     if api.url is None:
         yield _ABOUT.info(
-            "PREFECT_API_URL is not set: the Prefect server was not looked at",
+            "PREFECT_API_URL is not set: the Prefect server was not checked",
             "commands on folders and buckets work without one",
             "set it to the server's address, such as http://127.0.0.1:4200/api",
         )
@@ -81,14 +81,12 @@ def _keys() -> Iterator[Finding]:
     for name, value in given.items():
         if value != value.strip():
             yield _ABOUT.error(
-                f"{name} has blanks or a line break at an end: the S3 server will refuse it",
-                resolution="a Secret made with `echo` has a line break: printf makes none, and kubectl create secret "
+                f"{name} begins or ends with blanks or a line break: the S3 server will refuse it",
+                resolution="`echo` adds a line break to a Secret, printf does not; kubectl create secret "
                 "--from-env-file=/dev/stdin keeps the value out of files and command lines (docs/cluster.md, step 4)",
             )
     source = credentials_source() if len(missing) != 1 else None
     if source:
         yield _ABOUT.ok(f"S3 keys come from {source}")
     elif len(missing) == len(_KEYS):
-        yield _ABOUT.info(
-            "no S3 keys in this environment: only a block that holds keys can be used"
-        )
+        yield _ABOUT.info("no S3 keys in this environment: only blocks that hold keys can be used")

@@ -1,4 +1,4 @@
-"""Deployments: whether those of ``prefect.yaml`` are on the server, and as they are written there."""
+"""Check the deployments: those of `prefect.yaml` are on the server, and as declared."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -18,17 +18,17 @@ from services.setup.pools import pools_without_gpus
 from services.site import APP_DIR, Site, deployments_folder
 from tasks.cluster.deploy_hint import DEPLOY
 
-#: Where pods find the flows: looked up where they run, or the image's own folder.
+#: Folders in which pods find the flows: a variable of the pod, or the image's own folder.
 _IN_PODS: Final = {f"{{{{ ${APP_DIR} }}}}", "/opt/app"}
 
 _ABOUT = About(Category.DEPLOYMENTS)
 
 
 def check_deployments(site: Site) -> Iterator[Finding]:
-    """Compare ``prefect.yaml`` with the server, as far as it says things without variables.
+    """Compare `prefect.yaml` with the server, except for values with variables.
 
     Raises:
-        PollenError: ``prefect.yaml`` or the server can't be used.
+        PollenError: If `prefect.yaml` or the server can't be used.
     """
     path = deployments_folder().parent / "prefect.yaml"
     declared = declared_deployments(path)
@@ -40,9 +40,9 @@ def check_deployments(site: Site) -> Iterator[Finding]:
             yield from _deployment(client, each.name, entry, site, without_gpus)
         for step in to_do(plan_deployments(client, declared)[0]):
             yield _ABOUT.warning(
-                f"deployment '{step.change.name}' is not in prefect.yaml any more",
+                f"deployment '{step.change.name}' is no longer in prefect.yaml",
                 step.change.detail,
-                "run `pollen setup`, which takes it away",
+                "run `pollen setup`, which deletes it",
             )
 
 
@@ -61,7 +61,7 @@ def _deployment(
     differences = list(_differences(saved, entry))
     if differences:
         yield _ABOUT.warning(
-            f"deployment '{name}' is not as in prefect.yaml", "; ".join(differences), DEPLOY
+            f"deployment '{name}' differs from prefect.yaml", "; ".join(differences), DEPLOY
         )
     else:
         yield _ABOUT.ok(f"deployment '{name}' is as in prefect.yaml")
@@ -79,7 +79,7 @@ def _deployment(
 
 
 def _differences(saved: DeploymentResponse, entry: Mapping[str, Any]) -> Iterator[str]:
-    """What differs, in words; what has variables in it (``{{ ... }}``) is not compared."""
+    """Describe the differences; values with variables (`{{ ... }}`) are not compared."""
     plain = {
         "entrypoint": (entry.get("entrypoint"), saved.entrypoint),
         "work pool": ((entry.get("work_pool") or {}).get("name"), saved.work_pool_name),
@@ -97,13 +97,13 @@ def _differences(saved: DeploymentResponse, entry: Mapping[str, Any]) -> Iterato
             yield from _parameters(wanted, there)
         elif wanted != there:
             if what == "description":
-                yield "another description"
+                yield "the description"
             else:
                 yield f"{what}: {_shown(there)}, should be {_shown(wanted)}"
 
 
 def _parameters(wanted: Any, there: Any, where: str = "") -> Iterator[str]:  # noqa: ANN401
-    """Declared parameters that the server has otherwise; others may have been filled in."""
+    """Describe declared parameters that differ on the server; it may have others, which were filled in."""
     for name, value in wanted.items():
         saved = there.get(name) if isinstance(there, Mapping) else None
         if isinstance(value, Mapping):
@@ -113,7 +113,7 @@ def _parameters(wanted: Any, there: Any, where: str = "") -> Iterator[str]:  # n
 
 
 def _literal(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values without those that a variable decides when it is deployed."""
+    """Drop the values that a variable decides at deploy time."""
     kept = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -157,7 +157,7 @@ def _shown(value: object) -> str:
 
 
 def _image(name: str, image: object) -> Iterator[Finding]:
-    """Images that a node can't get, or that may be another one tomorrow."""
+    """Report images that a node can't pull, or that may change."""
     if not image:
         yield _ABOUT.error(f"deployment '{name}' names no image", resolution=DEPLOY)
         return
@@ -165,44 +165,44 @@ def _image(name: str, image: object) -> Iterator[Finding]:
     last = text.rpartition("/")[2]
     if text.startswith("ttl.sh/"):
         yield _ABOUT.warning(
-            f"the image of '{name}' is on ttl.sh, which forgets it after a day at most",
+            f"the image of '{name}' is on ttl.sh, which deletes it after a day at most",
             text,
             "push it to a registry that keeps it, and deploy again",
         )
     elif ":" not in last or last.endswith(":latest"):
         yield _ABOUT.warning(
-            f"the image of '{name}' has no fixed tag: another one may run tomorrow",
+            f"the image of '{name}' has no fixed tag: a different image may run tomorrow",
             text,
-            "name it with the commit it was made from, and deploy again",
+            "use the commit that it was built from as its tag, and deploy again",
         )
 
 
 def _device(
     name: str, parameters: Mapping[str, Any], without_gpus: Sequence[str]
 ) -> Iterator[Finding]:
-    """Runs that want a GPU where the site file says that there is none: deployed without the device."""
+    """Report runs that need a GPU although the site file says that there is none."""
     if (parameters.get("settings") or {}).get("device") != "cpu":
         pools = ", ".join(f"'{pool}'" for pool in without_gpus)
         yield _ABOUT.error(
-            f"runs of '{name}' will fail at their start: pool {pools} has no GPUs, and its settings lack device: cpu",
-            "POLLEN_DEVICE=cpu has to be given with every deploy; without it the setting is taken away",
-            f"{DEPLOY}. Here that is POLLEN_DEVICE=cpu. Or give the pool GPUs (gpu_count in deployments/site.yaml)",
+            f"runs of '{name}' will fail at the start: pool {pools} has no GPUs, and its settings lack device: cpu",
+            "POLLEN_DEVICE=cpu must be set for every deploy; without it, the setting is removed",
+            f"{DEPLOY}. Here, set POLLEN_DEVICE=cpu. Or give the pool GPUs (gpu_count in deployments/site.yaml)",
         )
 
 
 def _declared_device(entry: Mapping[str, Any]) -> object:
-    """What ``prefect.yaml`` says of the device: of such runs only that either count or train."""
+    """Return the device that `prefect.yaml` declares; only runs that count or train have one."""
     return ((entry.get("parameters") or {}).get("settings") or {}).get("device")
 
 
 def _code(name: str, steps: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
-    """Where pods look for the flows: what was the folder of whoever deployed is none of a pod's."""
+    """Report runs that look for their code in a folder of the machine from which they were deployed."""
     for step in steps:
         for given in step.values():
             folder = given.get("directory") if isinstance(given, Mapping) else None
             if folder and folder not in _IN_PODS:
                 yield _ABOUT.error(
                     f"runs of '{name}' look for their code in {folder}, which is not in the image",
-                    f"{APP_DIR} was set where it was deployed, and was filled in",
-                    f"take it away (unset {APP_DIR}), then {DEPLOY}",
+                    f"{APP_DIR} was set on the machine from which it was deployed, and was filled in",
+                    f"unset {APP_DIR}, then {DEPLOY}",
                 )

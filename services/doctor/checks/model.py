@@ -1,4 +1,4 @@
-"""The model in production of a root: whether there is one, and whether it is the one that was promoted."""
+"""Check the model in production of a root: there is one, and it is the one that was promoted."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pollen.layout import promotion_key
 from services.doctor.checking import About
 from services.doctor.checks.storage import HASTY
 from services.doctor.finding import Category, Finding
-from tasks.faults import explained
+from tasks.faults import storage_errors
 from tasks.models.promotions import check_stored_weights
 from tasks.models.resolve import read_card, read_history
 from tasks.storage.buckets import BucketStore
@@ -20,11 +20,11 @@ _CHUNK_BYTES: Final = 1024 * 1024
 
 
 class _InOneGo(BucketStore):
-    """Fetches in the thread that asks: the threads of a managed transfer would keep the program alive."""
+    """A bucket that downloads in the calling thread: threads of a managed transfer would keep the program alive."""
 
     def fetch(self, key: str, scratch: Path) -> Path:
-        """See :class:`Store`."""
-        with explained(self.place(key)):
+        """See `Store`."""
+        with storage_errors(self.place(key)):
             body = self.client.get_object(Bucket=self.bucket, Key=self.key(key))["Body"]
             with tempfile.NamedTemporaryFile(dir=scratch, delete=False) as file:
                 for chunk in body.iter_chunks(_CHUNK_BYTES):
@@ -33,10 +33,10 @@ class _InOneGo(BucketStore):
 
 
 def check_model(root: Location) -> Iterator[Finding]:
-    """Read the promotions, and hash the stored weights of the model that they name.
+    """Read the promotions, and hash the stored weights of the model in production.
 
     Raises:
-        PollenError: Storage fails, or the model's card or weights are missing or damaged.
+        PollenError: If storage fails, or the model's card or weights are missing or damaged.
     """
     store = open_store(root, HASTY)
     history = read_history(store)
@@ -44,7 +44,7 @@ def check_model(root: Location) -> Iterator[Finding]:
     if not history.highest:
         yield _ABOUT.error(
             f"no model is in production in {store.address}: runs on a cluster fail",
-            resolution="run `pollen setup`, which promotes the bundled one, or `pollen models promote VERSION`",
+            resolution="run `pollen setup`, which promotes the bundled model, or `pollen models promote VERSION`",
         )
         return
     earlier = [number for number in damaged if number != history.highest]
@@ -52,7 +52,7 @@ def check_model(root: Location) -> Iterator[Finding]:
         yield _ABOUT.warning(
             f"{len(earlier)} earlier promotion(s) in {store.address} can't be read",
             ", ".join(map(promotion_key, earlier)),
-            "detection is not touched by it; going back past them needs `pollen models rollback --to VERSION`",
+            "detection is not affected; to go back past them, use `pollen models rollback --to VERSION`",
         )
     current = history.current
     if current is None:
@@ -65,8 +65,8 @@ def check_model(root: Location) -> Iterator[Finding]:
     if card.sha256 != current.sha256:
         yield _ABOUT.error(
             f"model '{card.version}' in {store.address} is not the one that was promoted",
-            f"its card names the SHA-256 {card.sha256}, promotion {history.highest} {current.sha256}",
-            "promote it again if the change was meant, else go back: `pollen models rollback`",
+            f"SHA-256 {card.sha256} in its card, {current.sha256} in promotion {history.highest}",
+            "promote it again if the change was intended, else go back: `pollen models rollback`",
         )
         return
     if isinstance(store, BucketStore):
@@ -74,6 +74,6 @@ def check_model(root: Location) -> Iterator[Finding]:
     check_stored_weights(store, card)
     yield _ABOUT.ok(
         f"model '{card.version}' is in production in {store.address} (promotion {history.highest}), and its weights "
-        "are those that were promoted",
+        "are the promoted ones",
         f"SHA-256 {card.sha256}",
     )

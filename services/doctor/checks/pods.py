@@ -1,4 +1,4 @@
-"""Pods of the server, its database and the workers: whether they run, and whether workers see what they must."""
+"""Check the pods of server, database and workers: they run, and workers watch the pods of runs."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -7,16 +7,16 @@ from services.doctor.checking import About
 from services.doctor.finding import Category, Finding
 from services.doctor.pod_status import CONFIG_ERROR, PodProblem, pod_problems
 
-#: Label by which our manifests tell pods apart, and its values for those that stay.
+#: Label of the pods in our manifests, and its values for pods that stay.
 ROLE: Final = "pollen/role"
 ROLES: Final = ("server", "database", "worker", "receiver")
 WORKER: Final = "worker"
-#: Without it the worker sees no pod's end.
+#: Variable without which a worker never notices the end of a pod.
 OBSERVER: Final = "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES"
-#: Restarts of a container from which a pod that runs at the moment wants a look.
+#: Restarts of a container from which a running pod needs attention.
 RESTARTS: Final = 3
 
-#: What containers wait for that are about to start.
+#: Reasons of containers that are about to start.
 _ON_ITS_WAY: Final = {"ContainerCreating", "PodInitializing"}
 
 _ABOUT = About(Category.CLUSTER)
@@ -24,18 +24,18 @@ _APPLY: Final = "kubectl apply -k deployments/kubernetes/overlays/..."
 
 
 def check_pods(pods: list[dict[str, Any]], namespace: str) -> Iterator[Finding]:
-    """What pods of ours say.
+    """Check pods of server, database, workers and receiver.
 
     Args:
-        pods: As Kubernetes' API has them, with one of ``ROLES`` each.
-        namespace: They are in.
+        pods: Pods as Kubernetes' API returns them, with one of `ROLES` each.
+        namespace: Their namespace.
     """
-    # A Deployment's pod that ended or is about to has a successor, which says what counts.
+    # A pod of a Deployment that ended or is about to end has a successor, which counts.
     present = [pod for pod in pods if not _is_over(pod)]
     if not any(_role(pod) == WORKER for pod in present):
         yield _ABOUT.info(
-            f"no pod of a worker in '{namespace}': whether workers elsewhere see their pods' ends is not known",
-            resolution=f"a worker outside needs {OBSERVER}={namespace}",
+            f"no worker's pod in '{namespace}': it is not known whether workers elsewhere notice the end of pods",
+            resolution=f"a worker outside the namespace needs {OBSERVER}={namespace}",
         )
     for pod in present:
         if _role(pod) == WORKER:
@@ -53,7 +53,7 @@ def _role(pod: dict[str, Any]) -> str:
 
 
 def _condition(pod: dict[str, Any]) -> Finding:
-    """Whether a pod runs."""
+    """Report whether a pod runs."""
     status = pod.get("status") or {}
     name, role = pod["metadata"]["name"], _role(pod)
     problem = next((each for each in pod_problems(status) if each.kind not in _ON_ITS_WAY), None)
@@ -62,14 +62,14 @@ def _condition(pod: dict[str, Any]) -> Finding:
             f"{role} {name} does not run ({problem.kind})", problem.text, _remedy(problem, name)
         )
     containers = status.get("containerStatuses") or ()
-    log = f"kubectl logs {name}, and kubectl describe pod {name}, say why"
+    log = f"kubectl logs {name} and kubectl describe pod {name} show the cause"
     if status.get("phase") != "Running" or not all(each.get("ready") for each in containers):
         return _ABOUT.warning(f"{role} {name} is not ready ({status.get('phase')})", "", log)
     restarts = max((each.get("restartCount") or 0 for each in containers), default=0)
     if restarts >= RESTARTS:
         return _ABOUT.warning(
-            f"{role} {name} runs, and was started anew {restarts} times",
-            resolution=f"kubectl logs {name} --previous says how it ended last",
+            f"{role} {name} runs, but was restarted {restarts} times",
+            resolution=f"kubectl logs {name} --previous shows how it ended last",
         )
     return _ABOUT.ok(f"{role} {name} runs")
 
@@ -77,29 +77,29 @@ def _condition(pod: dict[str, Any]) -> Finding:
 def _remedy(problem: PodProblem, name: str) -> str:
     if any(mark in problem.text.lower() for mark in ("persistentvolumeclaim", "persistent volume")):
         return (
-            "its disk (PersistentVolumeClaim) can't be made: name a kind of disk of this cluster (kubectl get "
+            "its disk (PersistentVolumeClaim) can't be made: name a storage class of this cluster (kubectl get "
             "storageclass) as storageClassName in the overlay's storage.yaml, delete StatefulSet and claim, apply again"
         )
     for kind, remedy in _REMEDIES.items():
         if problem.kind.startswith(kind):
             return remedy.format(name=name)
-    return f"kubectl describe pod {name} says more"
+    return f"kubectl describe pod {name} shows the cause"
 
 
 _REMEDIES: Final = {
-    CONFIG_ERROR: "a Secret or an entry of one is missing: deployments/kubernetes/secrets/README.md says how to make "
-    "it; the pod starts by itself then",
+    CONFIG_ERROR: "a Secret or one of its entries is missing: deployments/kubernetes/secrets/README.md explains how "
+    "to make it; then the pod starts by itself",
     "ImagePullError": "correct newName and newTag in the overlay's kustomization.yaml, or its pull secret; then "
     f"{_APPLY}",
-    "CrashLoopBackOff": "kubectl logs {name} --previous says how it ended last",
+    "CrashLoopBackOff": "kubectl logs {name} --previous shows how it ended last",
     "OOMKilled": f"raise its memory limit in a patch of the overlay; then {_APPLY}",
-    "Unschedulable": "no node has room for it or may take it: ask for less in a patch of the overlay, or ask the "
+    "Unschedulable": "no node has room for it or accepts it: lower its requests in a patch of the overlay, or ask the "
     "cluster's administrators",
 }
 
 
 def _observer(pod: dict[str, Any], namespace: str) -> Finding:
-    """Whether a worker watches its namespace."""
+    """Report whether a worker watches its namespace."""
     name = pod["metadata"]["name"]
     settings = {
         each["name"]: each
@@ -110,14 +110,14 @@ def _observer(pod: dict[str, Any], namespace: str) -> Finding:
     remedy = f"set {OBSERVER}={namespace} on it (deployments/kubernetes does)"
     if given is None:
         return _ABOUT.error(
-            f"worker {name} is not told its namespace: it never learns that a run was killed",
+            f"worker {name} does not watch its namespace: it never notices that a run was killed",
             f"{OBSERVER} is not set",
             remedy,
         )
     value = given.get("value")
     if value is not None and namespace not in (each.strip() for each in value.split(",")):
         return _ABOUT.warning(
-            f"worker {name} watches other namespaces than '{namespace}'",
+            f"worker {name} watches other namespaces, not '{namespace}'",
             f"{OBSERVER}={value}",
             remedy,
         )

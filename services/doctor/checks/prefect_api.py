@@ -1,4 +1,4 @@
-"""The Prefect server: reached, of which version, who may use it; what setup made there and what it lacks."""
+"""Check the Prefect server: reach, version, password, and the objects that setup makes there."""
 
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -25,10 +25,10 @@ _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 
 
 def check_server() -> Iterator[Finding]:
-    """Whether the server answers and lets us in, and whether it is one that fits.
+    """Check that the server answers and lets us in, and that its version fits.
 
     Raises:
-        PollenError: It does not; the message holds the remedy.
+        PollenError: If it does not; the message names the remedy.
     """
     settings = get_current_settings()
     url = str(settings.api.url)
@@ -48,44 +48,42 @@ def _version(server: str) -> Finding:
     ours = prefect.__version__
     there, here = Version(server), Version(ours)
     if there == here:
-        return _ABOUT.ok(f"server and client are of one version ({ours})")
-    summary = f"the Prefect server is of version {server}, this program of {ours}"
-    resolution = (
-        "bring server, worker and image to one version (the image of this project holds all three)"
-    )
+        return _ABOUT.ok(f"server and client have the same version ({ours})")
+    summary = f"the Prefect server has version {server}, this program {ours}"
+    resolution = "use one version for server, worker and image (the image of this project contains all three)"
     if there.major != here.major:
-        return _ABOUT.error(summary, "they don't understand one another", resolution)
+        return _ABOUT.error(summary, "different major versions are not compatible", resolution)
     newer = "an older server may refuse what this client sends" if there < here else ""
     return _ABOUT.warning(summary, newer, resolution)
 
 
 def _open_to_all(url: str) -> Iterator[Finding]:
-    """Ask without a password: blocks' secrets are given to everyone who is let in."""
+    """Ask without a password: everyone who is let in can read the secrets of blocks."""
     parts = urlsplit(url)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:
         answer = httpx.post(
             f"{bare.rstrip('/')}/work_pools/filter", json={"limit": 1}, timeout=CONNECT_SECONDS
         )
-    except httpx.HTTPError:  # such as an authority that only Prefect's client was told of
-        yield _ABOUT.info("whether the server asks for a password was not looked at")
+    except httpx.HTTPError:  # for example a CA that only Prefect's client is configured with
+        yield _ABOUT.info("whether the server asks for a password was not checked")
         return
     if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-        yield _ABOUT.ok("the server lets nobody in without a password")
+        yield _ABOUT.ok("the server refuses access without a password")
     elif answer.is_success and parts.hostname in _LOOPBACK:
         yield _ABOUT.info(
-            "the server asks for no password: fine while only this machine reaches it"
+            "the server asks for no password: fine as long as only this machine can reach it"
         )
     elif answer.is_success:
         yield _ABOUT.warning(
-            "the server asks for no password: whoever reaches it can start runs and read the keys in blocks",
+            "the server asks for no password: everyone who can reach it can start runs and read the keys in blocks",
             resolution="set PREFECT_SERVER_API_AUTH_STRING on the server and PREFECT_API_AUTH_STRING for worker, runs "
             "and people",
         )
 
 
 Planner = Callable[[SyncPrefectClient, Site], list[Step]]
-#: What setup looks after, by the kind of finding.
+#: Planners of setup, by the category of their findings.
 PLANNERS: Final[dict[Category, Planner]] = {
     Category.BLOCKS: plan_blocks,
     Category.POOLS: plan_pools,
@@ -95,26 +93,26 @@ PLANNERS: Final[dict[Category, Planner]] = {
 
 
 def check_setup(category: Category, site: Site) -> Iterator[Finding]:
-    """Compare what is declared with what is on the server, as `pollen setup` does; changes nothing."""
+    """Compare the server with what is declared, as `pollen setup` does; change nothing."""
     with connected(connect_s=CONNECT_SECONDS, read_s=READ_SECONDS) as client:
         for step in PLANNERS[category](client, site):
             yield as_finding(About(category), step.change, site)
 
 
 def as_finding(about: About, change: Change, site: Site) -> Finding:
-    """What a change that setup would make says of the present."""
+    """Turn a change that setup would make into a finding about the present."""
     name = f"{change.kind} '{change.name}'"
-    remedy = "run `pollen setup` (first with --dry-run: it shows what it will change)"
+    remedy = "run `pollen setup` (with --dry-run first, to see the changes)"
     if change.action == "create":
         missing = about.warning if about.category is Category.AUTOMATIONS else about.error
         return missing(f"{name} is missing", change.detail, remedy)
     if change.action == "update":
-        return about.warning(f"{name} is not as declared", change.detail, remedy)
+        return about.warning(f"{name} differs from what is declared", change.detail, remedy)
     if change.action == "delete":
-        return about.warning(f"{name} is not declared any more", change.detail, remedy)
+        return about.warning(f"{name} is no longer declared", change.detail, remedy)
     if not change.attention:
         return about.ok(f"{name} is as declared", change.detail)
     on_cluster = any(pool.type == "kubernetes" for pool in site.pools.values())
     if "holds keys" in change.detail and not on_cluster:
         return about.info(name, change.detail)
-    return about.warning(f"{name} wants a look", change.detail)
+    return about.warning(f"{name} needs attention", change.detail)

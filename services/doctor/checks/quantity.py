@@ -1,4 +1,4 @@
-"""Amounts as Kubernetes writes them: ``500m``, ``12Gi``, ``1e3``."""
+"""Amounts in the notation of Kubernetes: `500m`, `12Gi`, `1e3`."""
 
 import re
 from decimal import Decimal
@@ -16,12 +16,12 @@ _AMOUNT: Final = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)")
 
 
 def amount(text: str) -> Decimal:
-    """The number that a quantity stands for.
+    """Return the number that an amount stands for.
 
     Raises:
-        ValueError: It is none.
+        ValueError: If it is not an amount.
     """
     found = _AMOUNT.fullmatch(str(text).strip())
     if found is None or found[2] not in _FACTORS:
-        raise ValueError(f"'{text}' is no amount: expected such as 500m or 12Gi")
+        raise ValueError(f"'{text}' is not an amount: expected for example 500m or 12Gi")
     return Decimal(found[1]) * _FACTORS[found[2]]

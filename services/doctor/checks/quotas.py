@@ -1,4 +1,4 @@
-"""Quotas of the namespace: whether there is room for one more pod of each work pool."""
+"""Check the quotas of the namespace: there is room for one more pod of each work pool."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from services.doctor.checks.quantity import amount
 from services.doctor.cluster_access import REQUEST_SECONDS
 from services.doctor.finding import Category, Finding
 
-#: What a GPU is called where a pool does not say.
+#: Name of a GPU resource if a pool names none.
 GPU: Final = "nvidia.com/gpu"
-#: What a quota counts, and the variable of the job template that says how much of it a pod wants.
+#: Resources that a quota counts, and the variable of the job template with the amount that a pod requests.
 _WANTED: Final = {
     "cpu": "cpu_request",
     "requests.cpu": "cpu_request",
@@ -28,9 +28,9 @@ _WANTED: Final = {
     "requests.ephemeral-storage": "ephemeral_storage_request",
     "limits.ephemeral-storage": "ephemeral_storage_limit",
 }
-#: Of these, a run takes one.
+#: Resources of which a run takes one.
 _ONE_EACH: Final = ("pods", "count/pods", "count/jobs.batch")
-#: Pods of our Jobs have requests, and no deadline of their own.
+#: Scopes without pods of our Jobs, which have requests, and no deadline of their own.
 _OTHER_PODS: Final = {"BestEffort", "Terminating"}
 
 _ABOUT = About(Category.RESOURCES)
@@ -38,14 +38,14 @@ _ABOUT = About(Category.RESOURCES)
 
 @dataclass(frozen=True)
 class Count:
-    """One amount that a quota counts, and a pod of a pool wants.
+    """One resource of a quota, and the request of a pod of a pool.
 
     Attributes:
-        pool: Whose pod.
-        what: As the quota names it.
-        wanted: By one pod.
-        hard: How much there is in all.
-        used: How much of it is used.
+        pool: Name of the pool.
+        what: Resource, as the quota names it.
+        wanted: Amount that one pod requests.
+        hard: Amount in all.
+        used: Amount that is used.
     """
 
     pool: str
@@ -56,28 +56,28 @@ class Count:
 
     @property
     def never(self) -> bool:
-        """Whether the pod does not fit even into an empty quota."""
+        """True if the pod does not even fit into an empty quota."""
         return amount(self.wanted) > amount(self.hard)
 
     @property
     def short(self) -> bool:
-        """Whether there is no room for it at present."""
+        """True if there is no room for the pod at present."""
         left = max(amount(self.hard) - amount(self.used), Decimal(0))
         return amount(self.wanted) > left
 
     def __str__(self) -> str:
-        """In words."""
-        return f"{self.what}: a pod of pool '{self.pool}' wants {self.wanted}, {self.used} of {self.hard} are used"
+        """Describe it in words."""
+        return f"{self.what}: a pod of pool '{self.pool}' requests {self.wanted}, {self.used} of {self.hard} are used"
 
 
 async def check_quotas(
     client: ApiClient, namespace: str, pools: Mapping[str, Mapping[str, Any]]
 ) -> AsyncIterator[Finding]:
-    """Compare what quotas leave with what pods of the pools want.
+    """Compare what quotas leave with what pods of the pools request.
 
     Args:
-        client: Of the cluster.
-        namespace: That is looked at.
+        client: Client of the cluster.
+        namespace: Namespace to check.
         pools: Defaults of the job template's variables, by pool.
     """
     try:
@@ -87,7 +87,7 @@ async def check_quotas(
     except ApiException as error:
         if error.status != FORBIDDEN:
             raise
-        yield _ABOUT.info("quotas not looked at: we may not read them")
+        yield _ABOUT.info("quotas not checked: this account may not read them")
         return
     quotas = [client.sanitize_for_serialization(quota) for quota in found.items]
     mine = [quota for quota in quotas if _counts_our_pods(quota.get("spec") or {})]
@@ -101,14 +101,14 @@ async def check_quotas(
 
 
 def _counts_our_pods(spec: Mapping[str, Any]) -> bool:
-    # By scopeSelector, quotas are for pods of a priority class; ours name none.
+    # A scopeSelector limits a quota to pods of a priority class; ours have none.
     return not _OTHER_PODS.intersection(spec.get("scopes") or ()) and not spec.get("scopeSelector")
 
 
 def _counts(
     hard: Mapping[str, str], used: Mapping[str, str], pools: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Count]:
-    """What a quota counts of the pods of runs; Services, disks and the like are none of theirs."""
+    """Yield the resources of a quota that pods of runs use; not Services, disks and the like."""
     for pool, defaults in pools.items():
         gpu = f"requests.{defaults.get('gpu_resource') or GPU}"
         for what, limit in hard.items():
@@ -124,19 +124,20 @@ def _counts(
 
 
 def _judged(name: str, counts: list[Count]) -> Iterator[Finding]:
-    """What a quota means for the pods of runs."""
+    """Yield the findings about one quota."""
     never = [count for count in counts if count.never]
     short = [count for count in counts if count.short and not count.never]
     if never:
         yield _ABOUT.error(
-            f"quota '{name}' can never hold such a pod: {_listed(never)}",
-            resolution="lower what the pool asks for in its variables in deployments/site.yaml (then `pollen setup`), "
+            f"quota '{name}' is too small for a pod even when empty: {_listed(never)}",
+            resolution="lower the requests in the pool's variables in deployments/site.yaml (then `pollen setup`), "
             "or ask the administrators for a larger quota",
         )
     if short:
         yield _ABOUT.warning(
             f"quota '{name}' has no room for another run at present: {_listed(short)}",
-            resolution="runs wait, or are refused and tried again: let others end, or ask the administrators for more",
+            resolution="runs wait, or are refused and tried again: wait until others end, or ask the administrators "
+            "for more",
         )
     if not (never or short):
         yield _ABOUT.ok(f"quota '{name}' has room for a run", _listed(counts))

@@ -1,4 +1,4 @@
-"""What runs need in the namespace: room in the quota, GPUs, and what their pods take from Secrets."""
+"""Check what runs need in the namespace: room in the quota, GPUs, Secrets and ConfigMaps."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from services.setup.pools import pool_template
 from services.site import Site
 
 PREFECT_SECRET: Final = "pollen-prefect"
-#: Its entries that pods of ours read, by their role (deployments/kubernetes/base).
+#: Entries of it that our pods read, by the role of the pod (deployments/kubernetes/base).
 PREFECT_ENTRIES: Final[dict[str, tuple[str, ...]]] = {
     "worker": ("auth-string",),
     "server": ("auth-string", "encryption-key", "database-password"),
@@ -40,13 +40,13 @@ _REFERENCES: Final[tuple[tuple[str, Kind], ...]] = (
 
 @dataclass(frozen=True)
 class _Needed:
-    """Something that pods name and do not start without.
+    """An object that pods name and need to start.
 
     Attributes:
-        kind: Of the object.
-        name: Of the object.
-        entries: That are read of it, as far as we know them.
-        type: Of a Secret that has to be of one; empty: of any.
+        kind: Kind of the object.
+        name: Name of the object.
+        entries: Entries that are read from it, as far as known.
+        type: Type that the Secret must have; empty for any.
     """
 
     kind: Kind
@@ -56,10 +56,10 @@ class _Needed:
 
 
 async def check_resources(access: Access, site: Site) -> AsyncIterator[Finding]:
-    """Quota, GPUs, Secrets and ConfigMaps, as far as we may see them.
+    """Check quota, GPUs, Secrets and ConfigMaps, as far as this account may read them.
 
     Raises:
-        PollenError: The cluster does not answer, or the site file's pools can't be used.
+        PollenError: If the cluster does not answer, or the site file's pools can't be used.
     """
     pools = {
         name: _defaults(pool_template(name, pool))
@@ -89,7 +89,7 @@ async def _gpus(
         if defaults.get("gpu_count")
     }
     if not wanted:
-        yield _ABOUT.info("no pool asks for GPUs: runs on them must have device: cpu")
+        yield _ABOUT.info("no pool requests GPUs: runs need the setting device: cpu")
         return
     try:
         nodes = await CoreV1Api(client).list_node(_request_timeout=REQUEST_SECONDS)
@@ -97,9 +97,10 @@ async def _gpus(
         if error.status != FORBIDDEN:
             raise
         yield _ABOUT.info(
-            "whether nodes have GPUs was not looked at: we may not list nodes (usual in a namespace of one's own)",
+            "whether nodes have GPUs was not checked: this account may not list nodes (usual for accounts of one "
+            "namespace)",
             resolution="the cluster's documentation names its GPUs; a run that finds none stays unscheduled, and "
-            "`pollen doctor RUN` says so",
+            "`pollen doctor RUN` reports it",
         )
         return
     for name, resource in wanted.items():
@@ -119,19 +120,19 @@ async def _gpus(
 async def _references(
     client: ApiClient, namespace: str, pools: Mapping[str, Mapping[str, Any]]
 ) -> AsyncIterator[Finding]:
-    """Secrets and ConfigMaps that pods of the server, the workers and runs want, and their entries."""
+    """Check the Secrets and ConfigMaps that pods of server, workers and runs need, and their entries."""
     needed = _needed(pools, await _roles(client, namespace))
     if not any(each.type for each in needed):
         yield _ABOUT.info(
-            "no image pull secret is named: the image must be in a registry that asks nobody",
-            resolution="for a private one: image_pull_secrets in the pools' variables in deployments/site.yaml",
+            "no image pull secret is named: the image must be in a public registry",
+            resolution="for a private one, set image_pull_secrets in the pools' variables in deployments/site.yaml",
         )
     for each in needed:
         yield await _look_at(client, namespace, each)
 
 
 def _needed(pools: Mapping[str, Mapping[str, Any]], roles: Iterable[str]) -> list[_Needed]:
-    """What is wanted, each once, by name."""
+    """Return all that is needed, each object once, ordered by name."""
     own = [PREFECT_ENTRIES["worker"], *(PREFECT_ENTRIES[role] for role in roles)]
     entries = tuple(dict.fromkeys(entry for some in own for entry in some))
     needed = {("Secret", PREFECT_SECRET): _Needed("Secret", PREFECT_SECRET, entries)}
@@ -145,7 +146,7 @@ def _needed(pools: Mapping[str, Mapping[str, Any]], roles: Iterable[str]) -> lis
 
 
 def _environment(env_from: Iterable[Mapping[str, Any]]) -> Iterator[_Needed]:
-    """What a pod takes its environment from, and does not start without."""
+    """Yield the sources of a pod's environment that it needs to start."""
     for each in env_from:
         for field, kind in _REFERENCES:
             given = each.get(field) or {}
@@ -155,7 +156,7 @@ def _environment(env_from: Iterable[Mapping[str, Any]]) -> Iterator[_Needed]:
 
 
 async def _roles(client: ApiClient, namespace: str) -> list[str]:
-    """Which of our server and database are in the namespace; none where we may not see it."""
+    """Return the roles, server or database, that run in the namespace; none if we may not list pods."""
     try:
         found = await CoreV1Api(client).list_namespaced_pod(
             namespace,
@@ -171,12 +172,12 @@ async def _roles(client: ApiClient, namespace: str) -> list[str]:
 
 
 async def _look_at(client: ApiClient, namespace: str, needed: _Needed) -> Finding:
-    """Whether something is there; of its content only the names of its entries are looked at."""
+    """Report whether an object exists; of its content, only the names of the entries are used."""
     kind, name = needed.kind, needed.name
     api = CoreV1Api(client)
     read = api.read_namespaced_secret if kind == "Secret" else api.read_namespaced_config_map
     remedy = (
-        "deployments/kubernetes/secrets/README.md says how to make it"
+        "deployments/kubernetes/secrets/README.md explains how to make it"
         if name in {PREFECT_SECRET, S3_SECRET} or needed.type
         else f"make it in the namespace, or correct env_from in the pools' variables in {_SITE_FILE}"
     )
@@ -189,7 +190,7 @@ async def _look_at(client: ApiClient, namespace: str, needed: _Needed) -> Findin
                 resolution=remedy,
             )
         if error.status == FORBIDDEN:
-            return _ABOUT.info(f"{kind} '{name}' not looked at: we may not read {kind}s")
+            return _ABOUT.info(f"{kind} '{name}' not checked: this account may not read {kind}s")
         raise
     missing = [entry for entry in needed.entries if not (found.data or {}).get(entry)]
     if missing:
@@ -198,6 +199,6 @@ async def _look_at(client: ApiClient, namespace: str, needed: _Needed) -> Findin
     if needed.type and made != needed.type:
         return _ABOUT.error(
             f"Secret '{name}' is of type {made}: nodes can't read a registry with it",
-            resolution=f"make it anew: kubectl create secret docker-registry {name} ...",
+            resolution=f"make it again: kubectl create secret docker-registry {name} ...",
         )
-    return _ABOUT.ok(f"{kind} '{name}' is there")
+    return _ABOUT.ok(f"{kind} '{name}' exists")

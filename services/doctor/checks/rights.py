@@ -1,4 +1,4 @@
-"""Who may do what in the namespace: the person or pod that asks, and the workers."""
+"""Check rights in the namespace: those of this account, and those of the workers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -19,25 +19,31 @@ _RBAC: Final = "rbac.authorization.k8s.io"
 
 
 class Right(NamedTuple):
-    """To do something with a kind of object in the namespace."""
+    """A right to do something with a kind of object in the namespace.
+
+    Attributes:
+        group: API group of the resource.
+        resource: Kind of object, perhaps with a subresource (`pods/log`).
+        verb: Action.
+    """
 
     group: str
     resource: str
     verb: str
 
     def __str__(self) -> str:
-        """As people and kubectl say it."""
+        """Describe it as kubectl does."""
         return f"{self.verb} {self.resource}"
 
 
-#: What a worker does: one Job per run, watched to its end.
+#: Rights of a worker: it makes one Job per run and watches it to its end.
 FOR_WORKERS: Final = (
     *(Right("batch", "jobs", verb) for verb in ("get", "list", "watch", "create", "delete")),
     *(Right("", "pods", verb) for verb in ("get", "list", "watch")),
     Right("", "pods/log", "get"),
 )
-#: What a person does beside that (docs/cluster.md): installing and upgrading (kubectl apply -k), the way to
-#: the server, keys, backup, and looking at what goes wrong.
+#: Further rights of a person (docs/cluster.md): to install and upgrade (kubectl apply -k), reach the server,
+#: set keys, back up, and find errors.
 FOR_PEOPLE: Final = (
     Right("", "events", "list"),
     Right("", "pods/portforward", "create"),
@@ -67,10 +73,10 @@ FOR_PEOPLE: Final = (
 
 
 async def check_rights(access: Access) -> AsyncIterator[Finding]:
-    """Ask the cluster what we may do, and what the workers may.
+    """Ask the cluster for the rights of this account and of the workers.
 
     Raises:
-        PollenError: The cluster does not answer.
+        PollenError: If the cluster does not answer.
     """
     async with cluster(access) as client:
         who = f"'{access.context}' in namespace '{access.namespace}'"
@@ -78,17 +84,17 @@ async def check_rights(access: Access) -> AsyncIterator[Finding]:
         if missing:
             yield _ABOUT.error(
                 f"{who} may not: {_listed(missing)}",
-                "workers do this, and a person can only give rights that they have themselves",
-                "ask the cluster's administrators for these rights in this namespace (a Role; no rights on the whole "
-                "cluster are needed)",
+                "workers need these rights, and a person can only grant rights that they have",
+                "ask the cluster's administrators for these rights in this namespace (a Role; no cluster-wide rights "
+                "are needed)",
             )
         else:
             yield _ABOUT.ok(f"{who} may do all that runs need ({len(FOR_WORKERS)} rights)")
         if access.files and (missing := await _missing(client, access.namespace, FOR_PEOPLE)):
             yield _ABOUT.warning(
-                f"{who} can't install or update this project: may not {_listed(missing)}",
-                "runs are not touched by it",
-                "where a person is to install it with this kubeconfig, ask the cluster's administrators for these",
+                f"{who} can't install or update this project: it may not {_listed(missing)}",
+                "runs are not affected",
+                "to install it with this kubeconfig, ask the cluster's administrators for these rights",
             )
         elif access.files:
             yield _ABOUT.ok(f"{who} may install this project ({len(FOR_PEOPLE)} rights)")
@@ -100,7 +106,7 @@ async def check_rights(access: Access) -> AsyncIterator[Finding]:
 async def _missing(
     client: ApiClient, namespace: str, wanted: Iterable[Right], user: str | None = None
 ) -> list[Right]:
-    """Those rights that we, or another user, lack."""
+    """Return the rights that this account, or another user, lacks."""
     rights = list(wanted)
     answers = await asyncio.gather(*(_may(client, namespace, right, user) for right in rights))
     return [right for right, may in zip(rights, answers, strict=True) if not may]
@@ -129,7 +135,7 @@ async def _may(client: ApiClient, namespace: str, right: Right, user: str | None
 
 
 async def _of_workers(client: ApiClient, namespace: str) -> AsyncIterator[Finding]:
-    """What the workers' service account may: asked for, or else read from its Role."""
+    """Check the rights of the workers' service account: ask the cluster, or else read its Role."""
     remedy = "kubectl apply -k deployments/kubernetes/overlays/... gives it the Role it needs"
     user = f"system:serviceaccount:{namespace}:{WORKER}"
     try:
@@ -138,7 +144,7 @@ async def _of_workers(client: ApiClient, namespace: str) -> AsyncIterator[Findin
         if error.status != FORBIDDEN:
             raise
     else:
-        yield _told(missing, remedy)
+        yield _judged(missing, remedy)
         return
     try:
         role = await RbacAuthorizationV1Api(client).read_namespaced_role(
@@ -152,17 +158,17 @@ async def _of_workers(client: ApiClient, namespace: str) -> AsyncIterator[Findin
             )
         elif error.status == FORBIDDEN:
             yield _ABOUT.info(
-                f"what the service account '{WORKER}' may do was not looked at: we may not ask",
-                resolution="ask from a worker's own pod: kubectl exec deployment/worker-gpu -- pollen doctor; only "
-                "what it says of rights and cluster counts there (that pod has no S3 keys and reaches no storage)",
+                f"the rights of the service account '{WORKER}' were not checked: this account may not ask",
+                resolution="ask from a worker's own pod: kubectl exec deployment/worker-gpu -- pollen doctor; there, "
+                "only findings about rights and cluster count (that pod has no S3 keys and can't reach the storage)",
             )
         else:
             raise
         return
-    yield _told([right for right in FOR_WORKERS if not _grants(role.rules, right)], remedy)
+    yield _judged([right for right in FOR_WORKERS if not _grants(role.rules, right)], remedy)
 
 
-def _told(missing: list[Right], remedy: str) -> Finding:
+def _judged(missing: list[Right], remedy: str) -> Finding:
     if missing:
         return _ABOUT.error(
             f"the service account '{WORKER}' may not: {_listed(missing)}", resolution=remedy

@@ -1,4 +1,4 @@
-"""S3, looked at step by step as a run would use it: name, port, certificate, keys, bucket, rights, clock."""
+"""Check S3 step by step, as a run would use it: name, port, certificate, keys, bucket, rights, clock."""
 
 import os
 import socket
@@ -17,34 +17,34 @@ from pollen.errors import PollenError
 from pollen.layout import INPUTS, RESULTS
 from services.doctor.checking import CONNECT_SECONDS, About
 from services.doctor.finding import Category, Finding, Level
-from tasks.faults import StorageError, explained
+from tasks.faults import StorageError, storage_errors
 from tasks.storage.buckets import BucketStore
 from tasks.storage.store import Location, open_store
 
-#: The doctor does not wait as long as a run does, and tries once: it is to see what goes wrong.
+#: Client settings of the doctor: it waits less than a run does and tries once, to see the first error.
 HASTY: Final[dict[str, Any]] = {
     "connect_timeout": CONNECT_SECONDS,
     "read_timeout": 8,
     "retries": {"total_max_attempts": 1, "mode": "standard"},
 }
-#: S3 servers refuse requests whose time differs by more than this from theirs.
+#: S3 servers refuse requests whose time differs from theirs by more than this.
 SKEW_REFUSED_SECONDS: Final = 15 * 60
 SKEW_WARNED_SECONDS: Final = 60
-#: Folders named where a root holds nothing.
+#: Folders that are listed if a root holds nothing.
 NEAR_FOLDERS: Final = 8
 
 _ABOUT = About(Category.STORAGE)
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What came of a listing.
+class Answer:
+    """The answer to a request for a listing.
 
     Attributes:
-        date: What its clock said; None where it did not say.
-        error: Why there is no listing; None where there is one.
-        code: The server's own word for that, or the kind of fault where it said nothing.
-        page: What it listed.
+        date: Time of the server; None if the answer has none.
+        error: Reason why there is no listing; None if there is one.
+        code: Error code of the server, or the kind of error if it sent none.
+        page: The listing.
     """
 
     date: datetime | None
@@ -54,18 +54,18 @@ class Answered:
 
 
 def check_storage(place: Location, *others: Location) -> Iterator[Finding]:
-    """Go through everything between here and an object; what depends on a failed step is left out.
+    """Check each step between here and an object; skip what depends on a failed step.
 
     Args:
-        place: The folder in the bucket that is the root.
+        place: The root.
         others: More roots in the same bucket.
 
     Raises:
-        PollenError: The block or the environment can't be used.
+        PollenError: If the block or the environment can't be used.
     """
     store = open_store(place, HASTY)
     if not isinstance(store, BucketStore):
-        yield _ABOUT.info(f"{place.address} is a folder: there is no S3 server to look at")
+        yield _ABOUT.info(f"{place.address} is a folder: there is no S3 server to check")
         return
     address = str(store.client.meta.endpoint_url)
     steps = list(_network(address))
@@ -73,10 +73,10 @@ def check_storage(place: Location, *others: Location) -> Iterator[Finding]:
     if any(step.level is Level.ERROR for step in steps):
         yield _skipped(store.address)
         return
-    answered = ask(store)
-    yield from _clock(answered)
-    if answered.error is not None:
-        yield _refusal(answered, answered.error, store)
+    answer = ask(store)
+    yield from _clock(answer)
+    if answer.error is not None:
+        yield _refusal(answer, answer.error, store)
         yield _skipped(store.address)
         return
     if address.startswith("https:"):
@@ -90,25 +90,25 @@ def check_storage(place: Location, *others: Location) -> Iterator[Finding]:
 
 
 def _root(place: Location) -> Iterator[Finding]:
-    """What differs from one root of a bucket to another."""
+    """Check what differs from one root of a bucket to another."""
     store = open_store(place, HASTY)
     assert isinstance(store, BucketStore)
-    answered = ask(store)
-    if answered.error is not None:
-        yield _refusal(answered, answered.error, store)
+    answer = ask(store)
+    if answer.error is not None:
+        yield _refusal(answer, answer.error, store)
         return
-    yield from _inputs(store, answered.page)
+    yield from _inputs(store, answer.page)
     yield from probe(store)
 
 
 def _skipped(address: str) -> Finding:
     return _ABOUT.info(
-        f"not looked at for that reason: the bucket's content, reading and writing ({address})"
+        f"not checked for that reason: the bucket's content, reading and writing ({address})"
     )
 
 
 def _network(address: str) -> Iterator[Finding]:
-    """Name and port of a server, unless a proxy stands between."""
+    """Check the name and port of the server, unless a proxy is used."""
     parts = urlsplit(address)
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -116,17 +116,17 @@ def _network(address: str) -> Iterator[Finding]:
     if parts.scheme in proxies and not urllib.request.proxy_bypass(host):
         yield _ABOUT.info(
             f"{host} is reached through the proxy {proxies[parts.scheme]}",
-            resolution="where it should be reached directly, name it in NO_PROXY",
+            resolution="to reach it directly, add it to NO_PROXY",
         )
         return
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         yield _ABOUT.error(
-            f"the name of the S3 server, {host}, is not known here",
+            f"the name of the S3 server, {host}, can't be resolved here",
             str(error),
             "check the spelling of the address (AWS_ENDPOINT_URL, the block's endpoint_url) and this machine's DNS; "
-            "inside a cluster, whether the name is known there",
+            "inside a cluster, also whether the name can be resolved there",
         )
         return
     try:
@@ -136,7 +136,7 @@ def _network(address: str) -> Iterator[Finding]:
         yield _ABOUT.error(
             f"the S3 server does not answer at {host}, port {port}",
             str(error),
-            "check the port, that the server runs, and firewalls or network policies in between",
+            "check the port, whether the server runs, and firewalls or network policies in between",
         )
         return
     yield _ABOUT.ok(f"{host}, port {port}, answers", f"resolved to {found[0][4][0]}")
@@ -145,9 +145,9 @@ def _network(address: str) -> Iterator[Finding]:
 def _plain(address: str) -> Finding:
     host = urlsplit(address).hostname or ""
     if _is_local(host):
-        return _ABOUT.ok(f"{host} is this machine: plain http is no risk")
+        return _ABOUT.ok(f"{host} is this machine: plain http is safe")
     return _ABOUT.warning(
-        f"{address} is plain http: everything but the secret key can be read and changed on the way",
+        f"{address} is plain http: everything except the secret key can be read and changed in transit",
         resolution="use the server's https address, if it has one",
     )
 
@@ -156,49 +156,53 @@ def _is_local(host: str) -> bool:
     return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
-def ask(store: BucketStore) -> Answered:
-    """List the top of a root, and look at what comes with the answer."""
+def ask(store: BucketStore) -> Answer:
+    """List the top of a root; keep the server's time and error code."""
     try:
-        with explained(store.address):
+        with storage_errors(store.address):
             page = store.client.list_objects_v2(
                 Bucket=store.bucket, Prefix=store.key(""), Delimiter="/", MaxKeys=1000
             )
     except StorageError as error:
         cause = error.__cause__
         if not isinstance(cause, ClientError):
-            return Answered(None, error, type(cause).__name__, {})
+            return Answer(None, error, type(cause).__name__, {})
         code = str(cause.response.get("Error", {}).get("Code") or "")
-        return Answered(_date(cause.response), error, code, {})
-    return Answered(_date(page), None, "", dict(page))
+        return Answer(_date(cause.response), error, code, {})
+    return Answer(_date(page), None, "", dict(page))
 
 
 def _date(response: Any) -> datetime | None:  # noqa: ANN401  (boto types answer by answer)
-    """The server's clock when it answered."""
-    said = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    """Return the time of the server when it answered."""
+    text = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     try:
-        at = parsedate_to_datetime(said)
+        at = parsedate_to_datetime(text)
     except (TypeError, ValueError):
         return None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def _clock(answered: Answered) -> Iterator[Finding]:
-    if answered.date is None:
-        if answered.error is None:
-            yield _ABOUT.info("the S3 server does not say its time: clocks were not compared")
+def _clock(answer: Answer) -> Iterator[Finding]:
+    if answer.date is None:
+        if answer.error is None:
+            yield _ABOUT.info("the S3 server sends no time: clocks were not compared")
         return
-    skew = (datetime.now(UTC) - answered.date).total_seconds()
-    told = f"this clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the S3 server's"
-    remedy = "set this machine's clock by NTP (timedatectl set-ntp true), or have the server's set"
-    if abs(skew) > SKEW_REFUSED_SECONDS or answered.code == "RequestTimeTooSkewed":
-        yield _ABOUT.error(told, "S3 refuses requests that are 15 minutes off", remedy)
+    skew = (datetime.now(UTC) - answer.date).total_seconds()
+    summary = (
+        f"this clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the S3 server's"
+    )
+    remedy = (
+        "set this machine's clock by NTP (timedatectl set-ntp true), or have the server's clock set"
+    )
+    if abs(skew) > SKEW_REFUSED_SECONDS or answer.code == "RequestTimeTooSkewed":
+        yield _ABOUT.error(summary, "S3 refuses requests that are 15 minutes off", remedy)
     elif abs(skew) > SKEW_WARNED_SECONDS:
-        yield _ABOUT.warning(told, "from 15 minutes on, S3 refuses requests", remedy)
+        yield _ABOUT.warning(summary, "from 15 minutes on, S3 refuses requests", remedy)
     else:
         yield _ABOUT.ok("this clock and the S3 server's agree")
 
 
-#: What a person does about a refusal, by the server's word for it.
+#: Remedies, by the error code of the server.
 _REMEDIES: Final = {
     "InvalidAccessKeyId": "the server does not know this access key: check AWS_ACCESS_KEY_ID (in a cluster: the "
     "Secret pollen-s3), that it belongs to this server, and that it was not revoked",
@@ -214,35 +218,35 @@ _REMEDIES: Final = {
 }
 
 
-def _refusal(answered: Answered, error: StorageError, store: BucketStore) -> Finding:
-    if answered.code == "NoSuchBucket":
+def _refusal(answer: Answer, error: StorageError, store: BucketStore) -> Finding:
+    if answer.code == "NoSuchBucket":
         summary = f"there is no bucket '{store.bucket}' on {store.client.meta.endpoint_url}"
         return _ABOUT.error(summary, resolution=_REMEDIES["NoSuchBucket"])
-    known = _REMEDIES.get(answered.code)
+    known = _REMEDIES.get(answer.code)
     if known is not None:
-        said = f"the S3 server gave nothing from {store.address} ({answered.code})"
-        return _ABOUT.error(said, str(error.__cause__), known)
+        summary = f"the S3 server refuses to list {store.address} ({answer.code})"
+        return _ABOUT.error(summary, str(error.__cause__), known)
     summary, colon, remedy = str(error).rpartition(": ")
     return _ABOUT.error(summary if colon else str(error), resolution=remedy if colon else "")
 
 
 def _checksums(store: BucketStore, address: str) -> Iterator[Finding]:
-    """Ceph over HTTPS refuses uploads with the checksums that newer boto3 sends by default."""
+    """Report the checksums that newer boto3 sends by default: Ceph over HTTPS refuses such uploads."""
     config: Any = store.client.meta.config
     mode = config.request_checksum_calculation
     if mode == "when_required" or (urlsplit(address).hostname or "").endswith(".amazonaws.com"):
         yield _ABOUT.ok(f"checksums are sent {str(mode).replace('_', ' ')}")
         return
     yield _ABOUT.warning(
-        f"checksums are sent {str(mode).replace('_', ' ')}: some servers (Ceph over HTTPS) refuse every upload then",
-        resolution="take request_checksum_calculation out of the block's client config, and "
-        "AWS_REQUEST_CHECKSUM_CALCULATION out of the environment",
+        f"checksums are sent {str(mode).replace('_', ' ')}: some servers (Ceph over HTTPS) then refuse every upload",
+        resolution="remove request_checksum_calculation from the block's client config, and "
+        "AWS_REQUEST_CHECKSUM_CALCULATION from the environment",
     )
 
 
 def _inputs(store: BucketStore, page: dict[str, Any]) -> Iterator[Finding]:
-    """Whether there are pictures where runs look for them."""
-    with explained(store.place(INPUTS)):
+    """Check that there are pictures in the folder that runs read."""
+    with storage_errors(store.place(INPUTS)):
         inputs = store.client.list_objects_v2(
             Bucket=store.bucket, Prefix=store.key(INPUTS), MaxKeys=1000
         )
@@ -258,42 +262,42 @@ def _inputs(store: BucketStore, page: dict[str, Any]) -> Iterator[Finding]:
     ]
     if misnamed:
         yield _ABOUT.warning(
-            f"{store.address} holds {misnamed[0]}, but runs look into {INPUTS}",
+            f"{store.address} holds {misnamed[0]}, but runs read {INPUTS}",
             resolution=f"rename the folder to {INPUTS}",
         )
     elif near or not store.prefix:
-        there = f"there are: {', '.join(near[:NEAR_FOLDERS])}" if near else "the bucket is empty"
+        there = f"folders: {', '.join(near[:NEAR_FOLDERS])}" if near else "the bucket is empty"
         yield _ABOUT.info(
             f"no pictures yet in {store.place(INPUTS)}",
             there,
-            f"upload some below {store.place(INPUTS)}",
+            f"upload pictures to {store.place(INPUTS)}",
         )
     else:
         yield _empty_root(store)
 
 
 def _empty_root(store: BucketStore) -> Finding:
-    """A root without anything: perhaps its name is misspelt."""
+    """Report a root that holds nothing: perhaps its name is misspelt."""
     parent = store.prefix.rpartition("/")[0]
     start = f"{parent}/" if parent else ""
-    with explained(f"s3://{store.bucket}/{start}"):
+    with storage_errors(f"s3://{store.bucket}/{start}"):
         page = store.client.list_objects_v2(
             Bucket=store.bucket, Prefix=start, Delimiter="/", MaxKeys=1000
         )
     beside = [each["Prefix"] for each in page.get("CommonPrefixes", ())]
     there = ", ".join(beside[:NEAR_FOLDERS]) or "nothing"
     return _ABOUT.warning(
-        f"there is nothing at all in {store.address}",
-        f"beside it: {there}",
-        "where this is a new root, upload pictures below detect_images/; else correct the folder (storage.folder and "
-        "prefixes of deployments/site.yaml, then `pollen setup`)",
+        f"{store.address} is empty",
+        f"next to it: {there}",
+        "if this is a new root, upload pictures to detect_images/; else correct the folder (storage.folder and "
+        "prefixes in deployments/site.yaml, then `pollen setup`)",
     )
 
 
 def probe(store: BucketStore) -> list[Finding]:
-    """Write, read, write with a condition, and delete a small object of a name that is nobody else's.
+    """Write, read, write with a condition, and delete a small object with a name of its own.
 
-    No generator: what it wrote is taken away whether or not anybody still waits for its findings.
+    It is not a generator, so that the object is deleted even if the findings are no longer awaited.
     """
     key = f"{RESULTS}doctor-{uuid4().hex}.txt"
     found: list[Finding] = []
@@ -305,7 +309,7 @@ def probe(store: BucketStore) -> list[Finding]:
         if store.read(key) != b"written by pollen doctor":
             found.append(
                 _ABOUT.error(
-                    "an object was read back with other content than it was written with",
+                    "an object was read back with different content than was written",
                     store.place(key),
                     "do not use this storage; tell its administrators",
                 )
@@ -329,26 +333,26 @@ def _unusable(what: str, error: StorageError, store: BucketStore) -> Finding:
 
 
 def _conditional(store: BucketStore, key: str) -> Finding:
-    """Promotions rely on it: of two at once exactly one may win."""
+    """Check conditional writes: promotions rely on them, so that of two at once exactly one wins."""
     try:
         overwritten = store.create(key, b"overwritten by pollen doctor", "text/plain")
     except StorageError as error:
         return _ABOUT.error(
-            "the S3 server refuses writes on condition (If-None-Match)",
+            "the S3 server refuses conditional writes (If-None-Match)",
             str(error),
             "promoting models needs them: update the server, or use another one",
         )
     if overwritten:
         return _ABOUT.error(
-            "the S3 server ignores conditions on writes (If-None-Match): two promotions at once could overwrite one "
-            "another",
+            "the S3 server ignores conditions on writes (If-None-Match): two promotions at once could overwrite each "
+            "other",
             resolution="update the S3 server; until then let only one person promote models",
         )
-    return _ABOUT.ok("writes on condition (If-None-Match) are honoured")
+    return _ABOUT.ok("conditional writes (If-None-Match) work")
 
 
 def _deleted(store: BucketStore, key: str) -> Finding:
-    """Take away what was written; without the right to delete, runs work but leave small files."""
+    """Delete what was written; without the right to delete, runs work but leave small files."""
     try:
         store.delete([key])
     except PollenError as error:
@@ -361,7 +365,7 @@ def _deleted(store: BucketStore, key: str) -> Finding:
 
 
 def credentials_source() -> str | None:
-    """Where boto3 finds keys outside of blocks, in words; None where it finds none."""
+    """Describe where boto3 finds keys outside of blocks; return None if it finds none."""
     import boto3
 
     found = boto3.Session().get_credentials()

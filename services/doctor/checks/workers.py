@@ -1,4 +1,4 @@
-"""Whether somebody takes runs from work pools. Without the libraries of clusters: `pollen run` is to be quick."""
+"""Check that work pools have workers. It needs no library for clusters, so that `pollen run` is quick."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -15,13 +15,13 @@ _POOLS = About(Category.POOLS)
 
 
 def check_workers(names: Iterable[str]) -> Iterator[Finding]:
-    """Whether somebody takes runs from the pools."""
+    """Check that workers take runs from the pools."""
     with connected(connect_s=CONNECT_SECONDS, read_s=READ_SECONDS) as client:
         for name in names:
             try:
                 pool = client.read_work_pool(name)
             except ObjectNotFound:
-                yield _POOLS.info(f"workers of pool '{name}' not looked at: the pool is missing")
+                yield _POOLS.info(f"workers of pool '{name}' not checked: the pool is missing")
                 continue
             if pool.is_paused:
                 yield _POOLS.error(
@@ -39,10 +39,10 @@ def _workers(client: SyncPrefectClient, name: str, kind: str) -> Finding:
             f"work pool '{name}' has {len(online)} online worker(s)", ", ".join(online)
         )
     seen = max((w.last_heartbeat_time for w in workers if w.last_heartbeat_time), default=None)
-    detail = "none ever was"
+    detail = "no worker was ever online"
     if seen is not None:
         minutes = (datetime.now(UTC) - seen).total_seconds() / 60
-        detail = f"the last sign of life is {minutes:.0f} minutes old"
+        detail = f"the last heartbeat was {minutes:.0f} minutes ago"
     return _POOLS.error(
         f"no worker is online for work pool '{name}': its runs wait",
         detail,
@@ -51,10 +51,10 @@ def _workers(client: SyncPrefectClient, name: str, kind: str) -> Finding:
 
 
 def start_worker(pool: str, kind: str) -> str:
-    """How a person brings a worker to a pool."""
+    """Explain how to start a worker for a pool."""
     if kind == "kubernetes":
         return (
-            "see whether its pod runs: kubectl get pods -l pollen/role=worker; its log says why not. Without one: "
+            "check whether its pod runs (kubectl get pods -l pollen/role=worker) and read its log. If there is no pod: "
             "kubectl apply -k deployments/kubernetes/overlays/..."
         )
-    return f"start one where runs are to run: prefect worker start --pool {pool}"
+    return f"start one on the machine for runs: prefect worker start --pool {pool}"

@@ -1,1 +1,1 @@
-"""Explain one flow run: gather the facts, then say why it is where it is."""
+"""Explain one flow run: gather the facts from server and cluster, then explain its state."""

@@ -1,4 +1,4 @@
-"""Why a run crashed: what Kubernetes said of its pod, or Prefect's own words for how its process ended."""
+"""Explain why a run crashed: by the problems of its pod, or by the state that Prefect gave it."""
 
 from typing import Final
 
@@ -15,17 +15,17 @@ from services.doctor.run.pod_failures import (
     refused_job,
 )
 
-#: Seconds before its deadline from which a run that crashed is taken for ended by it.
+#: Seconds before its deadline from which a crash is attributed to the deadline.
 NEAR_DEADLINE_S: Final = 120
 
 _ABOUT = About(Category.RUN)
 
-#: What the state of a crashed run says (the words of Prefect, of the Kubernetes worker's observer and
-#: of our automations), what that is, and what to do.
+#: Parts of the messages of crashed states (by Prefect, the Kubernetes worker's observer and our
+#: automations), their meaning, and the remedy.
 CRASHES: Final = (
     (
         ("status code: -9.", "status code: 137.", "status code: 247."),
-        "the run's process was killed (SIGKILL), most often for want of memory",
+        "the run's process was killed (SIGKILL), most often because of too little memory",
         "raise memory_limit in the pool's variables (on a machine: add memory), or start with lower settings (detect: "
         "memory_megapixels, batch_images; train: batch); what was done is kept",
     ),
@@ -35,47 +35,47 @@ CRASHES: Final = (
             "status code: 143.",
             "Execution was aborted by a termination signal.",
         ),
-        "the run was told to stop (SIGTERM): its pod was evicted, its node emptied, its Job deleted or past its "
+        "the run was terminated (SIGTERM): its pod was evicted, its node drained, its Job deleted or past its "
         "deadline, or its worker stopped",
-        "what was done is kept: run again, it goes on from there. If it happens often, ask the cluster's "
-        "administrators what ends the pods",
+        "what was done is kept: run again to continue. If it happens often, ask the cluster's administrators what "
+        "ends the pods",
     ),
     (
         ("Kubernetes job was deleted",),
-        "somebody or something deleted the run's Job in Kubernetes",
-        "run again, it goes on from where it was",
+        "the run's Job in Kubernetes was deleted",
+        "what was done is kept: run again to continue",
     ),
     (
         ("No active or succeeded pods found for any job",),
-        "the run's pod ended without a word",
-        "its container did not start properly, or it was killed with its node: look at the log below, and soon enough "
-        "at kubectl describe pod; run again",
+        "the run's pod ended without an error message",
+        "its container did not start properly, or it was lost with its node: read the log below, and soon after a "
+        "crash kubectl describe pod; run again",
     ),
     (
         ("Request to ", "Request failed while attempting to contact the server"),
-        "the run lost the Prefect server",
-        "check the server's health and the network from the pods to it (PREFECT_API_URL, network policies); run again, "
-        "it goes on from there",
+        "the run lost its connection to the Prefect server",
+        "check the server's health and the network from the pods to it (PREFECT_API_URL, network policies). What was "
+        "done is kept: run again to continue",
     ),
     (
         ("No start within",),
-        "the run did not start in time, and was given up",
-        "`pollen doctor` looks at workers, quotas, Secrets and images; start the run again when that is mended",
+        "the run did not start in time and was ended",
+        "`pollen doctor` checks workers, quotas, Secrets and images; fix the cause, then start the run again",
     ),
     (
         ("No sign of life",),
-        "the run gave no sign of life any more: the node or worker it ran on was lost",
-        "run again, it goes on from where it was",
+        "the run sent no heartbeat any more: its node or worker was lost",
+        "what was done is kept: run again to continue",
     ),
 )
 
 
 def crash(facts: RunFacts, state: State) -> Finding:
-    """Why a run crashed; what Kubernetes said comes before what the state says.
+    """Explain a crash, by what Kubernetes reports or else by the message of the state.
 
     Args:
-        facts: All about the run.
-        state: The crash that is meant.
+        facts: Facts about the run.
+        state: State of the crash.
     """
     message = state.message or ""
     if message.startswith(NOT_SUBMITTED):
@@ -89,12 +89,12 @@ def crash(facts: RunFacts, state: State) -> Finding:
     return _ABOUT.error(
         f"the run crashed ({state.name})",
         message,
-        "run again, it goes on from where it was; report it if it happens again",
+        "what was done is kept: run again to continue; report it if it happens again",
     )
 
 
 def _deadline(facts: RunFacts) -> Finding | None:
-    """A run that was ended just when its Job's deadline was over."""
+    """Explain a run that ended just when its Job's deadline was over."""
     if facts.pool is None or facts.pool.kind != "kubernetes":
         return None
     seconds = facts.variable("active_deadline_seconds")

@@ -1,4 +1,4 @@
-"""What is known of one flow run: gathered first, explained afterwards."""
+"""Facts about one flow run: gathered first, explained afterwards."""
 
 import itertools
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from tasks.cluster.shards import LOST
 
 @dataclass(frozen=True)
 class LogLine:
-    """A line that a run, its worker or its observer logged."""
+    """A log line of a run, its worker or its observer."""
 
     level: int
     text: str
@@ -26,8 +26,12 @@ class PoolFacts:
     """The work pool of a run.
 
     Attributes:
-        online: Workers that gave a sign of life lately.
-        known: Workers that ever did.
+        name: Name of the pool.
+        kind: Type of the pool.
+        paused: Whether it is paused.
+        limit: Largest number of runs at once; None for any.
+        online: Number of workers that are online.
+        known: Number of workers that were ever online.
         defaults: Defaults of the job template's variables.
     """
 
@@ -45,20 +49,20 @@ class RunFacts:
     """One flow run.
 
     Attributes:
-        run: As the server has it.
+        run: Flow run on the server.
+        at: Time when the facts were gathered.
         states: All its states so far, the oldest first.
-        logs: Its last lines, warnings and errors of long ago included; the oldest first.
-        problems: What Kubernetes said of its pods, the latest last.
+        logs: Its last log lines, the oldest first.
+        problems: Problems of its pods and Jobs, the latest last.
         failed_images: File names and reasons, as the run reported them.
-        failed_total: How many failed, where the server has not all of them.
-        progress: What its progress bar says.
-        deployment: Its name, such as ``detect/nightly``.
+        failed_total: Number of failed pictures, of which the server may not list all.
+        progress: Text of its progress bar.
+        deployment: Name of its deployment, such as `detect/nightly`.
         variables: Job variables of the deployment.
-        pool: Its work pool; None where it has none, or the pool is gone.
-        holders: Names of the runs of the same deployment that are under way.
-        sign_of_life: When it was last heard of.
-        pods: What the cluster has of it: pods that are pending or running. None: was not looked at.
-        at: When all this was gathered.
+        pool: Its work pool; None if it has none, or the pool was deleted.
+        holders: Names of the active runs of the same deployment.
+        sign_of_life: Time of its last sign of life.
+        pods: Number of its pods that are pending or running; None if the cluster was not asked.
     """
 
     run: FlowRun
@@ -85,12 +89,12 @@ class RunFacts:
 
     @property
     def message(self) -> str:
-        """What the present state says."""
+        """The message of the present state."""
         return self.state.message or ""
 
     @property
     def ran(self) -> bool:
-        """Whether the flow's own code was ever reached."""
+        """True if the flow's own code was ever reached."""
         return any(state.is_running() for state in (*self.states, self.state))
 
     @property
@@ -100,13 +104,13 @@ class RunFacts:
 
     @property
     def is_restarting(self) -> bool:
-        """Whether it crashed and is about to be started again by itself."""
+        """True if it crashed and will start again automatically."""
         return self.state.name == RESTARTING
 
     def problems_during(self, state: State) -> tuple[PodProblem, ...]:
-        """What Kubernetes said in the attempt that ended in a state, or is in it.
+        """Return the problems of the attempt that a state belongs to.
 
-        A run that is started again keeps what was said before; that does not explain what is now.
+        A run that is started again keeps the problems of earlier attempts; they do not explain its present state.
         """
         pairs = itertools.pairwise((None, *self.states))
         starts = [each.timestamp for before, each in pairs if each and _begins(each, before)]
@@ -119,11 +123,11 @@ class RunFacts:
         )
 
     def since(self, moment: datetime | None) -> timedelta:
-        """How long ago something was."""
+        """Return how long ago a moment was; zero for None."""
         return self.at - moment if moment else timedelta(0)
 
     def variable(self, name: str) -> Any:  # noqa: ANN401  (whatever the job template takes)
-        """A job variable, as far as the server knows it: the run's own, the deployment's, the pool's default."""
+        """Return a job variable: of the run, else of the deployment, else the pool's default."""
         defaults = self.pool.defaults if self.pool else None
         for known in (self.run.job_variables, self.variables, defaults):
             if known and known.get(name) is not None:
@@ -132,7 +136,7 @@ class RunFacts:
 
 
 def _begins(state: State, before: State | None) -> bool:
-    """Whether a new attempt begins: a run was started again, or turned out to be alive after all."""
+    """Return whether a new attempt begins: the run was started again, or turned out to be alive."""
     return state.is_scheduled() or (
         before is not None and before.is_final() and not state.is_final()
     )

@@ -13,17 +13,17 @@ from services.doctor.cluster_access import PAGE, REQUEST_SECONDS
 from services.doctor.pod_status import PodProblem, pod_problems
 from services.doctor.run.pod_failures import BACKOFF, FAILED_CREATE
 
-#: Label that the worker puts on Jobs and pods.
+#: Label of a run's Jobs and pods, set by the worker.
 RUN_LABEL: Final = "prefect.io/flow-run-id"
 
 
 @dataclass(frozen=True)
 class OnCluster:
-    """What a cluster has of one run.
+    """The pods and Jobs of one run.
 
     Attributes:
-        pods: How many of its pods wait or run.
-        problems: Of its pods and Jobs.
+        pods: Number of its pods that are pending or running.
+        problems: Problems of its pods and Jobs.
     """
 
     pods: int
@@ -31,10 +31,10 @@ class OnCluster:
 
 
 async def of_run(client: ApiClient, namespace: str, run: UUID) -> OnCluster:
-    """Look for the Jobs and pods of a run; those of its earlier attempts stay for days, and tell their time.
+    """Read the Jobs and pods of a run; those of its earlier attempts stay for days.
 
     Raises:
-        ApiException: The cluster refuses.
+        ApiException: If the cluster refuses.
     """
     selector = f"{RUN_LABEL}={run}"
     limits: dict[str, Any] = {"limit": PAGE, "_request_timeout": REQUEST_SECONDS}
@@ -59,7 +59,7 @@ async def of_run(client: ApiClient, namespace: str, run: UUID) -> OnCluster:
 
 
 def _by_age(client: ApiClient, found: Any) -> list[dict[str, Any]]:  # noqa: ANN401  (of any kind)
-    """Objects as plain values, the newest last."""
+    """Return objects as plain values, the newest last."""
     plain: list[dict[str, Any]] = [client.sanitize_for_serialization(each) for each in found.items]
     return sorted(plain, key=lambda each: str(each["metadata"].get("creationTimestamp") or ""))
 
@@ -74,7 +74,7 @@ def _made_by(pod: dict[str, Any], job: dict[str, Any]) -> bool:
 
 
 def _ended(pod: dict[str, Any], *, newest: bool) -> datetime | None:
-    """When what a pod says happened; None: at present."""
+    """Return when a pod's problem happened; None for the present."""
     if _alive(pod):
         return None if newest else _moment(pod["metadata"].get("creationTimestamp"))
     status = pod.get("status") or {}
@@ -92,7 +92,7 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def job_problems(status: dict[str, Any]) -> Iterator[PodProblem]:
-    """What a Job's status says of its end."""
+    """Yield the problems in the status of a Job that ended."""
     for condition in status.get("conditions") or ():
         if condition.get("type") == "Failed" and condition.get("reason") != BACKOFF:
             text = f"{condition.get('reason')}: {condition.get('message', '')}"
@@ -101,7 +101,7 @@ def job_problems(status: dict[str, Any]) -> Iterator[PodProblem]:
 
 
 async def _refused_pods(client: ApiClient, namespace: str, job: str) -> list[PodProblem]:
-    """Why a Job has no pod: Kubernetes tells it in events alone."""
+    """Return why a Job has no pod: Kubernetes reports that only in events."""
     try:
         events = await CoreV1Api(client).list_namespaced_event(
             namespace,
@@ -109,7 +109,7 @@ async def _refused_pods(client: ApiClient, namespace: str, job: str) -> list[Pod
             limit=PAGE,
             _request_timeout=REQUEST_SECONDS,
         )
-    except ApiException:  # events may be closed to us
+    except ApiException:  # this account may not read events
         return []
     return [
         PodProblem(FAILED_CREATE, event.get("message") or "", _moment(event.get("lastTimestamp")))

@@ -1,11 +1,8 @@
-"""What the Prefect server knows of a flow run, put together; all of it bounded in size."""
+"""Read what the Prefect server knows of a flow run; all of it is bounded in size."""
 
-import difflib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
@@ -15,7 +12,6 @@ from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
     FlowRunFilter,
-    FlowRunFilterName,
     FlowRunFilterParentFlowRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -37,59 +33,22 @@ from services.doctor.run.facts import LogLine, PoolFacts, RunFacts
 from services.doctor.run.pod_failures import problem_in_log, problem_of_state
 from services.prefect_server.published import READ_BACK, failed_images, progress_of
 
-#: Lines of a run's log that are read, from its end; the server gives at most so many at once.
+#: Log lines that are read, from the end; the server returns at most this many at once.
 LOG_LINES: Final = 200
-#: Events about a run's pods that are read; the server gives at most so many at once.
+#: Events about a run's pods that are read; the server returns at most this many at once.
 EVENTS: Final = 50
-#: How long the server keeps events; it refuses to look for older ones.
+#: Time for which the server keeps events; it refuses queries for older ones.
 EVENTS_KEPT: Final = timedelta(days=7)
-#: Runs among which a mistyped name is looked for.
-RECENT_RUNS: Final = 200
-#: Runs of the same name, and runs that a run started, that are looked at.
+#: Runs that a run started which are read.
 CHILDREN: Final = 20
 
 _POD_EVENTS: Final = "prefect.kubernetes.pod."
 _HEARTBEAT: Final = "prefect.flow-run.heartbeat"
-_UNDER_WAY: Final = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a name or id stands for.
-
-    Attributes:
-        run: The flow run; None where there is none.
-        namesakes: How many other runs have this name.
-        near: Names that look like it, where there is none.
-    """
-
-    run: FlowRun | None
-    namesakes: int = 0
-    near: tuple[str, ...] = ()
-
-
-async def find_run(client: PrefectClient, name: str) -> Found:
-    """Find a flow run by its id or its name; of several the newest."""
-    try:
-        return Found(await client.read_flow_run(UUID(name)))
-    except ObjectNotFound:
-        return Found(None)
-    except ValueError:  # no id
-        pass
-    newest = FlowRunSort.EXPECTED_START_TIME_DESC
-    named = FlowRunFilter(name=FlowRunFilterName(any_=[name]))
-    runs = await client.read_flow_runs(flow_run_filter=named, sort=newest, limit=CHILDREN)
-    if runs:
-        return Found(runs[0], len(runs) - 1)
-    recent = [run.name for run in await client.read_flow_runs(sort=newest, limit=RECENT_RUNS)]
-    like = FlowRunFilter(name=FlowRunFilterName(like_=name))
-    holding = [run.name for run in await client.read_flow_runs(flow_run_filter=like, limit=5)]
-    near = [*holding, *difflib.get_close_matches(name, set(recent), n=5, cutoff=0.5)]
-    return Found(None, near=tuple(dict.fromkeys(near)))
+_ACTIVE: Final = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 
 async def children_of(client: PrefectClient, run: FlowRun) -> list[FlowRun]:
-    """The runs that a run started and waits for, such as its shards; the newest first."""
+    """Return the runs that a run started and waits for, such as its shards; the newest first."""
     started = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]))
     return await client.read_flow_runs(
         flow_run_filter=started, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=CHILDREN
@@ -97,7 +56,7 @@ async def children_of(client: PrefectClient, run: FlowRun) -> list[FlowRun]:
 
 
 async def gather(client: PrefectClient, run: FlowRun) -> RunFacts:
-    """All that is known of a run on the server."""
+    """Gather all facts about a run from the server."""
     logs = list(reversed(await _logs(client, run)))
     states = sorted(await client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
     artifacts = await client.read_artifacts(
@@ -109,10 +68,10 @@ async def gather(client: PrefectClient, run: FlowRun) -> RunFacts:
     )
     images, total = failed_images(artifacts)
     deployment, variables = await _deployment(client, run)
-    told = [problem_in_log(log.message, log.timestamp) for log in logs]
+    logged = [problem_in_log(log.message, log.timestamp) for log in logs]
     events = [problem async for problem in _pod_events(client, run)]
-    problems = [problem for problem in (*told, *events) if problem is not None]
-    # A state's name says least: it counts where nothing else is known.
+    problems = [problem for problem in (*logged, *events) if problem is not None]
+    # The name of a state is the weakest evidence: it counts only if nothing else is known.
     named = [problem for state in states if (problem := problem_of_state(state)) is not None]
     heard = [run.state.timestamp] if run.state else []
     heard += [log.timestamp for log in logs[-1:]]
@@ -142,7 +101,7 @@ async def _logs(client: PrefectClient, run: FlowRun) -> Sequence[Any]:
 async def _deployment(
     client: PrefectClient, run: FlowRun
 ) -> tuple[str | None, dict[str, Any] | None]:
-    """Its name, with that of its flow, and its job variables."""
+    """Return the name of its deployment (`flow/name`), and the job variables."""
     if run.deployment_id is None:
         return None, None
     wanted = DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id]))
@@ -160,7 +119,7 @@ async def _pool(client: PrefectClient, run: FlowRun) -> PoolFacts | None:
 
 
 async def pool_facts(client: PrefectClient, name: str) -> PoolFacts | None:
-    """A work pool and its workers; None where there is none of that name."""
+    """Read a work pool and its workers; return None if there is no such pool."""
     try:
         pool = await client.read_work_pool(name)
     except ObjectNotFound:
@@ -179,13 +138,13 @@ async def pool_facts(client: PrefectClient, name: str) -> PoolFacts | None:
 
 
 async def _holders(client: PrefectClient, run: FlowRun) -> tuple[str, ...]:
-    """Runs of the same deployment that are under way."""
+    """Return the active runs of the same deployment."""
     if run.deployment_id is None:
         return ()
     runs = await client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id])),
         flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNDER_WAY))
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_ACTIVE))
         ),
         limit=5,
     )
@@ -204,7 +163,7 @@ async def _pod_events(client: PrefectClient, run: FlowRun) -> AsyncIterator[PodP
 async def _events(
     client: PrefectClient, run: FlowRun, *, name: str = "", prefix: str = "", limit: int
 ) -> Sequence[Any]:
-    """The latest events about a run, of one name or of names that begin alike."""
+    """Read the latest events about a run, of one name or of names with a common prefix."""
     began = max(run.created or datetime.min.replace(tzinfo=UTC), datetime.now(UTC) - EVENTS_KEPT)
     wanted = EventFilter(
         occurred=EventOccurredFilter.model_validate({"since": began}),

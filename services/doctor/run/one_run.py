@@ -1,4 +1,4 @@
-"""`pollen doctor RUN`: one flow run found, its facts gathered from server and cluster, and explained."""
+"""`pollen doctor RUN`: find one flow run, gather its facts from server and cluster, and explain it."""
 
 import asyncio
 import logging
@@ -14,29 +14,37 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, t
 from prefect.utilities.urls import url_for
 
 from pollen.errors import PollenError
-from services.doctor.checking import CHECK_SECONDS, CONNECT_SECONDS, READ_SECONDS, About, collect
+from services.doctor.checking import (
+    CHECK_SECONDS,
+    CONNECT_SECONDS,
+    READ_SECONDS,
+    About,
+    collect,
+    in_thread,
+)
 from services.doctor.cluster_access import Access, cluster, find_access
 from services.doctor.finding import Category, Finding, Level
 from services.doctor.run.explain import explain
 from services.doctor.run.facts import RunFacts
 from services.doctor.run.from_cluster import of_run
-from services.doctor.run.from_server import children_of, find_run, gather
-from services.prefect_server.connection import explained_server, without_password
+from services.doctor.run.from_server import children_of, gather
+from services.prefect_server.connection import connected, explained_server, without_password
+from services.prefect_server.finding_runs import Found, find_run
 
 _ABOUT = About(Category.RUN)
 KUBERNETES: Final = "kubernetes"
 
 
 def explain_run(name: str) -> list[Finding]:
-    """Find a flow run and say why it is where it is.
+    """Find a flow run and explain its state.
 
     Args:
-        name: Its name or id.
+        name: Name or id of the run.
     """
     if get_current_settings().api.url is None:
         return [
             _ABOUT.error(
-                "PREFECT_API_URL is not set: there is no server to ask for the run",
+                "PREFECT_API_URL is not set: no server can be asked for the run",
                 resolution="set it to the server's address, such as http://127.0.0.1:4200/api",
             )
         ]
@@ -49,33 +57,32 @@ def explain_run(name: str) -> list[Finding]:
 
 
 async def _explained(name: str) -> AsyncIterator[Finding]:
+    found = await anext(in_thread(lambda: [_find(name)]))
+    if found.run is None:
+        yield _ABOUT.error(found.not_found, resolution=found.remedy)
+        return
+    if found.namesakes:
+        yield _ABOUT.info(
+            f"{found.namesakes + 1} runs have this name; this is the newest",
+            resolution="name one of the others by its id, which the Prefect UI shows",
+        )
     shown = without_password(str(get_current_settings().api.url))
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     with explained_server(shown):
         async with get_client(httpx_settings={"timeout": timeout}) as client:
-            found = await find_run(client, name)
-            if found.run is None:
-                near = ", ".join(f"'{each}'" for each in found.near)
-                yield _ABOUT.error(
-                    f"there is no flow run with the name or id '{name}'",
-                    resolution=f"perhaps you mean {near}"
-                    if near
-                    else "the Prefect UI lists all runs",
-                )
-                return
-            if found.namesakes:
-                yield _ABOUT.info(
-                    f"{found.namesakes + 1} runs have this name; this is the newest",
-                    resolution="the others are found by their ids, which the Prefect UI shows",
-                )
             for finding in await _of(client, found.run):
                 yield finding
             for finding in await _of_children(client, found.run):
                 yield finding
 
 
+def _find(name: str) -> Found:
+    with connected(connect_s=CONNECT_SECONDS, read_s=READ_SECONDS) as client:
+        return find_run(client, name)
+
+
 async def _of(client: PrefectClient, run: FlowRun) -> list[Finding]:
-    """All about one run."""
+    """Explain one run, without the runs that it started."""
     facts = await gather(client, run)
     notes: list[Finding] = []
     if facts.pool is not None and facts.pool.kind == KUBERNETES:
@@ -96,23 +103,23 @@ def _header(facts: RunFacts) -> Finding:
 
 
 async def _with_cluster(facts: RunFacts) -> tuple[RunFacts, list[Finding]]:
-    """The facts, with what the cluster has of the run, or why it was not looked at."""
+    """Add what the cluster has of the run to the facts, or a note why it was not asked."""
     job = (facts.run.infrastructure_pid or "").partition(":")[0]
     try:
         access = find_access(job or facts.variable("namespace"))
         if access is None:
-            return facts, [_ABOUT.info("there is no kubeconfig here: its pods were not looked at")]
-        return await _asked(facts, access), []
+            return facts, [_ABOUT.info("there is no kubeconfig here: its pods were not checked")]
+        return await _from_cluster(facts, access), []
     except PollenError as error:
-        return facts, [_ABOUT.info(f"its pods were not looked at: {error}")]
+        return facts, [_ABOUT.info(f"its pods were not checked: {error}")]
     except (
         Exception
-    ) as error:  # what the server says of the run is worth more than the cluster's part
+    ) as error:  # the server's facts are worth showing without the cluster's
         logging.getLogger("pollen").debug("unexpected", exc_info=True)
-        return facts, [_ABOUT.info(f"its pods were not looked at: unexpected error ({error!r})")]
+        return facts, [_ABOUT.info(f"its pods were not checked: unexpected error ({error!r})")]
 
 
-async def _asked(facts: RunFacts, access: Access) -> RunFacts:
+async def _from_cluster(facts: RunFacts, access: Access) -> RunFacts:
     async with cluster(access) as client:
         try:
             there = await of_run(client, access.namespace, facts.run.id)
@@ -120,13 +127,13 @@ async def _asked(facts: RunFacts, access: Access) -> RunFacts:
             raise PollenError(
                 f"Jobs and pods in '{access.namespace}' can't be read ({error.status} {error.reason})"
             ) from error
-    # A pod that is there now speaks for itself: what was said of it before may be over.
+    # The status of a present pod counts more than earlier reports, which may be outdated.
     before = () if there.pods and facts.state.is_pending() else facts.problems
     return replace(facts, pods=there.pods, problems=(*before, *there.problems))
 
 
 async def _of_children(client: PrefectClient, run: FlowRun) -> list[Finding]:
-    """The runs that this one started: those that did well in one line, the others explained."""
+    """Explain the runs that this one started: the good ones in one line, the others each."""
     children = await children_of(client, run)
     if not children:
         return []
@@ -135,11 +142,11 @@ async def _of_children(client: PrefectClient, run: FlowRun) -> list[Finding]:
     bad = [(name, found) for name, found in explained if found[0].level is not Level.OK]
     number = len(children)
     if run.state is not None and run.state.is_completed():
-        ended = f", {len(bad)} of which did not end well; others made up for them" if bad else ""
+        ended = f"; {len(bad)} of them did not end well, and others did their work" if bad else ""
         return [_ABOUT.ok(f"it started {number} runs{ended}")]
     good = number - len(bad)
     return [
-        _ABOUT.ok(f"{good} of the {number} runs that it started are at work or done"),
+        _ABOUT.ok(f"{good} of the {number} runs that it started are running or done"),
         *(
             replace(finding, summary=f"'{name}', started by it: {finding.summary}")
             for name, found in bad

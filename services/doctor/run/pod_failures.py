@@ -1,7 +1,7 @@
-"""What Kubernetes refuses or ends, in a person's words: pods that don't start, pods that are killed.
+"""Explain pods that don't start, pods that are killed, and Jobs that Kubernetes refuses.
 
-The kinds are those of the worker's observer (`prefect_kubernetes.diagnostics`) and reasons that
-Kubernetes itself gives; the texts of refused Jobs are those of the Kubernetes worker.
+The kinds of problems are those of the worker's observer (`prefect_kubernetes.diagnostics`) and Kubernetes'
+own reasons; the texts of refused Jobs are those of the Kubernetes worker.
 """
 
 import re
@@ -17,18 +17,18 @@ from services.doctor.pod_status import CONFIG_ERROR, DEADLINE, PodProblem, bette
 from services.doctor.run.facts import RunFacts
 from tasks.cluster.deploy_hint import DEPLOY
 
-#: How the worker begins the state of a run for which it could make no Job.
+#: Beginning of the message of a state if the worker could not make a Job.
 NOT_SUBMITTED: Final = "Failed to submit flow run to infrastructure:"
 #: Kubernetes' reason for a Job whose pod failed too often.
 BACKOFF: Final = "BackoffLimitExceeded"
-#: Kubernetes' own reason for events about Jobs that get no pod.
+#: Kubernetes' reason for events about Jobs that get no pod.
 FAILED_CREATE: Final = "FailedCreate"
-#: What parts a line of the observer's log into what is and what to do.
+#: Separates the problem from the remedy in a line of the observer's log.
 RESOLUTION: Final = "Resolution:"
 
 _ABOUT = About(Category.RUN)
 
-#: What it is, and what to do about it. A pod that has none of these has no known problem.
+#: Summary and remedy of every known kind of problem.
 EXPLAINED: Final[dict[str, tuple[str, str]]] = {
     DiagnosisCategory.IMAGE_PULL_ERROR.value: (
         "Kubernetes can't pull the image (ImagePullBackOff)",
@@ -38,22 +38,22 @@ EXPLAINED: Final[dict[str, tuple[str, str]]] = {
     ),
     DiagnosisCategory.UNSCHEDULABLE_INSUFFICIENT_RESOURCES.value: (
         "no node has enough free GPUs, memory, CPU or disk (unschedulable)",
-        "wait until others are done (kubectl get pods), or ask for less in the pool's variables (gpu_count, "
+        "wait until other pods are done (kubectl get pods), or lower the requests in the pool's variables (gpu_count, "
         "memory_request, cpu_request, ephemeral_storage_request) and run `pollen setup`",
     ),
     DiagnosisCategory.UNSCHEDULABLE_NODE_AFFINITY.value: (
-        "no node has the labels that the pool's node selector asks for (unschedulable)",
-        "correct node_selector in the pool's variables in deployments/site.yaml and run `pollen setup`; the labels are "
-        "shown by kubectl get nodes --show-labels, or by the cluster's documentation",
+        "no node has the labels of the pool's node selector (unschedulable)",
+        "correct node_selector in the pool's variables in deployments/site.yaml and run `pollen setup`; see the labels "
+        "with kubectl get nodes --show-labels, or in the cluster's documentation",
     ),
     DiagnosisCategory.UNSCHEDULABLE_TAINT.value: (
-        "the nodes that would fit keep this pod away (unschedulable, taints)",
+        "the nodes that would fit have taints that keep this pod away (unschedulable, taints)",
         "add the taint to tolerations in the pool's variables in deployments/site.yaml and run `pollen setup`, if this "
         "project may use those nodes; ask the cluster's administrators",
     ),
     DiagnosisCategory.UNSCHEDULABLE.value: (
-        "no node may take this pod (unschedulable)",
-        "read what the scheduler says above; ask the cluster's administrators",
+        "no node accepts this pod (unschedulable)",
+        "read the message of the scheduler above; ask the cluster's administrators",
     ),
     DiagnosisCategory.OOM_KILLED.value: (
         "the run was killed because it used more memory than its limit ({memory_limit}) (OOMKilled)",
@@ -61,30 +61,30 @@ EXPLAINED: Final[dict[str, tuple[str, str]]] = {
         "lower settings (detect: memory_megapixels, batch_images; train: batch); what was done is kept",
     ),
     DiagnosisCategory.EVICTED.value: (
-        "the node threw the run out (evicted)",
-        "a node ran short of disk or memory, or was emptied for maintenance. Set the memory request equal to the limit "
-        "and the disk request to what runs need (ephemeral_storage_request) in deployments/site.yaml; what was done is "
-        "kept, and the next run goes on from there",
+        "the node evicted the run's pod (evicted)",
+        "the node ran short of disk or memory, or was drained for maintenance. Set the memory request equal to the "
+        "limit and the disk request to what runs need (ephemeral_storage_request) in deployments/site.yaml; what was "
+        "done is kept, and the next run continues from there",
     ),
     DiagnosisCategory.CRASH_LOOP_BACKOFF.value: (
-        "the run's container ends at once, again and again",
-        "look at the log below; check the image and its start command",
+        "the run's container ends right after every start",
+        "read the log below; check the image and its start command",
     ),
     DEADLINE: (
         "the run took longer than its Job's deadline ({active_deadline_seconds} s)",
-        "what was done is kept: run again, it goes on from there. If such runs are to take this long, raise "
+        "what was done is kept: run again to continue. If such runs need this long, raise "
         "active_deadline_seconds in the pool's variables in deployments/site.yaml and run `pollen setup`",
     ),
     CONFIG_ERROR: (
-        "the pod waits for a Secret or ConfigMap that is not there",
-        "make it in the namespace: deployments/kubernetes/secrets holds examples and says how",
+        "the pod waits for a Secret or ConfigMap that does not exist",
+        "make it in the namespace: deployments/kubernetes/secrets has examples and instructions",
     ),
     "InvalidImageName": (
         "the image's name is not valid",
         f"correct it ({{image}}): {DEPLOY}",
     ),
     "ErrImageNeverPull": (
-        "the image is not on the node, and image_pull_policy forbids to pull it",
+        "the image is not on the node, and image_pull_policy forbids pulling it",
         "set image_pull_policy to IfNotPresent",
     ),
 }
@@ -92,27 +92,27 @@ _VARIABLES: Final = ("image", "memory_limit", "active_deadline_seconds")
 
 
 def problem_in_log(text: str, at: datetime) -> PodProblem | None:
-    """The problem that a line of the observer's log tells; None where it is another line."""
+    """Return the problem that a line of the observer's log reports; None for other lines."""
     if RESOLUTION not in text:
         return None
-    said = text.partition(RESOLUTION)[0].strip()
-    kind = next((kind for mark, kind in _LOGGED if mark in said), None)
-    return None if kind is None else PodProblem(better_kind(kind, said), said, at)
+    problem = text.partition(RESOLUTION)[0].strip()
+    kind = next((kind for mark, kind in _LOGGED if mark in problem), None)
+    return None if kind is None else PodProblem(better_kind(kind, problem), problem, at)
 
 
 def problem_of_state(state: State) -> PodProblem | None:
-    """The problem that our automations made the name of a state; None where it is another one."""
+    """Return the problem that our automations put into the name of a state; None for other states."""
     kind = _NAMED.get(state.name or "")
     return None if kind is None else PodProblem(kind.value, state.message or "", state.timestamp)
 
 
-#: Names of states that deployments/automations/diagnoses.yaml gives.
+#: Names of states given by deployments/automations/diagnoses.yaml.
 _NAMED: Final = {
     "ImagePullError": DiagnosisCategory.IMAGE_PULL_ERROR,
     "InsufficientResources": DiagnosisCategory.UNSCHEDULABLE_INSUFFICIENT_RESOURCES,
     "NoSuitableNode": DiagnosisCategory.UNSCHEDULABLE,
 }
-#: What the observer's log lines say, by kind.
+#: Parts of the observer's log lines, and the kind of problem.
 _LOGGED: Final = (
     ("Image pull failed for container", DiagnosisCategory.IMAGE_PULL_ERROR.value),
     ("(OOMKilled)", DiagnosisCategory.OOM_KILLED.value),
@@ -123,7 +123,7 @@ _LOGGED: Final = (
 
 
 def explained(problem: PodProblem, facts: RunFacts) -> Finding | None:
-    """A pod's problem as a finding; None where it is not a known one."""
+    """Explain a problem of a pod; return None if its kind is not known."""
     if problem.kind == FAILED_CREATE:
         return refused_job(problem.text)
     known = EXPLAINED.get(problem.kind)
@@ -135,52 +135,52 @@ def explained(problem: PodProblem, facts: RunFacts) -> Finding | None:
 
 
 def latest_explained(facts: RunFacts, state: State | None = None) -> Finding | None:
-    """The latest known problem of the run's pods, in the attempt that is in a state; None: the present one."""
+    """Explain the latest known problem in the attempt of a state; None for the present state."""
     problems = facts.problems_during(facts.state if state is None else state)
     found = (explained(problem, facts) for problem in reversed(problems))
     return next(filter(None, found), None)
 
 
 def refused_job(text: str) -> Finding:
-    """A Job or pod that Kubernetes, or the way there, did not let be made.
+    """Explain why a Job or pod could not be made.
 
     Args:
-        text: The message of the worker's state, or of Kubernetes' event.
+        text: Message of the worker's state, or of Kubernetes' event.
     """
-    said = text.removeprefix(NOT_SUBMITTED).strip()
-    lower = said.lower()
+    message = text.removeprefix(NOT_SUBMITTED).strip()
+    lower = message.lower()
     for marks, summary, resolution in _REFUSALS:
         if any(re.search(mark, lower) for mark in marks):
-            return _ABOUT.error(summary, said, resolution)
+            return _ABOUT.error(summary, message, resolution)
     return _ABOUT.error(
         "the worker could not start the run",
-        said,
-        "mend what the message names; the worker's own log says more",
+        message,
+        "fix what the message names; the worker's own log has details",
     )
 
 
-#: What refusals say, what that is, and what to do; the most special ones first.
+#: Patterns of refusals, their meaning, and the remedy; the most specific ones first.
 _REFUSALS: Final = (
     (
         ("violates podsecurity",),
         "the namespace's Pod Security refuses the pod",
-        "the pool's job template was changed: `pollen setup` puts ours back, which keeps to the restricted profile",
+        "the pool's job template was changed: `pollen setup` restores ours, which satisfies the restricted profile",
     ),
     (
         ("exceeded quota",),
         "the namespace's quota is used up",
-        "wait until other pods of the namespace are done, lower what the pool asks for in deployments/site.yaml (then "
+        "wait until other pods of the namespace are done, lower the pool's requests in deployments/site.yaml (then "
         "`pollen setup`), or ask the cluster's administrators for more. `pollen doctor` shows the quotas",
     ),
     (
         ("failed quota: .*must specify",),
-        "the namespace's quota counts what the pod does not state",
-        "state it in the pool's variables in deployments/site.yaml, then `pollen setup`",
+        "the namespace's quota counts a resource that the pod does not specify",
+        "set it in the pool's variables in deployments/site.yaml, then `pollen setup`",
     ),
     (
         (r"(maximum|minimum) \S+ usage per (container|pod)", "limit to request ratio per"),
         "the namespace's limits for single pods (LimitRange) refuse the pod",
-        "change what the pool asks for in deployments/site.yaml to what the message allows (kubectl get limitrange -o "
+        "change the pool's requests in deployments/site.yaml to what the message allows (kubectl get limitrange -o "
         "yaml), then `pollen setup`; or ask the cluster's administrators",
     ),
     (
@@ -199,22 +199,22 @@ _REFUSALS: Final = (
         (r"cannot \w+ resource", r"kubernetes job: forbidden(\.|$)"),
         "the worker may not create Jobs (Forbidden)",
         "give its service account the Role of this project (kubectl apply -k deployments/kubernetes/overlays/...), and "
-        "check that the pool's namespace is the worker's own. `pollen doctor` tests the rights",
+        "check that the pool's namespace is the worker's own. `pollen doctor` checks the rights",
     ),
     (
         ("forbidden",),
         "Kubernetes forbids the Job or its pod",
-        "do as the message says: a rule of the cluster's administrators (an admission policy) may stand behind it. "
-        "Where it speaks of rights, `pollen doctor` tests them",
+        "follow the message: its cause may be a rule of the cluster's administrators (an admission policy). If it is "
+        "about rights, `pollen doctor` checks them",
     ),
     (
         (r"namespaces? .*not found",),
-        "the namespace in which the Job was to be made does not exist",
+        "the namespace for the Job does not exist",
         "set kubernetes.namespace in deployments/site.yaml to yours and run `pollen setup`",
     ),
     (
         ("unprocessable", "is invalid", "bad request"),
-        "Kubernetes takes the Job for invalid",
+        "Kubernetes rejects the Job as invalid",
         "correct the job variables of the pool (deployments/site.yaml, then `pollen setup`), of the deployment "
         "(prefect.yaml), or of this run",
     ),

@@ -154,7 +154,7 @@ def test_a_dry_run_shows_all_of_it_and_changes_nothing(
     for part in (f"{name}-credentials", f"s3://pollen/{name}", f"{name}-gpu", f"{name}-cpu"):
         assert part in told
     assert f"pollen-root-{name}.second-" in told
-    assert "the bundled model goes into production" in told
+    assert "promote the bundled model" in told
     assert "Nothing was changed: this was a dry run." in told
     assert everything(locked_server) == before
     assert stored(s3_server, name) == []
@@ -171,7 +171,7 @@ def test_the_first_time_makes_all_and_the_second_changes_nothing(
 ) -> None:
     code, told = setup(site)
     assert code == 0
-    assert f"Not on the server yet, of the deployments in prefect.yaml: count/{name}." in told
+    assert f"Deployments in prefect.yaml that are not on the server yet: count/{name}." in told
     assert "POLLEN_IMAGE=<image with its tag> prefect --no-prompt deploy --all" in told
     declared = read_site(site)
     for root in roots(declared):
@@ -280,7 +280,7 @@ def test_storage_out_of_reach_leaves_only_the_models_undone(
     assert client.read_global_concurrency_limit_by_name(limit).limit == 1
     code, told = setup(site, dry_run=True)
     assert code == 0
-    assert told.count("what is in production can't be seen") == 2
+    assert told.count("can't read which model is in production") == 2
 
 
 def test_what_the_server_refuses_is_told_and_the_rest_is_done(
@@ -317,10 +317,10 @@ def test_a_person_who_stops_it_is_told_how_far_it_came(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("services.setup.models.register_bundled", stop)
+    monkeypatch.setattr("services.setup.first_model.register_bundled", stop)
     code, told = setup(site)
     assert code == 2
-    assert "stopped: what was done is done" in told
+    assert "stopped. Changes that were made stay" in told
     assert f"{name}-cpu" in told.partition("Changes")[2]
     monkeypatch.undo()
 
@@ -348,7 +348,7 @@ def test_another_version_of_the_server_is_noted(
 ) -> None:
     monkeypatch.setattr("prefect.__version__", "3.99.0")
     _, told = setup(site, dry_run=True)
-    assert "this program of 3.99.0: keep server, worker and image on one version" in told
+    assert "this program 3.99.0: use one version for server, worker and image" in told
 
 
 class TestCanNotBegin:
@@ -374,7 +374,7 @@ class TestCanNotBegin:
         with temporary_settings({PREFECT_API_URL: None}):
             code, told = setup(site)
         assert code == 2
-        assert "which Prefect server? Set PREFECT_API_URL" in told
+        assert "no Prefect server is named: set PREFECT_API_URL" in told
 
     def test_the_server_is_out_of_reach(self, setup: Setup, site: Path) -> None:
         url = f"http://me:{PASSWORD}@127.0.0.1:{free_ports(1)[0]}/api"
@@ -395,8 +395,8 @@ class TestCanNotBegin:
     @pytest.mark.parametrize(
         ("old", "new", "expected"),
         [
-            ("  bucket: pollen\n", "", "which bucket?"),
-            ("bucket:", "buckte:", "'storage.buckte' is no setting"),
+            ("  bucket: pollen\n", "", "no bucket is named"),
+            ("bucket:", "buckte:", "'storage.buckte' is not a setting"),
             ("template: gpu", "variables: {}", "has no job template"),
             ("template: gpu", "template: gpu, variables: {shm: 1}", "did you mean shm_size?"),
         ],
