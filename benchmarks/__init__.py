@@ -1,1 +1,1 @@
-"""Figures, side by side in one run: ratios say more than seconds on a machine that others use too."""
+"""Benchmarks that compare in one run: on a shared machine, ratios are more reliable than seconds."""

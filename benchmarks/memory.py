@@ -25,7 +25,7 @@ def run() -> None:
 
 
 def peak_mb(pictures: list[Path], number: int) -> float:
-    """Peak resident memory of one run over ``number`` pictures, MB."""
+    """Return the peak resident memory of one run over `number` pictures, MB."""
     with tempfile.TemporaryDirectory(dir=pictures[0].parent) as scratch:
         source = folder_of(pictures, number, Path(scratch) / "in")
         command = [

@@ -1,7 +1,7 @@
 """The method of the laboratory's old script, for comparison: large tiles, one model call each.
 
-Tiles of 1600 px with a quarter overlap, each through Ultralytics' own ``predict`` in PyTorch at 1600 px,
-doubles removed by non-maximum suppression, outlines drawn. Written anew after its description.
+Tiles of 1600 px with a quarter overlap, each through Ultralytics' own `predict` in PyTorch at 1600 px,
+doubles removed by non-maximum suppression, outlines drawn. Rewritten from its description.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ BORDER_PX = 10
 
 
 def starts(length_px: int) -> list[int]:
-    """Where tiles begin along one axis."""
+    """Return the positions at which tiles begin along one axis."""
     return sorted(
         {min(start, max(0, length_px - TILE_PX)) for start in range(0, length_px, STEP_PX)}
     )

@@ -9,7 +9,7 @@ CACHE = Path(tempfile.gettempdir()) / "pollen-benchmark-pictures"
 
 
 def full_frames(number: int) -> list[Path]:
-    """Frames as the laboratory's camera makes them: 4140 x 3096 px, 300 grains."""
+    """Return frames as the laboratory's camera makes them: 4140 x 3096 px, 300 grains."""
     return [
         _picture(f"full-{seed}.jpg", FrameSpec(width_px=4140, height_px=3096, n_grains=300), seed)
         for seed in range(number)
@@ -17,7 +17,7 @@ def full_frames(number: int) -> list[Path]:
 
 
 def small_frames(number: int) -> list[Path]:
-    """Crops of 640 px with a dozen grains."""
+    """Return crops of 640 px with a dozen grains."""
     return [_picture(f"small-{seed}.jpg", FrameSpec(), seed) for seed in range(number)]
 
 
@@ -30,7 +30,7 @@ def _picture(name: str, spec: FrameSpec, seed: int) -> Path:
 
 
 def folder_of(pictures: list[Path], number: int, folder: Path) -> Path:
-    """A folder of ``number`` pictures, the given ones linked again and again under new names."""
+    """Make a folder of `number` pictures, the given ones linked repeatedly under new names."""
     folder.mkdir(parents=True)
     for index in range(number):
         source = pictures[index % len(pictures)]

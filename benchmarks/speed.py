@@ -51,7 +51,7 @@ def run() -> None:
 
 
 def _tiles(detector: Detector, pictures: list[Path]) -> list[Pixels]:
-    """The tiles of all pictures, as the flow cuts them."""
+    """Return the tiles of all pictures, as the flow cuts them."""
     tiles: list[Pixels] = []
     for picture in pictures:
         with open_frames(picture, picture.name) as file:

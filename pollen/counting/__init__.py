@@ -1,1 +1,1 @@
-"""From detected grains to counts: the rules, and the rows of a frame."""
+"""Counting: the rules for detected grains, and the record rows of a frame."""

@@ -1,4 +1,4 @@
-"""The record rows of one frame: what was counted, and every grain's measures."""
+"""The record rows of one frame: its counts, and the sizes of every grain."""
 
 from dataclasses import dataclass
 
@@ -17,13 +17,13 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a frame comes from and what counted it; the same in all its rows.
+    """The source of a frame and the way it was counted; the same in all its rows.
 
     Attributes:
-        item: The input object.
-        image_sha256: Of its bytes, ``None`` where they could not be read.
+        item: The picture.
+        image_sha256: SHA-256 of its bytes; None if they could not be read.
         batch: Id of the batch.
-        profile: What decides the numbers.
+        profile: Everything that decides the numbers.
     """
 
     item: Item
@@ -32,7 +32,7 @@ class Provenance:
     profile: Profile
 
     def row(self, filename: str, committed_ms: int) -> Row:
-        """The columns every image record has, whatever became of the frame."""
+        """Return the columns that every image record has, counted or failed."""
         return {
             "key": self.item.key,
             "version": self.item.version,
@@ -54,7 +54,15 @@ class Provenance:
 def failed_row(
     provenance: Provenance, filename: str, reason: str, committed_ms: int, *, transient: bool
 ) -> Row:
-    """The record of a frame that could not be counted; ``transient`` ones are tried again by the next run."""
+    """Return the record of a frame that could not be counted.
+
+    Args:
+        provenance: The source of the frame.
+        filename: The frame's name in the tables.
+        reason: What is wrong and what to do.
+        committed_ms: Time of the record.
+        transient: Whether the next run tries the picture again.
+    """
     return provenance.row(filename, committed_ms) | {
         "status": str(FrameStatus.FAILED),
         "reason": " ".join(reason.split()),
@@ -73,7 +81,7 @@ def counted_row(
     committed_ms: int,
     size_to_model: float | None = None,
 ) -> Row:
-    """The record of a counted frame; ``size_to_model`` as :func:`pollen.quality.grain_size.size_to_model` says it."""
+    """Return the record of a counted frame; for `size_to_model` see `pollen.quality.grain_size`."""
     grains = counted.grains
     row = provenance.row(filename, committed_ms)
     row |= {
@@ -104,10 +112,10 @@ def counted_row(
 def grain_rows(
     provenance: Provenance, filename: str, counted: CountedFrame, pixel_size_um: float | None
 ) -> pl.DataFrame:
-    """The records of a frame's grains, numbered from 1 in reading order.
+    """Return the records of a frame's grains, numbered from 1 in reading order.
 
-    Grains that overlap or are cut by a side of the frame have no sizes: what is not seen can't be
-    measured. Numbers are rounded, so that the last bits of floating point do not show.
+    Grains that overlap or are cut by a side of the frame have no sizes, because a part of them is
+    not visible. Numbers are rounded, so that the last bits of floating point do not show.
     """
     grains = counted.grains
     number = len(grains)

@@ -1,4 +1,4 @@
-"""From detected grains to counts: edge rules, overlap rules, measurements of one frame."""
+"""The edge and overlap rules: which grains of a frame are counted, and which are measured."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +16,7 @@ EDGE_MARGIN_PX = 1.0
 
 
 class Exclusion(StrEnum):
-    """Why a grain is not in the counts."""
+    """The reason why a grain is not in the counts."""
 
     NONE = ""
     EDGE = "edge"
@@ -25,13 +25,13 @@ class Exclusion(StrEnum):
 
 @dataclass(frozen=True)
 class CountedFrame:
-    """The grains of one frame and what the rules say of each.
+    """The grains of one frame and the result of the rules for each.
 
     Attributes:
         grains: All grains after merging, in reading order.
-        exclusions: One per grain; ``Exclusion.NONE`` where it counts.
-        overlapping: ``(N,)`` mask of the grains that lie over or under another one.
-        cut: ``(N,)`` mask of the grains that touch a side of the frame, whatever the edge rule.
+        exclusions: One per grain; `Exclusion.NONE` if it counts.
+        overlapping: `(N,)` mask of the grains that lie over or under another one.
+        cut: `(N,)` mask of the grains that touch a side of the frame, whatever the edge rule.
     """
 
     grains: Grains
@@ -41,35 +41,38 @@ class CountedFrame:
 
     @property
     def measured(self) -> BoolArray:
-        """``(N,)`` mask of the grains that have sizes: those that are seen whole."""
+        """`(N,)` mask of the grains that have sizes: those that are wholly visible."""
         return np.asarray(~(self.overlapping | self.cut), np.bool_)
 
     @property
     def counted(self) -> BoolArray:
-        """``(N,)`` mask of the grains that count."""
+        """`(N,)` mask of the grains that count."""
         return np.array([reason is Exclusion.NONE for reason in self.exclusions], np.bool_)
 
     def count(self, grain_class: GrainClass, *, counted: bool = True) -> int:
-        """Number of grains of a class that count (or, with ``counted=False``, are left out)."""
+        """Return the number of grains of a class that count (or, with `counted=False`, are left out)."""
         chosen = self.counted if counted else ~self.counted
         return int(np.count_nonzero(chosen & (self.grains.classes == grain_class)))
 
     def left_out(self, grain_class: GrainClass, reason: Exclusion) -> int:
-        """Number of grains of a class that are left out for a reason; of two the edge is told."""
+        """Return the number of grains of a class that are left out for a reason.
+
+        A grain that both rules leave out is listed under the edge rule.
+        """
         chosen = np.array([found is reason for found in self.exclusions], np.bool_)
         return int(np.count_nonzero(chosen & (self.grains.classes == grain_class)))
 
 
 def touched_sides(boxes: FloatArray, width_px: int, height_px: int) -> NDArray[np.bool_]:
-    """Which sides of the frame each box touches.
+    """Return which sides of the frame each box touches.
 
     Args:
-        boxes: ``(N, 4)`` xyxy, pixels.
+        boxes: `(N, 4)` xyxy, pixels.
         width_px: Width of the frame.
         height_px: Height of the frame.
 
     Returns:
-        ``(N, 4)`` mask in the order left, top, right, bottom.
+        `(N, 4)` mask in the order left, top, right, bottom.
     """
     near = boxes[:, :2] <= EDGE_MARGIN_PX
     far = boxes[:, 2:] >= np.array([width_px, height_px], np.float32) - EDGE_MARGIN_PX
@@ -77,10 +80,10 @@ def touched_sides(boxes: FloatArray, width_px: int, height_px: int) -> NDArray[n
 
 
 def excluded_by_edge(sides: NDArray[np.bool_], rule: EdgeRule) -> BoolArray:
-    """Which grains the edge rule leaves out.
+    """Return which grains the edge rule leaves out.
 
-    ``frame``: right or bottom, even if left or top is touched too (the two-edge unbiased counting
-    frame of Gundersen, J. Microsc. 111:219, 1977). ``exclude``: any side. ``all``: none.
+    `frame`: right or bottom, even if left or top is touched too (the two-edge unbiased counting
+    frame of Gundersen, J. Microsc. 111:219, 1977). `exclude`: any side. `all`: none.
     """
     match rule:
         case EdgeRule.FRAME:
@@ -98,7 +101,7 @@ def count_frame(
     overlap_rule: OverlapRule,
     overlap_fraction: float,
 ) -> CountedFrame:
-    """Apply the rules to the grains of one frame of ``size_px`` (width, height)."""
+    """Apply the rules to the grains of one frame of `size_px` (width, height)."""
     ordered = grains.in_reading_order()
     sides = touched_sides(ordered.boxes, *size_px)
     by_edge = excluded_by_edge(sides, edge_rule)

@@ -1,1 +1,1 @@
-"""Find grains: tiles, models and what they find."""
+"""Finding grains: cutting frames into tiles, running a model, decoding its output."""

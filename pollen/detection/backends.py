@@ -1,6 +1,6 @@
-"""What runs a model's layers: OpenVINO on a CPU, PyTorch on a GPU (or where asked for).
+"""Running the layers of a model: OpenVINO on a CPU, PyTorch on a GPU (or if asked for).
 
-Both give the raw head output of single tiles; ``pollen.detection.decoding`` turns it into grains. Heavy
+Both give the raw head output of single tiles; `pollen.detection.decoding` turns it into grains. Heavy
 libraries are imported inside functions: on a CPU with a prepared model torch is never loaded.
 """
 
@@ -29,13 +29,18 @@ GPU_BATCH, CPU_BATCH = 16, 1
 #: One thread of a process prepares a model, the others wait for it.
 _preparing = threading.Lock()
 
-#: What is done with the raw output of tile ``number``: ``(number, raw, prototypes)``.
+#: Takes the raw output of a tile: `(number of the tile, raw, prototypes)`.
 Consumer = Callable[[int, FloatArray, FloatArray | None], None]
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the weights themselves say: class names by number, and whether there are masks."""
+    """Facts that the weights themselves state.
+
+    Attributes:
+        names: Class names by number.
+        task: `segment` if the model makes masks.
+    """
 
     names: dict[int, str]
     task: Literal["detect", "segment"]
@@ -48,9 +53,9 @@ class Backend(Protocol):
     batch: int
 
     def run(self, tiles: Sequence[NDArray[np.uint8]], consume: Consumer) -> None:
-        """Run ``(tile_px, tile_px, 3)`` uint8 RGB tiles and hand each raw output to ``consume``.
+        """Run `(tile_px, tile_px, 3)` uint8 RGB tiles and hand each raw output to `consume`.
 
-        The arrays given to ``consume`` are only valid during the call.
+        The arrays given to `consume` are only valid during the call.
         """
         ...
 
@@ -65,7 +70,7 @@ class OpenVinoBackend:
     batch = 16
 
     def __init__(self, weights: Path, card: ModelCard, cache: Path) -> None:
-        """Prepare the model, or take it from ``cache`` where this was done before."""
+        """Prepare the model, or take it from `cache` if it was prepared before."""
         import openvino as ov
 
         folder = prepared_openvino(weights, card, cache)
@@ -79,7 +84,7 @@ class OpenVinoBackend:
         steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
         steps.input().model().set_layout(ov.Layout("NCHW"))
         steps.input().preprocess().convert_element_type(ov.Type.f32).scale(255.0)
-        # Without the precision hint OpenVINO computes in bfloat16 where the processor can, and
+        # Without the precision hint OpenVINO computes in bfloat16 if the processor can, and
         # counts would differ between machines.
         hints: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT",
@@ -91,7 +96,7 @@ class OpenVinoBackend:
         self._queue = ov.AsyncInferQueue(compiled)
 
     def run(self, tiles: Sequence[NDArray[np.uint8]], consume: Consumer) -> None:
-        """See :class:`Backend`."""
+        """See `Backend`."""
         failures: list[Exception] = []
 
         def finished(request: Any, number: int) -> None:  # noqa: ANN401  (OpenVINO gives no types)
@@ -115,7 +120,7 @@ class OpenVinoBackend:
 
 
 class TorchBackend:
-    """A model in PyTorch, on a GPU in half precision unless told otherwise."""
+    """A model in PyTorch, on a GPU in half precision unless asked otherwise."""
 
     def __init__(
         self, weights: Path, card: ModelCard, scratch: Path, *, device: str, half: bool
@@ -123,8 +128,8 @@ class TorchBackend:
         """Load the weights, after checking their hash: unpickling runs code.
 
         Raises:
-            ModelError: The weights are missing, altered or no model of ours, or this PyTorch can't
-                use the GPU.
+            ModelError: If the weights are missing, altered or no model of ours, or if this PyTorch
+                can't use the GPU.
         """
         check_weights(weights, card)
         quiet_ultralytics(scratch)
@@ -145,7 +150,7 @@ class TorchBackend:
         self._tile_px = card.tile_px
 
     def run(self, tiles: Sequence[NDArray[np.uint8]], consume: Consumer) -> None:
-        """See :class:`Backend`."""
+        """See `Backend`."""
         for start in range(0, len(tiles), self.batch):
             part = tiles[start : start + self.batch]
             stack = np.zeros((self.batch, self._tile_px, self._tile_px, 3), np.uint8)
@@ -157,7 +162,7 @@ class TorchBackend:
                 )
 
     def _forward(self, stack: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray | None]:
-        """Raw output and prototypes of a full batch."""
+        """Return raw output and prototypes of a full batch."""
         torch = self._torch
         with torch.inference_mode():
             images = (
@@ -170,14 +175,14 @@ class TorchBackend:
 
 
 def _load(path: Path, weights: Path) -> tuple[Any, ModelFacts]:
-    """An Ultralytics model with its class names and task.
+    """Load an Ultralytics model and return it with its class names and task.
 
     Args:
         path: The file to load.
-        weights: What to call it in messages, where ``path`` is a copy.
+        weights: The name for messages, as `path` may be a copy.
 
     Raises:
-        ModelError: It can't be loaded, or it neither detects nor segments.
+        ModelError: If it can't be loaded, or neither detects nor segments.
     """
     try:
         yolo = load_yolo(path)
@@ -192,12 +197,12 @@ def _load(path: Path, weights: Path) -> tuple[Any, ModelFacts]:
 
 
 def prepared_openvino(weights: Path, card: ModelCard, cache: Path) -> Path:
-    """The folder with the model in OpenVINO form, made once per weights and library version.
+    """Return the folder with the model in OpenVINO form, made once per weights and library version.
 
-    The folder appears whole or not at all, and what lies in it is checked before use.
+    The folder appears whole or not at all, and its files are checked before use.
 
     Raises:
-        ModelError: The weights are missing, altered, or no model of ours.
+        ModelError: If the weights are missing, altered, or no model of ours.
     """
     from openvino import __version__ as version
 
@@ -215,7 +220,7 @@ def prepared_openvino(weights: Path, card: ModelCard, cache: Path) -> Path:
 
 
 def _prepare(weights: Path, card: ModelCard, folder: Path) -> None:
-    """Make the folder beside its place and move it there whole, in place of a damaged one."""
+    """Make the folder next to its place, then move it there whole, replacing a damaged one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="making-") as scratch:
         made = _export(weights, card.tile_px, Path(scratch))
@@ -229,7 +234,7 @@ def _prepare(weights: Path, card: ModelCard, folder: Path) -> None:
 
 
 def _export(weights: Path, tile_px: int, scratch: Path) -> Path:
-    """Convert weights to OpenVINO in ``scratch`` and describe the result in ``facts.json``."""
+    """Convert weights to OpenVINO in `scratch` and describe the result in `facts.json`."""
     copy = scratch / "weights.pt"
     shutil.copyfile(weights, copy)
     yolo, facts = _load(copy, weights)
@@ -256,7 +261,7 @@ def _export(weights: Path, tile_px: int, scratch: Path) -> Path:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a prepared model is there and unaltered."""
+    """Return whether a prepared model is there and unaltered."""
     try:
         facts = json.loads((folder / "facts.json").read_text())
         return all(sha256_of(folder / name) == digest for name, digest in facts["sha256"].items())

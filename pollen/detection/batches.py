@@ -1,4 +1,4 @@
-"""Cutting the inputs that wait into batches of about equal work."""
+"""Batches: the pictures that wait, divided into parts of about equal work."""
 
 import hashlib
 import math
@@ -7,14 +7,20 @@ from dataclasses import dataclass
 
 import polars as pl
 
-#: Pixels per byte of a file, roughly: the listing tells bytes, work grows with pixels.
+#: Rough number of pixels per byte of a file: a listing has bytes, but the work grows with pixels.
 PIXELS_PER_BYTE = {"jpg": 5.0, "jpeg": 5.0, "png": 0.6, "tif": 0.33, "tiff": 0.33, "czi": 1.0}
 BATCH_PIXELS = 1.5e9
 
 
 @dataclass(frozen=True)
 class Item:
-    """One input to count."""
+    """A picture to count, as it was listed.
+
+    Attributes:
+        key: Its key below the source.
+        version: The version of the object.
+        size: Bytes.
+    """
 
     key: str
     version: str
@@ -23,40 +29,40 @@ class Item:
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs that are counted, recorded and, if need be, repeated together."""
+    """Pictures that are counted, recorded and, if necessary, repeated together."""
 
     items: tuple[Item, ...]
 
     @property
     def id(self) -> str:
-        """Name of the batch's record files: the same inputs in the same versions, the same name."""
+        """The name of the batch's record files; equal for equal pictures in equal versions."""
         text = "\n".join(f"{item.key}\t{item.version}" for item in self.items)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def label(self) -> str:
-        """What people see of a batch."""
+        """A short name of the batch for people."""
         first = self.items[0].key
         more = len(self.items) - 1
         return f"{first} and {more} more" if more else first
 
 
 def is_hidden(key: str) -> bool:
-    """Whether a key is hidden as file managers understand it, such as macOS's ``._a.jpg``.
+    """Return whether a key is hidden as file managers understand it, such as macOS's `._a.jpg`.
 
-    Parts that mean a folder (``..``) hide nothing: such a key gets its row, if only a failed one.
+    Parts that name a folder (`..`) hide nothing: such a key gets a row, although a failed one.
     """
     return any(part.startswith(".") and part.strip(".") for part in key.split("/"))
 
 
 def cut_batches(waiting: pl.DataFrame, batch_images: int) -> list[Batch]:
-    """Cut inputs, in order of their keys, into batches.
+    """Divide pictures, in order of their keys, into batches.
 
-    A batch ends at ``batch_images`` pictures or at about :data:`BATCH_PIXELS` pixels.
+    A batch ends at `batch_images` pictures or at about `BATCH_PIXELS` pixels.
 
     Args:
         waiting: Columns key, version, size.
-        batch_images: Most pictures per batch.
+        batch_images: Largest number of pictures per batch.
     """
     batches: list[Batch] = []
     items: list[Item] = []
@@ -74,18 +80,18 @@ def cut_batches(waiting: pl.DataFrame, batch_images: int) -> list[Batch]:
 
 
 def cut_for(waiting: pl.DataFrame, batch_images: int, shards: int) -> list[Batch]:
-    """Cut inputs into batches, smaller ones where ``batch_images`` would leave some of the shards without work."""
+    """Divide pictures into batches, smaller ones if `batch_images` would leave shards without work."""
     return cut_batches(waiting, max(1, min(batch_images, math.ceil(waiting.height / shards))))
 
 
 def deal(batches: Sequence[Batch], shards: int) -> tuple[tuple[Batch, ...], ...]:
-    """Deal batches out to at most ``shards`` runs, in turn: all get some, and about equally many."""
-    hands = min(shards, len(batches))
-    return tuple(tuple(batches[hand::hands]) for hand in range(hands))
+    """Distribute batches in turn over at most `shards` runs: each gets some, and about as many as the others."""
+    runs = min(shards, len(batches))
+    return tuple(tuple(batches[run::runs]) for run in range(runs))
 
 
 def titled(batches: Sequence[Batch]) -> Iterator[tuple[str, Batch]]:
-    """Every batch with what people see of it, such as ``batch 3 of 12: 64 pictures``."""
+    """Yield every batch with a title for people, such as `batch 3 of 12: 64 pictures`."""
     for number, batch in enumerate(batches, 1):
         pictures = "1 picture" if len(batch.items) == 1 else f"{len(batch.items)} pictures"
         yield f"batch {number} of {len(batches)}: {pictures}", batch

@@ -1,8 +1,8 @@
-"""From a YOLO model's raw output for one tile to grains.
+"""Decoding the raw output of a YOLO model for one tile into grains with classes.
 
 The raw head output is decoded here instead of by Ultralytics, because its post-processing has
-limits that shorten counts without a word (``max_det``, an NMS time limit that empties the rest of
-a batch). Here there is neither.
+limits that silently shorten counts (`max_det`, a time limit of NMS that empties the rest of a
+batch). The code here has neither.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from pollen.classes import GrainClass
 from pollen.detection.grains import Grains, one_box_per_grain
 from pollen.models.card import ModelError
 
-#: Points of the ellipse that stands for the outline where a model makes no masks.
+#: Points of the ellipse that stands for the outline if a model makes no masks.
 ELLIPSE_POINTS = 32
 #: Boxes thinner than this are no grains: they can't even be measured.
 LEAST_SIDE_PX = 2.0
 
 
 class OutputError(ModelError):
-    """What the model gave for one tile can't be used; other pictures are no worse for it."""
+    """The model's output for one tile can't be used; other pictures are not affected."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Decoder:
         merge_iou: Boxes that overlap by more than this are one grain.
         tile_px: Side of the model's input.
         viable_odds: A grain is viable if its score as viable exceeds this many times its score as
-            non-viable. Chosen with the model, because what it is unsure of is called by the more
-            frequent class.
+            non-viable. Chosen with the model, because a model gives grains that it is unsure about
+            the more frequent class.
     """
 
     classes: tuple[GrainClass, ...]
@@ -47,10 +47,10 @@ class Decoder:
     viable_odds: float = 1.0
 
     def check(self, raw_shape: tuple[int, ...], with_masks: bool) -> None:
-        """Refuse a model whose raw output is not ``(4 + classes [+ mask terms], candidates)``.
+        """Refuse a model whose raw output is not `(4 + classes [+ mask terms], candidates)`.
 
         Raises:
-            ModelError: The head is of another kind (end-to-end heads cut their results short).
+            ModelError: If the head is of another kind (end-to-end heads cut their results short).
         """
         fixed = 4 + len(self.classes)
         right = len(raw_shape) == 2 and (
@@ -65,18 +65,18 @@ class Decoder:
             )
 
     def decode(self, raw: FloatArray, prototypes: FloatArray | None) -> Grains:
-        """Grains of one tile.
+        """Return the grains of one tile.
 
         Args:
-            raw: ``(4 + classes + mask terms, candidates)``; boxes as centre x, centre y, width,
+            raw: `(4 + classes + mask terms, candidates)`; boxes as centre x, centre y, width,
                 height in model-input pixels, then class scores in 0..1, then mask terms.
-            prototypes: ``(mask terms, h, w)`` mask prototypes, ``None`` for box models.
+            prototypes: `(mask terms, h, w)` mask prototypes, `None` for box models.
 
         Returns:
             Grains in model-input pixels, the most confident first.
 
         Raises:
-            OutputError: Numbers overflowed; grains would be missing without a word.
+            OutputError: If numbers overflowed, so that grains would silently be missing.
         """
         if not (np.isfinite(raw).all() and (prototypes is None or np.isfinite(prototypes).all())):
             raise OutputError(
@@ -104,7 +104,7 @@ class Decoder:
         return Grains(boxes[kept], confidence[kept], classes, areas, outlines)
 
     def _classes(self, scores: FloatArray) -> NDArray[np.int64]:
-        """``(N,)`` classes from ``(2, N)`` scores in the model's order."""
+        """Return `(N,)` classes from `(2, N)` scores in the model's order."""
         viable = scores[self.classes.index(GrainClass.VIABLE)]
         non_viable = scores[self.classes.index(GrainClass.NON_VIABLE)]
         called = np.where(
@@ -115,7 +115,7 @@ class Decoder:
     def _masks(
         self, boxes: FloatArray, terms: FloatArray, prototypes: FloatArray
     ) -> tuple[FloatArray, tuple[FloatArray, ...]]:
-        """Areas and outlines from the masks, each assembled inside its own box only."""
+        """Return areas and outlines from the masks, each assembled inside its own box only."""
         stride = self.tile_px / prototypes.shape[2]
         areas, outlines = [], []
         for box, coefficients in zip(boxes, terms, strict=True):
@@ -132,7 +132,7 @@ class Decoder:
 def _mask_in_box(
     box: FloatArray, coefficients: FloatArray, prototypes: FloatArray, stride: float
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """The mask inside ``box`` at model-input resolution, and the pixel (x, y) of its corner.
+    """Return the mask inside `box` at model-input resolution, and the pixel (x, y) of its corner.
 
     Mask = sigmoid(coefficients @ prototypes) > 0.5, which is a sign test on the logits (Bolya et
     al., YOLACT, ICCV 2019). Logits are enlarged before the test, so that outlines are smooth.
@@ -156,7 +156,7 @@ def _mask_in_box(
 
 
 def _measure(mask: NDArray[np.uint8], origin: tuple[int, int]) -> tuple[float, FloatArray | None]:
-    """Area in square pixels and outer contour ``(K, 2)`` of the largest piece of a mask."""
+    """Return the area in square pixels and the outer contour `(K, 2)` of the largest part of a mask."""
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     if not contours:
         return 0.0, None
@@ -170,7 +170,7 @@ def _measure(mask: NDArray[np.uint8], origin: tuple[int, int]) -> tuple[float, F
 
 
 def _ellipses(boxes: FloatArray) -> tuple[FloatArray, tuple[FloatArray, ...]]:
-    """Area and outline of the ellipse that fills each box: the best guess without a mask."""
+    """Return area and outline of the ellipse that fills each box: the best guess without a mask."""
     size = boxes[:, 2:] - boxes[:, :2]
     angle = np.linspace(0, 2 * np.pi, ELLIPSE_POINTS, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)

@@ -20,13 +20,13 @@ class Detector:
         """Load a model.
 
         Args:
-            weights: The ``.pt`` file.
+            weights: The `.pt` file.
             card: Its card; the weights are refused if their hash differs.
-            profile: What the run is to use.
+            profile: The profile of the run.
             cache: Folder for models prepared for this machine.
 
         Raises:
-            ModelError: The weights are missing, altered, or no model of grains.
+            ModelError: If the weights are missing, altered, or no model of grains.
         """
         self.profile = profile
         self._lock = threading.Lock()
@@ -54,15 +54,15 @@ class Detector:
 
     @property
     def batch(self) -> int:
-        """How many tiles a call should bring, at the least, to keep the device busy."""
+        """The smallest number of tiles per call that keeps the device busy."""
         return self._backend.batch
 
     def detect(self, tiles: Sequence[Pixels]) -> list[Grains]:
-        """As :meth:`detect_each`, where all tiles are needed.
+        """Return the grains of each tile, in model-input pixels.
 
         Raises:
-            ModelError: The model is not of our kind.
-            OutputError: What it gave for one of the tiles can't be used.
+            ModelError: If the model is not of our kind.
+            OutputError: If its output for one of the tiles can't be used.
         """
         found = self.detect_each(tiles)
         for grains in found:
@@ -71,13 +71,13 @@ class Detector:
         return [grains for grains in found if isinstance(grains, Grains)]
 
     def detect_each(self, tiles: Sequence[Pixels]) -> list[Grains | OutputError]:
-        """Grains of each tile, in model-input pixels, or why its output can't be used.
+        """Return the grains of each tile, in model-input pixels, or the error of its output.
 
         Args:
-            tiles: ``(tile_px, tile_px, 3)`` uint8 RGB each.
+            tiles: `(tile_px, tile_px, 3)` uint8 RGB each.
 
         Raises:
-            ModelError: The model is not of our kind.
+            ModelError: If the model is not of our kind.
         """
         if not tiles:
             return []
@@ -94,7 +94,7 @@ class Detector:
 
         with self._lock:
             self._backend.run(tiles, consume)
-        given = [grains for grains in found if grains is not None]
-        if missing := len(tiles) - len(given):
+        results = [result for result in found if result is not None]
+        if missing := len(tiles) - len(results):
             raise ModelError(f"the model gave no result for {missing} of {len(tiles)} tiles")
-        return given
+        return results

@@ -1,4 +1,4 @@
-"""Grains of one frame as arrays, and what joins two sightings of one grain into one."""
+"""Grains of one frame as arrays, and removing doubles: one box for each grain."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ class Grains:
     """Detected grains, one per row, in pixels of the picture they were found in.
 
     Attributes:
-        boxes: ``(N, 4)`` xyxy, pixels.
-        confidence: ``(N,)`` in 0..1.
-        classes: ``(N,)`` values of :class:`pollen.classes.GrainClass`.
-        areas_px: ``(N,)`` area in square pixels, from the mask where the model makes masks,
+        boxes: `(N, 4)` xyxy, pixels.
+        confidence: `(N,)` in 0..1.
+        classes: `(N,)` values of `pollen.classes.GrainClass`.
+        areas_px: `(N,)` area in square pixels, from the mask if the model makes masks,
             else of the ellipse that fills the box.
-        outlines: ``N`` arrays ``(K, 2)`` xy, pixels; the mask's outer contour, or the box's
-            ellipse where the model makes no masks.
+        outlines: `N` arrays `(K, 2)` xy, pixels; the mask's outer contour, or the box's
+            ellipse if the model makes no masks.
     """
 
     boxes: FloatArray
@@ -32,7 +32,7 @@ class Grains:
     outlines: tuple[FloatArray, ...]
 
     def __post_init__(self) -> None:
-        """Check that all columns speak of the same number of grains."""
+        """Check that all columns have the same number of grains."""
         lengths = {
             len(self.boxes),
             len(self.confidence),
@@ -44,18 +44,18 @@ class Grains:
             raise ValueError(f"columns of different lengths: {sorted(lengths)}")
 
     def __len__(self) -> int:
-        """Number of grains."""
+        """Return the number of grains."""
         return len(self.boxes)
 
     @classmethod
     def none(cls) -> Self:
-        """No grain at all."""
+        """Return no grains."""
         zero = np.zeros(0, np.float32)
         return cls(zero.reshape(0, 4), zero, np.zeros(0, np.int64), zero, ())
 
     @classmethod
     def concatenate(cls, parts: Sequence["Grains"]) -> Self:
-        """All grains of ``parts``, in their order."""
+        """Return all grains of `parts`, in their order."""
         if not parts:
             return cls.none()
         return cls(
@@ -68,16 +68,16 @@ class Grains:
 
     @property
     def centres(self) -> FloatArray:
-        """``(N, 2)`` xy of the box centres, pixels."""
+        """`(N, 2)` xy of the box centres, pixels."""
         return ((self.boxes[:, :2] + self.boxes[:, 2:]) / 2).astype(np.float32)
 
     @property
     def diameters_px(self) -> FloatArray:
-        """``(N,)`` diameter of the circle of equal area, pixels: 2 * sqrt(area / pi)."""
+        """`(N,)` diameter of the circle of equal area, pixels: 2 * sqrt(area / pi)."""
         return np.asarray(2 * np.sqrt(self.areas_px / np.pi), np.float32)
 
     def take(self, rows: NDArray[np.int64] | BoolArray) -> Self:
-        """The grains at ``rows`` (numbers or a mask), in that order."""
+        """Return the grains at `rows` (numbers or a mask), in that order."""
         numbers = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return type(self)(
             boxes=self.boxes[numbers],
@@ -88,7 +88,7 @@ class Grains:
         )
 
     def placed(self, scale: float, offset: tuple[float, float]) -> Self:
-        """The grains in another picture's pixels: ``scale * xy + offset`` (x, y)."""
+        """Return the grains in another picture's pixels: `scale * xy + offset` (x, y)."""
         shift = np.asarray(offset, np.float32)
         return type(self)(
             boxes=self.boxes * np.float32(scale) + np.tile(shift, 2),
@@ -99,20 +99,20 @@ class Grains:
         )
 
     def in_reading_order(self) -> Self:
-        """The grains from top to bottom, then left to right: the order that numbers them."""
+        """Return the grains from top to bottom, then left to right: the order in which they are numbered."""
         x, y = np.round(self.centres, 1).T
         return self.take(np.lexsort((self.confidence, x, y)))
 
 
 def overlaps(box: FloatArray, boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """How much ``box`` shares with each of ``boxes``.
+    """Return how much `box` shares with each of `boxes`.
 
     Args:
-        box: ``(4,)`` xyxy, pixels.
-        boxes: ``(N, 4)`` xyxy, pixels.
+        box: `(4,)` xyxy, pixels.
+        boxes: `(N, 4)` xyxy, pixels.
 
     Returns:
-        Intersection over union, and intersection over the smaller box; both ``(N,)``.
+        Intersection over union, and intersection over the smaller box; both `(N,)`.
     """
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     shared = np.prod(np.clip(sides, 0, None), axis=1)
@@ -127,19 +127,19 @@ def overlaps(box: FloatArray, boxes: FloatArray) -> tuple[FloatArray, FloatArray
 def one_box_per_grain(
     boxes: FloatArray, rank: FloatArray, iou: float, contained: float = 0.85
 ) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression, whatever the class: one grain is one grain.
+    """Drop boxes that show a grain again: greedy non-maximum suppression across classes.
 
-    A box is dropped when one of higher rank overlaps it by more than ``iou``, or when one of
-    the two lies inside the other by more than ``contained`` (a fragment or a halo of the same
-    grain, which intersection over union alone lets through). Touching grains stay two: round
+    A box is dropped when one of higher rank overlaps it by more than `iou`, or when one of
+    the two lies inside the other by more than `contained` (a fragment or a halo of the same
+    grain, which intersection over union alone would keep). Touching grains stay two: round
     neighbours share little of their boxes.
 
     Unlike the usual library routines this has no limit on the number of boxes and no time limit,
     so it can't shorten a count.
 
     Args:
-        boxes: ``(N, 4)`` xyxy, pixels.
-        rank: ``(N,)`` which box to believe, the highest first: the confidence, as a rule.
+        boxes: `(N, 4)` xyxy, pixels.
+        rank: `(N,)`; of two boxes that overlap, the one of higher rank is kept. Usually the confidence.
         iou: Greatest intersection over union of two grains.
         contained: Greatest part of a grain's box inside another's.
 
@@ -157,13 +157,13 @@ def one_box_per_grain(
 
 
 def overlapping(grains: Grains, fraction: float) -> BoolArray:
-    """Which grains lie over or under another one, so that they can't be measured.
+    """Return which grains lie over or under another one, so that they can't be measured.
 
-    Two grains overlap when their outlines share more than ``fraction`` of the smaller one's area.
+    Two grains overlap when their outlines share more than `fraction` of the smaller one's area.
     Grains that only touch do not.
 
     Returns:
-        ``(N,)`` mask.
+        `(N,)` mask.
     """
     found = np.zeros(len(grains), np.bool_)
     order = np.argsort(grains.boxes[:, 0], kind="stable")
@@ -177,7 +177,10 @@ def overlapping(grains: Grains, fraction: float) -> BoolArray:
 
 
 def _shared_fraction(grains: Grains, first: int, second: int) -> float:
-    """Shared part of two grains' outlines over the smaller outline, drawn in their common box."""
+    """Return the shared area of two grains' outlines as a fraction of the smaller one's area.
+
+    The outlines are drawn in the box that the grains have in common.
+    """
     a, b = grains.boxes[first], grains.boxes[second]
     low, high = np.floor(np.maximum(a[:2], b[:2])), np.ceil(np.minimum(a[2:], b[2:]))
     width, height = (high - low).astype(int)

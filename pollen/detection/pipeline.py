@@ -1,4 +1,4 @@
-"""Frames run through the model, the tiles of several frames filling each call."""
+"""The pipeline: frames run through the model, the tiles of several frames filling each call."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ class Flush(Enum):
 
 
 class ReadableFrame(Protocol):
-    """What detection needs of a frame; see :class:`pollen.frames.Frame`."""
+    """The part of a frame that detection needs; see `pollen.frames.Frame`."""
 
     @property
     def width_px(self) -> int:
@@ -46,7 +46,7 @@ class ReadableFrame(Protocol):
         ...
 
     def read(self, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
-        """Region x0, y0, x1, y1 as ``(h, w, 3)`` uint8 RGB."""
+        """Return the region x0, y0, x1, y1 as `(h, w, 3)` uint8 RGB."""
         ...
 
 
@@ -65,7 +65,7 @@ class _Pending(Generic[F]):
 
     @property
     def finished(self) -> bool:
-        """Return whether the model has seen every tile, or the frame failed."""
+        """True if the model has seen every tile, or the frame failed."""
         return self.error is not None or len(self.found) == len(self.tiles)
 
     def cut(self, profile: Profile) -> Iterator[Pixels]:

@@ -11,9 +11,9 @@ from pollen.detection.tiling import ScaleError, TileGrid
 from pollen.errors import PollenError
 from pollen.models.card import ModelCard
 
-#: Raised by hand whenever a change of the code changes counts, measurements or flags.
+#: Increased by hand whenever a change of the code changes counts, measurements or flags.
 COUNTING_VERSION = 3
-#: A frame whose longer side holds fewer grains of the stated diameter was not meant by it.
+#: If fewer grains of the stated diameter fit along a frame's longer side, the diameter is not meant for it.
 LEAST_DIAMETERS = 2
 
 
@@ -23,10 +23,10 @@ class DeviceError(PollenError):
 
 @dataclass(frozen=True)
 class Profile:
-    """Everything that decides the numbers of a run, with no setting left open.
+    """Everything that decides the numbers of a run.
 
     Two runs with equal profiles and equal pictures give equal tables. Threads, batch sizes and the
-    code's commit are not part of it.
+    commit of the code are not part of it.
     """
 
     model_version: str
@@ -57,13 +57,13 @@ class Profile:
         """Fill in what the settings leave to the model and the machine.
 
         Args:
-            card: What the model says of itself.
-            settings: What a person asks for.
-            gpu: Whether the machine that will count has a GPU; None: it is this one, and is asked.
+            card: The model's card.
+            settings: The settings of the run.
+            gpu: Whether the machine that will count has a GPU; None: it is this machine, which is checked.
 
         Raises:
-            DeviceError: The device, backend and precision asked for do not go together.
-            ScaleError: A grain diameter is stated, and the model does not say its own.
+            DeviceError: If device, backend and precision do not fit together.
+            ScaleError: If a grain diameter is stated, but the model's card states none.
         """
         if settings.grain_diameter_px is not None and card.grain_diameter_px is None:
             raise ScaleError(
@@ -121,10 +121,10 @@ class Profile:
 
     @property
     def fingerprint(self) -> str:
-        """Short name of the profile: 12 hexadecimal digits over all its values.
+        """A short name of the profile: 12 hexadecimal digits over all its values.
 
-        Numbers are taken as floats: 500 and 500.0 mean the same, and which of them a setting is depends on
-        whether it is a default or came through a form or a file.
+        Numbers are written as floats: 500 and 500.0 mean the same, but a default, a form and a file may give
+        one or the other.
         """
         values = {
             key: float(value) if isinstance(value, int) else value

@@ -1,4 +1,4 @@
-"""What a person may set for a detection run; the same model is the form in the Prefect UI."""
+"""Settings of a detection run; the Prefect UI shows the same model as a form."""
 
 import re
 from enum import StrEnum
@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class EdgeRule(StrEnum):
-    """Which grains at the border of a frame are left out of the counts.
+    """The rule for grains at the border of a frame: which of them are left out of the counts.
 
-    ``frame`` is the two-edge counting frame (Gundersen 1977): grains that touch the right or the
+    `frame` is the two-edge counting frame (Gundersen 1977): grains that touch the right or the
     bottom side are left out, so that large and small grains have the same chance to be counted.
     """
 
@@ -20,9 +20,9 @@ class EdgeRule(StrEnum):
 
 
 class OverlapRule(StrEnum):
-    """What happens to grains that lie over one another.
+    """The rule for grains that lie over one another.
 
-    ``count``: counted by class, but not measured. ``exclude``: left out of the counts too, as the
+    `count`: counted by class, but not measured. `exclude`: left out of the counts too, as the
     laboratory's old script did.
     """
 
@@ -68,16 +68,16 @@ class DetectSettings(BaseModel):
         gt=4,
         le=2000,
         description="Typical diameter of a grain in these pictures, in pixels, if it differs from the model's: "
-        "the pictures are then resampled to the scale the model knows. Empty: taken as they are.",
+        "the pictures are then resampled to the scale the model was trained at. Empty: they are used as they are.",
     )
     pixel_size_um: float | None = Field(
         None,
         gt=0,
-        description="Width of a pixel in micrometres, for files that do not say it themselves.",
+        description="Width of a pixel in micrometres, for files that do not state it themselves.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
-        description="auto: the GPU where there is one.",
+        description="auto: the GPU if there is one.",
     )
     backend: Literal["auto", "openvino", "torch"] = Field(
         "auto", description="auto: OpenVINO on a CPU, PyTorch on a GPU."
@@ -101,7 +101,7 @@ class DetectSettings(BaseModel):
         64,
         ge=1,
         le=4096,
-        description="Pictures per batch: what a retry repeats and one line of progress covers.",
+        description="Pictures per batch. A batch that fails is counted again as a whole.",
     )
     io_threads: int = Field(
         4,
@@ -112,13 +112,13 @@ class DetectSettings(BaseModel):
     memory_megapixels: float = Field(
         300,
         gt=0,
-        description="Pixels held in memory at once by the pictures under way (3 bytes each).",
+        description="Pixels that the pictures in work may hold in memory at once (3 bytes each).",
     )
     grain_table_rows: int = Field(
         1_000_000,
         ge=0,
-        description="The table of single grains is rewritten by every run up to this many grains; beyond, only on "
-        "demand (refresh_grain_table) or by the nightly run.",
+        description="Every run rewrites the table of single grains up to this many grains. Above that, only the "
+        "nightly run or a run with refresh_grain_table does.",
     )
     refresh_grain_table: bool = Field(
         False, description="Rewrite the table of single grains whatever its size."

@@ -1,8 +1,8 @@
-"""How many threads to compute with, where a container may use fewer processors than its machine has.
+"""The number of threads to compute with, if a container may use fewer processors than its machine has.
 
-A pod's CPU limit is a quota of time that the kernel deals out. Libraries don't see it and start one
-thread per core: on a node with 64 cores they use up in an instant what was meant for the whole
-period, and then all wait for the next one. Cores that a process is bound to they do see.
+The CPU limit of a pod is a quota of time per period. Libraries do not see it and start one thread per
+core: on a node with 64 cores they use up the quota in an instant, and then all wait for the next
+period. They do see the cores that a process is bound to.
 """
 
 import os
@@ -14,7 +14,7 @@ CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
 def threads_allowed() -> int | None:
-    """As many threads as whole processors of the quota, at least one; None: no fewer than there are cores."""
+    """Return the number of whole processors in the quota, at least 1; None if it does not limit the cores."""
     quota = cpu_quota(CGROUPS)
     if quota is None:
         return None
@@ -23,7 +23,7 @@ def threads_allowed() -> int | None:
 
 
 def cpu_quota(cgroups: Path) -> float | None:
-    """Processors' worth of time that a container may use; None where it is not limited.
+    """Return the number of processors whose time a container may use; None if it is not limited.
 
     Args:
         cgroups: The folder with the limits, in the form of cgroup version 2 or 1.
@@ -44,10 +44,10 @@ def cpu_quota(cgroups: Path) -> float | None:
 
 
 def keep_to_quota(torch: Any = None) -> int | None:  # noqa: ANN401  (a module)
-    """Let OpenCV, and PyTorch where it is given, use no more threads than the container may.
+    """Let OpenCV, and PyTorch if it is given, use no more threads than the container may.
 
     Returns:
-        How many, for libraries that are told otherwise; None: as many as they like.
+        The number, for libraries that are set up elsewhere; None: no limit.
     """
     threads = threads_allowed()
     if threads is not None:
@@ -60,7 +60,7 @@ def keep_to_quota(torch: Any = None) -> int | None:  # noqa: ANN401  (a module)
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -18,23 +18,23 @@ from pollen.arrays import Pixels
 from pollen.detection.grains import Grains, one_box_per_grain
 from pollen.errors import PollenError
 
-#: What surrounds a frame smaller than a tile: the grey YOLO models are trained with.
+#: The grey around a frame that is smaller than a tile: the one YOLO models are trained with.
 PADDING_GREY = 114
-#: Models end the box of a grain that the frame cuts a little before the side of the frame; such a
-#: box would pass for one of a whole grain, and the edge rules would count what they leave out.
+#: Models end the box of a grain that is cut by the frame a little before the side of the frame. Such a
+#: grain would look whole, and would be counted although the edge rule leaves it out.
 SNAP_MODEL_PX = 1.5
-#: Two tiles may place the centre of one grain up to this part of the largest grain apart. More would
-#: let tiles speak for grains that their border cuts in half.
+#: Two tiles may place the centre of one grain up to this part of the largest grain apart. With more,
+#: tiles would own grains that their border cuts in half.
 SEAM_TOLERANCE = 0.1
 
 
 class ScaleError(PollenError):
-    """Grains and model do not go together in size; the message says what to do."""
+    """Grains and model do not fit together in size; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """One tile along one axis, frame pixels: it sees ``start..stop`` and owns ``core_start..core_stop``."""
+    """One tile along one axis, frame pixels: it sees `start..stop` and owns `core_start..core_stop`."""
 
     start: int
     stop: int
@@ -52,7 +52,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class TileGrid:
-    """How frames are cut for a model.
+    """The way in which frames are cut for a model.
 
     Attributes:
         tile_px: Side of the model's input, in pixels at the working scale.
@@ -84,23 +84,23 @@ class TileGrid:
         return self.tile_px / self.window_px
 
     def tiles(self, width_px: int, height_px: int) -> list[Tile]:
-        """All tiles of a frame, row by row."""
+        """Return all tiles of a frame, row by row."""
         columns = spans(width_px, self.window_px, self.largest_grain_px)
         rows = spans(height_px, self.window_px, self.largest_grain_px)
         return [Tile(column, row) for row in rows for column in columns]
 
     def model_input(self, window: Pixels) -> Pixels:
-        """A tile's pixels at the working scale, ``(tile_px, tile_px, 3)`` uint8 RGB.
+        """Return a tile's pixels at the working scale, `(tile_px, tile_px, 3)` uint8 RGB.
 
-        A window cut off by the frame is padded to the right and below, never scaled up to fill.
+        A tile cut off by the frame is padded to the right and below, never scaled up.
         """
         if self.window_px == self.tile_px:
             return _padded(window, (self.tile_px, self.tile_px))
         if self.window_px < self.tile_px:
             whole = _padded(window, (self.window_px, self.window_px))
             return _resized(whole, (self.tile_px, self.tile_px), cv2.INTER_LINEAR)
-        # What is shrunk is padded to a whole model pixel only, and fully when it is small: grains
-        # said to be large make windows of gigabytes, of which a small frame fills a corner.
+        # Padded to whole model pixels before shrinking, and fully only when it is small: if grains are
+        # stated to be large, a tile has gigabytes, of which a small frame fills a corner.
         height, width = (-(-side * self.tile_px // self.window_px) for side in window.shape[:2])
         stored = (round(height / self.exact_scale), round(width / self.exact_scale))
         shrunk = _resized(_padded(window, stored), (height, width), cv2.INTER_AREA)
@@ -108,7 +108,7 @@ class TileGrid:
 
 
 def _padded(pixels: Pixels, size_px: tuple[int, int]) -> Pixels:
-    """Pixels with grey to the right and below, up to a height and width."""
+    """Return pixels with grey to the right and below, up to a height and width."""
     below, right = (wanted - side for wanted, side in zip(size_px, pixels.shape[:2], strict=True))
     if below <= 0 and right <= 0:
         return pixels
@@ -118,12 +118,12 @@ def _padded(pixels: Pixels, size_px: tuple[int, int]) -> Pixels:
 
 
 def _resized(pixels: Pixels, size_px: tuple[int, int], method: int) -> Pixels:
-    """Pixels resampled to a height and width."""
+    """Return pixels resampled to a height and width."""
     return cv2.resize(pixels, size_px[::-1], interpolation=method).astype(np.uint8, copy=False)
 
 
 def spans(length_px: int, window_px: int, overlap_px: float) -> list[Span]:
-    """Windows along one axis of ``length_px``: all of one size, the last one moved back to the end."""
+    """Return the tiles along one axis of `length_px`: all of one size, the last one moved back to the end."""
     if length_px <= window_px:
         return [Span(0, length_px, float("-inf"), float("inf"))]
     step = window_px - int(np.ceil(overlap_px))
@@ -144,7 +144,7 @@ def join_tiles(
     size_px: tuple[int, int],
     merge_iou: float,
 ) -> Grains:
-    """The grains of a frame from the grains of its tiles, each grain once.
+    """Return the grains of a frame from the grains of its tiles, each grain once.
 
     A grain is taken from the tile that owns its centre. Two tiles may disagree about a centre by
     a few pixels, so that both or neither would own a grain right at a seam. Sightings a little
@@ -173,8 +173,8 @@ def join_tiles(
     if not len(grains):
         return grains
     depth = np.concatenate(depths)
-    # Where one tile's sighting is kept at -tolerance, the other's lies at +tolerance, or deeper by
-    # twice as much: tiles disagree, and a grain that is cut seems to lie further inside its tile.
+    # If one tile's sighting is kept at -tolerance, the other's lies at +tolerance, or deeper by
+    # twice as much: tiles disagree, and a cut grain seems to lie further inside its tile.
     seam = np.flatnonzero(depth <= 3 * tolerance)
     survivors = seam[one_box_per_grain(grains.boxes[seam], depth[seam], merge_iou)]
     dropped = np.setdiff1d(seam, survivors)
@@ -182,7 +182,7 @@ def join_tiles(
 
 
 def _depth_in_core(grains: Grains, tile: Tile) -> NDArray[np.float32]:
-    """``(N,)`` distance of each centre to the nearest border of the tile's core; negative outside."""
+    """Return the `(N,)` distance of each centre to the nearest border of the tile's core; negative outside."""
     x, y = grains.centres.T
     depth: NDArray[np.float32] = np.min(
         [x - tile.x.core_start, tile.x.core_stop - x, y - tile.y.core_start, tile.y.core_stop - y],
@@ -192,9 +192,9 @@ def _depth_in_core(grains: Grains, tile: Tile) -> NDArray[np.float32]:
 
 
 def _clip(grains: Grains, size_px: tuple[int, int], snap_px: float) -> Grains:
-    """Grains with boxes and outlines inside the frame; those wholly outside (in the padding) dropped.
+    """Return grains with boxes and outlines inside the frame, without those wholly in the padding.
 
-    A side of a box that ends within ``snap_px`` of a side of the frame ends there.
+    A side of a box that ends within `snap_px` of a side of the frame ends there.
     """
     limit = np.asarray(size_px, np.float32)
     boxes = np.clip(grains.boxes, 0, np.tile(limit, 2))

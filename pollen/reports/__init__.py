@@ -1,1 +1,1 @@
-"""What people look at: annotated pictures, pages, summaries."""
+"""Reports for people: annotated pictures, pages, summaries."""

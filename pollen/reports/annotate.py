@@ -1,7 +1,7 @@
-"""Annotated pictures: grains outlined by class and by what the counting rules said of them.
+"""Annotated pictures: grains outlined by their class and by the result of the counting rules.
 
-The legend (:mod:`pollen.reports.legend`) is a strip below, so it hides no grain and the picture keeps its
-size.
+The legend (`pollen.reports.legend`) is a strip below the picture, so it hides no grain and the picture keeps
+its size.
 """
 
 import cv2
@@ -27,7 +27,7 @@ from pollen.reports.legend import (
 
 __all__ = ["UNDRAWN_FLAG", "Caption", "annotate", "encode_jpeg", "thumbnail", "thumbnail_within"]
 
-#: Flag of a counted picture whose drawing the output could not hold: its name has ``.jpg`` added.
+#: Flag of a counted picture whose annotated picture can't be written: that has `.jpg` added to the name.
 UNDRAWN_FLAG = "no annotated picture: its name is too long or can't be used"
 
 #: Longest side a JPEG file can hold, pixels.
@@ -49,13 +49,13 @@ def annotate(
     overlapping but counted.
 
     Args:
-        frame_pixels: ``(h, w, 3)`` RGB; the frame, already resampled by ``scale``.
+        frame_pixels: `(h, w, 3)` RGB; the frame, already resampled by `scale`.
         counted: The grains of the frame, in pixels of the full frame.
-        caption: What the legend says beside the counts.
+        caption: Texts of the legend beside the counts.
         scale: Picture pixels per frame pixel.
 
     Returns:
-        ``(h + legend, w, 3)`` RGB.
+        `(h + legend, w, 3)` RGB.
     """
     height, width = frame_pixels.shape[:2]
     strip = legend_strip(width, counted, caption, scale=scale)
@@ -69,7 +69,7 @@ def annotate(
 
 
 def line_width_px(width_px: int, height_px: int) -> int:
-    """Line width that reads well when the picture is shown at the size of a screen."""
+    """Return a line width that reads well when the picture is shown at the size of a screen."""
     return max(2, round(max(width_px, height_px) / 1000))
 
 
@@ -79,11 +79,11 @@ def encode_jpeg(pixels: Pixels, quality: int = 90) -> bytes:
     Colour is kept at full resolution: thin coloured lines on magenta smear otherwise.
 
     Args:
-        pixels: ``(h, w, 3)`` RGB.
+        pixels: `(h, w, 3)` RGB.
         quality: 1..100.
 
     Raises:
-        ValueError: A side is longer than the format allows.
+        ValueError: If a side is longer than the format allows.
     """
     if max(pixels.shape[:2]) > JPEG_LONGEST_PX:
         raise ValueError(
@@ -101,7 +101,7 @@ def encode_jpeg(pixels: Pixels, quality: int = 90) -> bytes:
 
 
 def decode_jpeg(data: bytes) -> Pixels:
-    """Pixels ``(h, w, 3)`` RGB of a picture made by :func:`encode_jpeg`."""
+    """Return the pixels `(h, w, 3)` RGB of a picture made by `encode_jpeg`."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
     if pixels is None:
         raise ValueError("expected a JPEG written by encode_jpeg, got something else")
@@ -109,7 +109,7 @@ def decode_jpeg(data: bytes) -> Pixels:
 
 
 def thumbnail(pixels: Pixels, longest_px: int, quality: int = 85) -> bytes:
-    """A small JPEG of a picture, its longer side at most ``longest_px``; never scaled up."""
+    """Return a small JPEG of a picture, its longer side at most `longest_px`; never scaled up."""
     height, width = pixels.shape[:2]
     ratio = min(1.0, longest_px / max(height, width))
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
@@ -118,9 +118,9 @@ def thumbnail(pixels: Pixels, longest_px: int, quality: int = 85) -> bytes:
 
 
 def thumbnail_within(pixels: Pixels, longest_px: int, most_bytes: int) -> bytes:
-    """A small JPEG as :func:`thumbnail` makes it, of at most ``most_bytes``: coarser, then smaller, until it fits.
+    """Return a small JPEG of at most `most_bytes`: first of lower quality, then smaller, until it fits.
 
-    Below 64 px nothing is given up any more: such a picture is small whatever it shows.
+    A picture below 64 px is returned as it is: it is small enough with any content.
     """
     while True:
         for quality in (85, 75, 60):
@@ -131,7 +131,7 @@ def thumbnail_within(pixels: Pixels, longest_px: int, most_bytes: int) -> bytes:
 
 
 def _draw_edge_lines(picture: Pixels, rule: EdgeRule, line: int) -> None:
-    """Draw the sides of the counting frame: solid where touching grains are left out."""
+    """Draw the sides of the counting frame: solid if touching grains are left out."""
     if rule is EdgeRule.ALL:
         return
     height, width = picture.shape[:2]
@@ -209,16 +209,16 @@ def _letter(picture: Pixels, letter: str, centre: tuple[int, int], tall_px: int)
 
 
 def _evenly(outline: FloatArray, step_px: float) -> FloatArray:
-    """A closed outline at about even steps, its first point repeated at the end.
+    """Return a closed outline at about even steps, its first point repeated at the end.
 
     Mask contours have a point at every pixel; fewer draw faster and smoother.
 
     Args:
-        outline: ``(K, 2)`` xy, pixels.
+        outline: `(K, 2)` xy, pixels.
         step_px: Distance between points, pixels.
 
     Returns:
-        ``(M, 2)`` xy, pixels.
+        `(M, 2)` xy, pixels.
     """
     closed = np.concatenate([outline, outline[:1]])
     along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
@@ -228,10 +228,10 @@ def _evenly(outline: FloatArray, step_px: float) -> FloatArray:
 
 
 def _dashes(path: FloatArray, on: int, off: int) -> list[FloatArray]:
-    """Pieces of a path, ``on`` steps drawn and ``off`` left out in turn."""
+    """Return the parts of a path, `on` steps drawn and `off` left out in turn."""
     return [path[start : start + on + 1] for start in range(0, len(path) - 1, on + off)]
 
 
 def _fixed_point(xy: FloatArray) -> NDArray[np.int32]:
-    """Coordinates as cv2 takes them with a shift."""
+    """Return coordinates as cv2 takes them with a shift."""
     return np.asarray(np.round(xy * 2**_SHIFT), np.int32)

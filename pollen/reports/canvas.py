@@ -1,4 +1,4 @@
-"""A frame as one picture of bounded size, whatever the size of the frame."""
+"""A frame of any size as one picture of bounded size."""
 
 import math
 
@@ -15,13 +15,13 @@ LONGEST_SIDE_PX = 60_000
 
 
 def fitted_scale(width_px: int, height_px: int, max_megapixels: float) -> float:
-    """Largest scale, at most 1, at which the frame has no more than ``max_megapixels`` and fits a JPEG."""
+    """Return the largest scale, at most 1, at which the frame fits `max_megapixels` and a JPEG."""
     by_area = math.sqrt(max_megapixels * 1e6 / (width_px * height_px))
     return min(1.0, by_area, LONGEST_SIDE_PX / max(width_px, height_px))
 
 
 def whole_picture(frame: ReadableFrame, scale: float) -> Pixels:
-    """The frame at ``scale`` <= 1 as ``(h, w, 3)`` uint8 RGB, read in bands where it is made smaller."""
+    """Return the frame at `scale` <= 1 as `(h, w, 3)` uint8 RGB, read in bands if it is made smaller."""
     if scale >= 1:
         return frame.read((0, 0, frame.width_px, frame.height_px))
     width, height = max(1, round(frame.width_px * scale)), max(1, round(frame.height_px * scale))

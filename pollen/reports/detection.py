@@ -1,6 +1,6 @@
 """The report of a detection run: one self-contained HTML page.
 
-Made of the tables alone, without clock time, so equal tables give equal bytes.
+It is made of the tables alone, without clock time, so equal tables give equal bytes.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from pollen.statistics.samples import (
     overall_viability,
 )
 
-#: Longer tables are cut, with a note where the whole one is: the page must stay usable.
+#: Longer tables are cut, with a note on where to find the whole table: the page must stay usable.
 MOST_IMAGES = 500
 MOST_SAMPLES = 1000
 MOST_FAILED = 200
@@ -40,38 +40,38 @@ _TO_ROOT = "../" * layout.REPORT.count("/")
 
 _EDGE_RULES = {
     EdgeRule.FRAME: """Grains that touch the right or bottom side of a picture are left out of the
-        counts, those that touch only the left or top side are counted (two-edge counting frame,
+        counts; those that touch only the left or top side are counted (two-edge counting frame,
         Gundersen 1977). Small and large grains then have the same chance to be counted, so the
         border does not bias the viability.""",
     EdgeRule.EXCLUDE: """Grains that touch any side of a picture are left out of the counts. Large
-        grains touch a side more often than small ones, and viable grains are larger: the viability
-        comes out a little too low, most of all in small pictures.""",
+        grains touch a side more often than small ones, and viable grains are larger, so the
+        viability comes out a little too low, most of all in small pictures.""",
     EdgeRule.ALL: "Grains that touch a side of a picture are counted like all others.",
 }
 _OVERLAP_RULES = {
-    OverlapRule.COUNT: """Overlapping grains are counted, but not measured: what is hidden has no
-        size.""",
+    OverlapRule.COUNT: """Overlapping grains are counted, but not measured, because a part of them is
+        hidden.""",
     OverlapRule.EXCLUDE: "Overlapping grains are left out of the counts and are not measured.",
 }
-#: What a flag means and what to do; flags that are not here explain themselves.
+#: The meaning of a flag and what to do; flags that are not listed here explain themselves.
 _FLAGS = {
-    SAME_PICTURE + ANOTHER: """These files hold the very same bytes, and each is counted. If one
-        picture was uploaded twice, delete one of them; the column flags says which belong
-        together.""",
-    SCALE_FLAG: """The grains in these pictures are more than 1.5 times larger
-        or smaller than those the model learned from, so grains may be missed or mistaken. Look at
-        the annotated pictures. If the microscope's magnification differs, say how large a grain is
-        in these pictures (setting grain_diameter_px) and run them again.""",
+    SAME_PICTURE
+    + ANOTHER: """These files are identical, and each of them is counted. If a picture was
+        uploaded twice, delete one of the two files; the column flags names the other one.""",
+    SCALE_FLAG: """The grains in these pictures are more than 1.5 times larger or smaller than
+        those the model was trained on, so grains may be missed or put in the wrong class. Check the
+        annotated pictures. If the magnification of the microscope differs, state the diameter of a
+        grain in these pictures (setting grain_diameter_px) and run them again.""",
 }
-#: What to say where the grains of all pictures together are of another size than the model's.
-_SCALE_OF_ALL = """The middle grain of all pictures together is {size:.2g} times the size that the
-    model knows: grains may be missed or mistaken, and no number here can be relied on before
-    somebody has looked at the annotated pictures. Say how large a grain is in these pictures
+#: The warning if the grains of all pictures together differ in size from those the model knows.
+_SCALE_OF_ALL = """The median grain of all pictures together is {size:.2g} times the size that the
+    model was trained on, so grains may be missed or put in the wrong class. Do not rely on any
+    number in this report before you have checked the annotated pictures. State the diameter of a
+    grain in these pictures (setting grain_diameter_px) and run them again."""
+#: The warning if most pictures have no grain at all.
+_MOSTLY_EMPTY = """Most pictures have no grain at all. If you can see grains in them, their size is
+    probably far from what the model was trained on: state the diameter of a grain in these pictures
     (setting grain_diameter_px) and run them again."""
-#: What to say where most pictures have no grain at all.
-_MOSTLY_EMPTY = """Most pictures have no grain at all. If there are some to be seen in them, their size
-    is far from what the model knows: say how large a grain is in these pictures (setting
-    grain_diameter_px) and run them again."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Thumbnail:
     Attributes:
         filename: The frame's name as in the tables.
         jpeg: The encoded picture.
-        note: Why it is shown, such as ``mean confidence 0.61``.
+        note: The reason why it is shown, such as `mean confidence 0.61`.
     """
 
     filename: str
@@ -91,21 +91,20 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class ReportData:
-    """What the report is made of.
+    """The data of a report.
 
     Attributes:
-        counts: The rows of ``pollen_counts.csv``.
-        samples: What :func:`pollen.statistics.samples.summarise_samples` made of them.
+        counts: The rows of `pollen_counts.csv`.
+        samples: The result of `pollen.statistics.samples.summarise_samples` for them.
         settings: Settings of the run.
         model_version: Version of the model.
         model_sha256: Hash of its weights.
-        settings_fingerprint: Fingerprint of what changes results.
+        settings_fingerprint: Fingerprint of the profile.
         code_version: Version of this program.
-        device: What the model ran on, in words; empty where unknown.
-        thumbnails: Pictures to look at first, the least certain ones.
-        grains_as_of: State of the table of single grains where it is older than the counts, in
-            words; ``None`` where it is of the same state.
-        destination: Where the results lie, for the summary.
+        device: The device that the model ran on, in words; empty if unknown.
+        thumbnails: Pictures to check first, the least certain ones.
+        grain_table_note: Why the table of single grains is older than the counts; None: it is not.
+        destination: The place of the results, for the summary.
     """
 
     counts: pl.DataFrame
@@ -117,13 +116,13 @@ class ReportData:
     code_version: str
     device: str = ""
     thumbnails: tuple[Thumbnail, ...] = field(default=())
-    grains_as_of: str | None = None
+    grain_table_note: str | None = None
     destination: str = ""
 
 
 @dataclass(frozen=True)
 class ExcludedGrains:
-    """Grains that were found, but are left out of the counts for one reason."""
+    """Numbers of grains that are left out of the counts for one reason."""
 
     reason: str
     viable: int
@@ -132,7 +131,7 @@ class ExcludedGrains:
 
 @dataclass(frozen=True)
 class Headline:
-    """The numbers a person wants first; deleted inputs are in none of them but ``deleted``.
+    """The numbers a person wants first; deleted inputs are in none of them but `deleted`.
 
     Attributes:
         images: Pictures that were counted.
@@ -143,8 +142,8 @@ class Headline:
         non_viable: Grains in the counts.
         detected: All grains that were found.
         left_out: Those that are not in the counts, by reason.
-        viability: ``None`` where no grain was counted.
-        warnings: What to be careful about in all pictures together.
+        viability: None if no grain was counted.
+        warnings: Warnings about all pictures together.
     """
 
     images: int
@@ -169,8 +168,8 @@ class Headline:
         return self.detected - self.counted
 
     @property
-    def untold(self) -> int:
-        """Those of them whose reason an earlier version of this program did not record."""
+    def without_reason(self) -> int:
+        """Excluded grains whose reason an earlier version of this program did not record."""
         return self.excluded - sum(each.viable + each.non_viable for each in self.left_out)
 
 
@@ -184,7 +183,7 @@ class Flag:
 
 
 def render_report(data: ReportData) -> str:
-    """The report as one HTML page without scripts or outside resources."""
+    """Return the report as one HTML page without scripts or outside resources."""
     present = data.counts.filter(pl.col("input_present")).sort("filename")
     failed = present.filter(pl.col("status") == str(FrameStatus.FAILED))
     counted = present.filter(pl.col("status") != str(FrameStatus.FAILED))
@@ -219,11 +218,11 @@ def render_report(data: ReportData) -> str:
 
 
 def headline(counts: pl.DataFrame, pattern: str) -> Headline:
-    """The first numbers of a report.
+    """Return the first numbers of a report.
 
     Args:
-        counts: The rows of ``pollen_counts.csv``.
-        pattern: Tells the plants, see :func:`pollen.statistics.samples.sample_of`.
+        counts: The rows of `pollen_counts.csv`.
+        pattern: Finds the plants in names, see `pollen.statistics.samples.sample_of`.
     """
     present = counts.filter(pl.col("input_present"))
     counted = present.filter(pl.col("status") != str(FrameStatus.FAILED))
@@ -242,10 +241,10 @@ def headline(counts: pl.DataFrame, pattern: str) -> Headline:
 
 
 def warnings_of(counted: pl.DataFrame) -> tuple[str, ...]:
-    """What to be careful about in all pictures together.
+    """Return warnings about all pictures together.
 
     Args:
-        counted: Rows of ``pollen_counts.csv`` of pictures that are there and were counted.
+        counted: Rows of `pollen_counts.csv` of pictures that exist and were counted.
     """
     pooled, found = PooledSize.of(counted), []
     if pooled.is_off(SCALE_GRAINS_OF_ALL):
@@ -256,7 +255,7 @@ def warnings_of(counted: pl.DataFrame) -> tuple[str, ...]:
 
 
 def _left_out(counted: pl.DataFrame) -> tuple[ExcludedGrains, ...]:
-    """Grains by the reason why they are not in the counts, where there are any."""
+    """Return the numbers of excluded grains by reason; reasons without grains are left out."""
     found = (
         ExcludedGrains(
             str(reason),
@@ -272,12 +271,12 @@ def _sum(rows: pl.DataFrame, column: str) -> int:
 
 
 def annotated_link(filename: str) -> str:
-    """Where the annotated picture lies, as a link from the report."""
+    """Return the link from the report to an annotated picture."""
     return _TO_ROOT + quote(layout.annotated_key(filename))
 
 
 def flags_of(present: pl.DataFrame) -> list[Flag]:
-    """The flags of the pictures, most frequent first."""
+    """Return the flags of the pictures, the most frequent first."""
     pairs = sorted(
         (flag_kind(flag), filename)
         for filename, cell in present.select("filename", pl.col("flags").fill_null("")).iter_rows()
@@ -293,10 +292,10 @@ def flags_of(present: pl.DataFrame) -> list[Flag]:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    """Templates, with what only this page needs."""
+    """Return the templates, with the filter that only this page needs."""
     return environment({"annotated": annotated_link})
 
 
 def _one_line(text: str) -> str:
-    """A text of several source lines as one."""
+    """Return a text of several source lines as one line."""
     return " ".join(text.split())

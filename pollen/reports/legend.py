@@ -28,7 +28,7 @@ HALO: Colour = (16, 18, 24)
 PAPER: Colour = (24, 27, 33)
 INK: Colour = (238, 240, 244)
 QUIET: Colour = (168, 174, 186)
-#: Grains touching this line are left out; the other sides are drawn in the quiet colour.
+#: Grains that touch a line of this colour are left out; the other sides are drawn in `ALLOWED_LINE`.
 FORBIDDEN_LINE: Colour = (255, 96, 48)
 ALLOWED_LINE: Colour = (238, 240, 244)
 
@@ -40,13 +40,13 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True)
 class Caption:
-    """What the legend says beside the counts.
+    """Texts of the legend beside the counts.
 
     Attributes:
-        filename: The frame's name as in the tables; shortened in the middle where it is too long.
+        filename: The frame's name as in the tables; shortened in the middle if it is too long.
         model_version: Version of the model that found the grains.
         edge_rule: The rule the grains were counted by.
-        pixel_size_um: Width of a pixel of the full frame, micrometres; ``None`` where unknown.
+        pixel_size_um: Width of a pixel of the full frame, micrometres; None if unknown.
     """
 
     filename: str
@@ -57,14 +57,19 @@ class Caption:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One piece of the legend: a width in pixels and how to draw it with its left end at x."""
+    """One part of the legend.
+
+    Attributes:
+        width: Pixels.
+        draw: Draws it with its left end at x and its middle at y.
+    """
 
     width: int
     draw: Callable[[ImageDraw.ImageDraw, int, int], None]
 
 
 def excluded_colour(grain_class: GrainClass) -> Colour:
-    """The class colour turned half grey, for grains that don't count."""
+    """Return the class colour mixed with grey, for grains that are not counted."""
     red, green, blue = (
         (own + grey) // 2 for own, grey in zip(CLASS_COLOURS[grain_class], (200,) * 3, strict=True)
     )
@@ -77,11 +82,11 @@ def legend_strip(width_px: int, counted: CountedFrame, caption: Caption, *, scal
     Args:
         width_px: Width of the picture above, pixels.
         counted: The grains of the frame.
-        caption: What the legend says beside the counts.
+        caption: Texts of the legend beside the counts.
         scale: Picture pixels per frame pixel, as the scale bar needs it.
 
     Returns:
-        ``(h, width_px, 3)`` RGB.
+        `(h, width_px, 3)` RGB.
     """
     size = _font_size(width_px)
     font = _font(size)
@@ -104,14 +109,14 @@ def legend_strip(width_px: int, counted: CountedFrame, caption: Caption, *, scal
 
 
 def scale_bar_um(um_per_px: float, longest_px: float) -> float:
-    """The greatest round length (1, 2 or 5 times a power of ten, micrometres) that fits."""
+    """Return the greatest round length (1, 2 or 5 times a power of ten, micrometres) that fits."""
     room = um_per_px * longest_px
     decade = 10.0 ** floor(log10(room))
     return float(next(step * decade for step in (5, 2, 1) if step * decade <= room * (1 + 1e-9)))
 
 
 def shorten_middle(text: str, fits: Callable[[str], bool]) -> str:
-    """Cut as little as needed out of the middle: the folder and the suffix both tell something."""
+    """Cut as little as needed out of the middle, because folder and suffix are both informative."""
     if fits(text):
         return text
     low, high = 0, len(text)
@@ -122,23 +127,23 @@ def shorten_middle(text: str, fits: Callable[[str], bool]) -> str:
 
 
 def _without_middle(text: str, kept: int) -> str:
-    """The text with only ``kept`` of its characters, the end favoured."""
+    """Return the text with only `kept` of its characters, one more at its end if the number is odd."""
     head = kept // 2
     tail = kept - head
     return text[:head] + "…" + (text[-tail:] if tail else "")
 
 
 def _font_size(width_px: int) -> int:
-    """Letter height: readable at 1:1 on a crop, and on a full frame shrunk to a screen."""
+    """Return a letter height that is readable on a crop at 1:1 and on a full frame at screen size."""
     return max(9, min(13, width_px // 22), width_px // 84)
 
 
 @lru_cache(maxsize=32)
 def _font(size: int) -> Font:
-    """DejaVu Sans (Latin, Greek, Cyrillic and more) from matplotlib's files, without importing it.
+    """Load DejaVu Sans (Latin, Greek, Cyrillic and more) from matplotlib's files, without importing it.
 
-    Where matplotlib is absent, Pillow's built-in font, which has Latin only. Characters that the
-    font lacks come out as empty boxes; the tables have the name in full.
+    Without matplotlib, Pillow's built-in font is used, which has Latin only. Characters that the font
+    lacks appear as empty boxes; the tables have the full name.
     """
     package = importlib.util.find_spec("matplotlib")
     for folder in (package.submodule_search_locations or ()) if package else ():
@@ -149,7 +154,7 @@ def _font(size: int) -> Font:
 
 
 def _text(font: Font, text: str, colour: Colour = INK) -> _Entry:
-    """A piece of text, vertically centred."""
+    """Make an entry of text, vertically centred."""
 
     def draw(pen: ImageDraw.ImageDraw, x: int, y: int) -> None:
         pen.text((x, y), text, font=font, fill=colour, anchor="lm")
@@ -158,7 +163,7 @@ def _text(font: Font, text: str, colour: Colour = INK) -> _Entry:
 
 
 def _title_entries(font: Font, room_px: int, caption: Caption) -> list[_Entry]:
-    """File name, shortened to the room that the model version leaves."""
+    """Make the entries of the file name, shortened to fit, and of the model version."""
     # A name may hold a line break or a control character; one of them would spoil the strip.
     name = "".join(letter if letter.isprintable() else "?" for letter in caption.filename)
     model = _text(font, f"model {caption.model_version}", QUIET)
@@ -169,7 +174,7 @@ def _title_entries(font: Font, room_px: int, caption: Caption) -> list[_Entry]:
 
 
 def _count_entries(font: Font, counted: CountedFrame) -> list[_Entry]:
-    """Colour samples with the counts they stand for."""
+    """Make the entries of the colours with their counts."""
     viable, non_viable = (counted.count(grain_class) for grain_class in GrainClass)
     entries = [
         _swatch(font, CLASS_COLOURS[GrainClass.VIABLE], f"stained viable {viable}"),
@@ -194,7 +199,7 @@ def _count_entries(font: Font, counted: CountedFrame) -> list[_Entry]:
 def _result_entries(
     font: Font, counted: CountedFrame, caption: Caption, scale: float, room_px: int
 ) -> list[_Entry]:
-    """Viability with its interval, the edge rule, the scale bar."""
+    """Make the entries of viability with its interval, the edge rule and the scale bar."""
     interval = viability_interval(*(counted.count(grain_class) for grain_class in GrainClass))
     result = "no grain counted"
     if interval:
@@ -209,7 +214,7 @@ def _result_entries(
 
 
 def _swatch(font: Font, colour: Colour, text: str, *, dashed: bool = False) -> _Entry:
-    """A short line as it is drawn in the picture, and what it means."""
+    """Make an entry of a short line as it is drawn in the picture, and its meaning."""
     unit = max(2, round(font.getlength("m")))
     label = _text(font, text)
     thick = max(2, unit // 3)
@@ -226,7 +231,7 @@ def _swatch(font: Font, colour: Colour, text: str, *, dashed: bool = False) -> _
 
 
 def _dot(font: Font, text: str) -> _Entry:
-    """The dot of overlapping grains, and what it means."""
+    """Make an entry of the dot of overlapping grains, and its meaning."""
     unit = max(2, round(font.getlength("m")))
     label = _text(font, text)
     radius = max(2, unit // 3)
@@ -239,7 +244,7 @@ def _dot(font: Font, text: str) -> _Entry:
 
 
 def _scale_bar(font: Font, um_per_px: float, longest_px: float) -> _Entry:
-    """A bar of a round length in micrometres."""
+    """Make an entry of a bar of a round length in micrometres."""
     length_um = scale_bar_um(um_per_px, longest_px)
     length = max(1, round(length_um / um_per_px))
     label = _text(font, f"{length_um:g} µm")
@@ -254,7 +259,7 @@ def _scale_bar(font: Font, um_per_px: float, longest_px: float) -> _Entry:
 
 
 def _wrapped(entries: Sequence[_Entry], room_px: int, gap_px: int) -> list[list[_Entry]]:
-    """Entries in rows that fit; one wider than the room has a row of its own."""
+    """Return entries in rows that fit; an entry wider than the strip has a row of its own."""
     rows: list[list[_Entry]] = [[]]
     used = 0
     for entry in entries:

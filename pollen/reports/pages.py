@@ -1,4 +1,4 @@
-"""HTML pages that stand alone: the templates, and how values are written into them."""
+"""Templates of HTML pages that stand alone, and escaping of texts."""
 
 import base64
 import re
@@ -12,12 +12,12 @@ from pollen.statistics.intervals import percent
 
 
 def environment(filters: Mapping[str, Callable[..., Any]]) -> Environment:
-    """The templates of this project; everything that is filled in is escaped.
+    """Return the templates of this project; everything that is filled in is escaped.
 
     Args:
-        filters: Filters of one page, beside those that all pages have: ``percent`` (of a fraction),
-            ``number`` (with thousands marked), ``name`` (of a file) and ``data_url`` (of a picture; of a
-            PNG with the argument ``png``).
+        filters: Filters of one page, beside those that all pages have: `percent` (of a fraction),
+            `number` (with thousands marked), `name` (of a file) and `data_url` (of a picture; of a
+            PNG with the argument `png`).
     """
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -37,34 +37,37 @@ def environment(filters: Mapping[str, Callable[..., Any]]) -> Environment:
 
 
 def printable(text: str) -> str:
-    """File names may hold line breaks, control characters or ones that turn the text around."""
+    """Replace line breaks, control characters and those that reverse text; file names may have them."""
     return "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
     )
 
 
-#: What Markdown takes for more than text: signs anywhere, and what makes a link by itself.
+#: Characters that Markdown does not show as they are, and those that turn a text into a link.
 _SIGNS = re.compile(r"[\\`*_\[\]<>|~&#$!@]|(?<=www)\.|:(?=//)", re.IGNORECASE)
-#: What begins a list or a rule.
+#: The start of a list or a rule.
 _STARTS = re.compile(r"^(\d{0,9})([-+.)=](?=\s|$)|(?<!\d)[-=])")
 
 
 def markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in a table cell too."""
+    """Escape a text so that Markdown shows it as it is, also in a table cell."""
     return _STARTS.sub(r"\1\\\2", _SIGNS.sub(r"\\\g<0>", printable(text).strip()))
 
 
 def plain(shown: str) -> str:
-    """The text that :func:`markdown` made ``shown`` of."""
+    """Return the text from which `markdown` made `shown`."""
     return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", shown)
 
 
 def code(text: str) -> str:
-    """Text as Markdown code, to be copied; nothing can be escaped there, so quotation marks give way."""
+    """Return a text as Markdown code, to be copied.
+
+    Nothing can be escaped in code, so backticks are replaced.
+    """
     readable = printable(text).replace("`", "'")
     return f"`{readable}`"
 
 
 def data_url(picture: bytes, kind: str = "jpeg") -> str:
-    """A picture (``jpeg`` or ``png``) as an address that holds all of it."""
+    """Return a picture (`jpeg` or `png`) as a `data:` URL that contains it."""
     return f"data:image/{kind};base64," + base64.b64encode(picture).decode("ascii")

@@ -1,7 +1,7 @@
-"""A detection run in short, as Markdown: what a person sees of it in the Prefect UI.
+"""The summary of a detection run as Markdown, for the Prefect UI.
 
-Names of files are other people's text, and are escaped. The whole stays small however many pictures
-there are: whoever wants all of them finds the tables and the report.
+Names of files are text from outside and are escaped. The summary stays small for any number of
+pictures: the tables and the report have all of them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,26 +16,26 @@ from pollen.reports.pages import code, data_url, markdown
 from pollen.statistics.intervals import percent
 from pollen.statistics.samples import ONE_PLANT
 
-#: Longer lists are cut, with a note where the whole one is.
+#: Longer lists are cut, with a note on where to find the whole list.
 MOST_ROWS = 20
 #: Letters shown of a name and of a reason.
 NAME_LETTERS = 70
 REASON_LETTERS = 300
 
 LOGIN_NOTE = (
-    "Links open in the browser only where the bucket lets everybody read: otherwise they end with a request to log in "
-    "or with *access denied*, and the same files are found with the program you upload pictures with, at the s3 "
-    "addresses."
+    "Links open in the browser only if everybody may read the bucket. Otherwise the browser asks you to log in or "
+    "shows *access denied*; then open the same files at their s3 addresses, with the program that you upload "
+    "pictures with."
 )
 
 
 @dataclass(frozen=True)
 class Highlights:
-    """Pictures to look at, small.
+    """Small pictures of both ends of the model's certainty.
 
     Attributes:
-        least_certain: Those that the model was least sure about; the first one least.
-        most_certain: Those it was most sure about; the first one most.
+        least_certain: Those that the model was least certain about, the least certain first.
+        most_certain: Those that it was most certain about, the most certain first.
     """
 
     least_certain: tuple[Thumbnail, ...] = ()
@@ -49,12 +49,12 @@ def _no_link(_key: str) -> str:
 def markdown_summary(
     data: ReportData, highlights: Highlights = Highlights(), link: Callable[[str], str] = _no_link
 ) -> str:
-    """The run in short.
+    """Return the summary of a run.
 
     Args:
-        data: What the report is made of.
+        data: The data of the report.
         highlights: Pictures to show.
-        link: Where a browser finds a file, by its key below the root; empty where it finds none.
+        link: Returns the address of a file for browsers, by its key below the root; empty if it has none.
     """
     parts = [
         _headline_lines(data),
@@ -72,7 +72,7 @@ def markdown_summary(
 
 
 def _headline_lines(data: ReportData) -> list[str]:
-    """Images, grains, viability."""
+    """Return the numbers of images and grains, and the viability."""
     first = headline(data.counts, data.settings.sample_pattern)
     result = "no grain counted"
     if first.viability:
@@ -89,7 +89,7 @@ def _headline_lines(data: ReportData) -> list[str]:
 
 
 def _failed_lines(counts: pl.DataFrame) -> list[str]:
-    """The failed images with their reasons; as a list, for the UI breaks no lines in tables."""
+    """Return the failed images with their reasons, as a list: the UI does not wrap lines in tables."""
     failed = counts.filter(pl.col("input_present") & (pl.col("status") == str(FrameStatus.FAILED)))
     if failed.height == 0:
         return []
@@ -105,10 +105,10 @@ def _failed_lines(counts: pl.DataFrame) -> list[str]:
 
 
 def failed_rows(failed: pl.DataFrame) -> list[dict[str, str]]:
-    """Failed images with their reasons as the cells of a table, which the UI takes for Markdown too.
+    """Return failed images with their reasons as cells of a table, which the UI reads as Markdown.
 
     Args:
-        failed: Rows of ``pollen_counts.csv``.
+        failed: Rows of `pollen_counts.csv`.
     """
     cells = failed.select("filename", pl.col("reason").fill_null("")).iter_rows()
     return [
@@ -118,7 +118,7 @@ def failed_rows(failed: pl.DataFrame) -> list[dict[str, str]]:
 
 
 def _flag_lines(counts: pl.DataFrame) -> list[str]:
-    """The flags with the number of images that have them."""
+    """Return the warnings, and the flags with the number of images that have them."""
     present = counts.filter(pl.col("input_present"))
     counted = present.filter(pl.col("status") != str(FrameStatus.FAILED))
     flags = flags_of(present)
@@ -127,11 +127,11 @@ def _flag_lines(counts: pl.DataFrame) -> list[str]:
         f"* {len(flag.filenames):,} flagged: {markdown(_short(flag.text, REASON_LETTERS))}. {flag.meaning}".rstrip()
         for flag in flags[:MOST_ROWS]
     ]
-    return ["### To be careful about", "", *lines] if lines else []
+    return ["### Warnings and flags", "", *lines] if lines else []
 
 
 def _sample_lines(samples: pl.DataFrame) -> list[str]:
-    """The samples with their viability."""
+    """Return the samples with their viability."""
     if samples.height == 0:
         return []
     return [
@@ -159,7 +159,7 @@ def _sample_rows(samples: pl.DataFrame) -> Iterator[str]:
 def _picture_lines(
     title: str, pictures: Sequence[Thumbnail], link: Callable[[str], str]
 ) -> list[str]:
-    """Pictures side by side, their names above them."""
+    """Return pictures side by side, with their names above them."""
     if not pictures:
         return []
     names = [
@@ -167,8 +167,8 @@ def _picture_lines(
         + _open(link(layout.annotated_key(picture.filename)))
         for number, picture in enumerate(pictures, 1)
     ]
-    # In a table, for elsewhere the UI puts them one below the other. Without their names: an
-    # alternative text ends at brackets.
+    # In a table, because the UI puts pictures elsewhere one below the other. Without their names,
+    # because an alternative text ends at brackets.
     numbers = range(1, len(pictures) + 1)
     shown = [f"![picture {n}]({data_url(each.jpeg)})" for n, each in enumerate(pictures, 1)]
     table = [_row(f"{n}" for n in numbers), _row("---" for _ in numbers), _row(shown)]
@@ -180,7 +180,7 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _file_lines(data: ReportData, link: Callable[[str], str]) -> list[str]:
-    """Where the files are."""
+    """Return the places of the files."""
     files = {
         "report": layout.REPORT,
         "one row per image": layout.COUNTS_TABLE,
@@ -190,8 +190,8 @@ def _file_lines(data: ReportData, link: Callable[[str], str]) -> list[str]:
     lines = ["### Files", ""]
     for title, key in files.items():
         lines.append(f"* {title}: {code(_place(data, key))}{_open(link(key))}")
-        if key == layout.GRAINS_TABLE and data.grains_as_of:
-            lines[-1] += f" (as of {markdown(data.grains_as_of)})"
+        if key == layout.GRAINS_TABLE and data.grain_table_note:
+            lines[-1] += f" ({markdown(data.grain_table_note)})"
     lines.append(f"* annotated pictures: {code(_place(data, layout.ANNOTATED))}")
     if link(layout.REPORT):
         lines += ["", LOGIN_NOTE]
@@ -199,7 +199,7 @@ def _file_lines(data: ReportData, link: Callable[[str], str]) -> list[str]:
 
 
 def _model_lines(data: ReportData) -> list[str]:
-    """How it was counted."""
+    """Return the model and the rules."""
     return [
         f"Model {markdown(data.model_version)}, settings `{data.settings_fingerprint}`, edge rule "
         f"`{data.settings.edge_rule}`, overlap rule `{data.settings.overlap_rule}`."
@@ -207,7 +207,7 @@ def _model_lines(data: ReportData) -> list[str]:
 
 
 def _open(url: str) -> str:
-    """A link, where there is one. Its text is a word of ours: the UI shows escapes in it as they are."""
+    """Return a link if there is an address. Its text is a fixed word: the UI would show escapes in it."""
     return f" ([open]({url}))" if url else ""
 
 
@@ -220,7 +220,7 @@ def _name(text: str) -> str:
 
 
 def _short(text: str, letters: int) -> str:
-    """A long text without its middle: both ends tell more than it."""
+    """Return a long text without its middle, which is less informative than both ends."""
     if len(text) <= letters:
         return text
     head = letters // 2
@@ -228,12 +228,12 @@ def _short(text: str, letters: int) -> str:
 
 
 def _interval_words(low: float, high: float) -> str:
-    """The bounds in words."""
+    """Return the bounds in words."""
     return f"{percent(low)} to {percent(high)}"
 
 
 def _rest(total: int, table: str) -> list[str]:
-    """A note where not everything is shown."""
+    """Return a note if not everything is shown."""
     if total <= MOST_ROWS:
         return []
     return ["", f"{total - MOST_ROWS:,} more in `{table}`."]

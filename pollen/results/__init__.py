@@ -1,1 +1,1 @@
-"""Turn records into the rows of the tables."""
+"""Results: from records to the rows of the tables."""

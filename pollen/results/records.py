@@ -17,17 +17,17 @@ INPUTS = pl.Schema({"key": pl.String(), "version": pl.String(), "size": pl.Int64
 
 
 def empty_records() -> pl.DataFrame:
-    """No image records at all."""
+    """Return a table of image records without rows."""
     return pl.DataFrame(schema=IMAGE_RECORD)
 
 
 def waiting_inputs(inputs: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
-    """The inputs that are not done, sorted by key.
+    """Return the inputs that are not done, sorted by key.
 
-    Done means: there is a record for this key and version that is not to be tried again.
+    An input is done if there is a record for its key and version that is not to be tried again.
 
     Args:
-        inputs: Columns of :data:`INPUTS`.
+        inputs: Columns of `INPUTS`.
         records: Image records of the run's model and settings.
     """
     # One page of a file that is to be tried again is a reason to try the whole file again.
@@ -39,40 +39,40 @@ def waiting_inputs(inputs: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
 def undrawn_inputs(
     inputs: pl.DataFrame, records: pl.DataFrame, drawn: Iterable[str]
 ) -> pl.DataFrame:
-    """The inputs that were counted and of which an annotated picture is missing, sorted by key.
+    """Return the inputs that were counted but lack an annotated picture, sorted by key.
 
     Args:
-        inputs: Columns of :data:`INPUTS`.
+        inputs: Columns of `INPUTS`.
         records: Image records of the run's model and settings.
-        drawn: Keys of the annotated pictures that are there.
+        drawn: Keys of the annotated pictures that exist.
     """
-    there = {_one_spelling(key) for key in drawn}
+    existing = {_one_spelling(key) for key in drawn}
     rows = current_records(inputs, records).filter(
         "input_present", pl.col("status") != str(FrameStatus.FAILED)
     )
     missing = {
         key
         for key, filename in rows.select("key", "filename").iter_rows()
-        if _one_spelling(annotated_key(filename)) not in there
+        if _one_spelling(annotated_key(filename)) not in existing
     }
     return inputs.filter(pl.col("key").is_in(missing)).sort("key")
 
 
 def _one_spelling(key: str) -> str:
-    """A key as file systems compare names that keep neither case nor the composition of letters."""
+    """Return a key in the form in which file systems compare names that differ in case or composition only."""
     return unicodedata.normalize("NFC", key).casefold()
 
 
 def current_records(inputs: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
-    """The records that tables are made of: per input key one version, written by one writer.
+    """Return the records that tables are made of: per input one version, written by one writer.
 
-    An input that is there is spoken for by its present version; a deleted one by the version
-    recorded last. Where two writers recorded the same version, the first in the order of
-    ``records`` (key order of the record files) counts, one that needs no further try before one
-    that does. Deleted inputs that never were read successfully have nothing to say.
+    For an input that exists, its present version counts; for a deleted one, the version that was
+    recorded last. If two writers recorded the same version, the first in the order of `records`
+    (key order of the record files) counts, but one that needs no further try comes before one that
+    does. Deleted inputs that were never read successfully have no row.
 
     Returns:
-        The rows of ``records`` that count, with a column ``input_present``.
+        The rows of `records` that count, with a column `input_present`.
     """
     present = inputs.select("key", pl.col("version").alias("present_version"))
     ordered = (

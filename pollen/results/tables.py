@@ -17,11 +17,11 @@ _interval = lru_cache(maxsize=100_000)(viability_interval)
 
 
 def count_rows(inputs: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
-    """The rows of ``pollen_counts.csv``: one per frame, and one per input without a record.
+    """Return the rows of `pollen_counts.csv`: one per frame, and one per input without a record.
 
     Args:
-        inputs: Columns of :data:`INPUTS`.
-        chosen: What :func:`current_records` chose.
+        inputs: Columns of `INPUTS`.
+        chosen: The result of `current_records`.
     """
     missing = inputs.join(chosen.select("key").unique(), on="key", how="anti").select(
         "key",
@@ -46,7 +46,7 @@ def count_rows(inputs: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_copies_flagged(chosen: pl.DataFrame) -> pl.DataFrame:
-    """Flag pictures that are there under several names: all are counted, and a person must know.
+    """Flag pictures that exist under several names: all are counted, so a person must know.
 
     The first of them names the second, all others name the first.
     """
@@ -93,16 +93,16 @@ def csv_bytes(rows: pl.DataFrame) -> bytes:
 
 
 def _without_empty_text(rows: pl.DataFrame) -> pl.DataFrame:
-    """Empty text as nothing: it would be written as a pair of quotes."""
+    """Return rows with empty text as null: it would be written as a pair of quotes."""
     return rows.with_columns(pl.col(pl.String).replace("", None))
 
 
 def write_measurements(grain_files: list[Path], chosen: pl.DataFrame, target: Path) -> int:
-    """Write ``particle_measurements.csv`` from the grain records of the chosen writers.
+    """Write `particle_measurements.csv` from the grain records of the chosen writers.
 
     Args:
         grain_files: Parquet files with grain records.
-        chosen: What :func:`current_records` chose.
+        chosen: The result of `current_records`.
         target: Where to write.
 
     Returns:

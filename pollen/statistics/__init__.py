@@ -1,1 +1,1 @@
-"""Intervals and samples: how sure a viability is."""
+"""Statistics of viability: intervals and samples."""

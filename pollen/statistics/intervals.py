@@ -1,4 +1,4 @@
-"""Viability and how sure it is: intervals for one picture and for samples of several.
+"""Viability with its confidence interval, for one picture and for samples of several.
 
 The fraction is *stained viable* grains over counted grains. All intervals are two-sided and stay
 within 0..1.
@@ -23,7 +23,7 @@ LEAST_CORRELATION = 0.03
 
 
 class IntervalMethod(StrEnum):
-    """How an interval was made; the values stand in the sample table."""
+    """The method of an interval; the values appear in the sample table."""
 
     WILSON = "wilson"
     EXACT = "exact"
@@ -41,7 +41,7 @@ class Interval:
 
 
 def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """Score interval of a binomial fraction (Wilson, J. Am. Stat. Assoc. 22:209, 1927).
+    """Return the score interval of a binomial fraction (Wilson, J. Am. Stat. Assoc. 22:209, 1927).
 
     Args:
         successes: Number of events, 0..n; need not be whole (effective sample sizes are not).
@@ -56,7 +56,7 @@ def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, floa
     fraction = successes / n
     centre = (fraction + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * sqrt(fraction * (1 - fraction) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    # At no events and at all the formula gives 0 and 1, but for rounding.
+    # With no events the formula gives 0, with events only 1, except for rounding.
     return (
         max(0.0, centre - half) if successes > 0 else 0.0,
         min(1.0, centre + half) if successes < n else 1.0,
@@ -64,9 +64,9 @@ def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, floa
 
 
 def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """Exact interval of a binomial fraction (Clopper & Pearson, Biometrika 26:404, 1934).
+    """Return the exact interval of a binomial fraction (Clopper & Pearson, Biometrika 26:404, 1934).
 
-    Never covers less than ``level``. Written with beta quantiles, so ``successes`` and ``n`` need
+    Never covers less than `level`. Written with beta quantiles, so `successes` and `n` need
     not be whole, as Korn & Graubard (1998) use it.
 
     Args:
@@ -87,12 +87,12 @@ def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[fl
 
 
 def viability_interval(viable: int, non_viable: int, level: float = 0.95) -> Interval | None:
-    """Viability of one picture, its grains taken as independent.
+    """Return the viability of one picture, with its grains taken as independent.
 
-    Wilson's interval; where all grains are of one class the exact one.
+    Wilson's interval; the exact interval if all grains are of one class.
 
     Returns:
-        ``None`` where no grain was counted: nothing is known then, not 0 %.
+        None if no grain was counted: then nothing is known, which is not 0 %.
     """
     counted = viable + non_viable
     if counted == 0:
@@ -106,33 +106,33 @@ def viability_interval(viable: int, non_viable: int, level: float = 0.95) -> Int
 def clustered_viability(
     viable: ArrayLike, non_viable: ArrayLike, level: float = 0.95
 ) -> Interval | None:
-    """Viability of a sample of several units, the unit being the picture (for groups: the plant).
+    """Return the viability of a sample of several units; the unit is the picture (for groups: the plant).
 
     The fraction is the ratio estimator, all viable over all counted grains. Its interval is Korn
     and Graubard's (Survey Methodology 24:193, 1998): the exact binomial interval at an effective
-    sample size ``f(1 - f) / v * (z / t)^2``. The linearised variance between units (Cochran,
+    sample size `f(1 - f) / v * (z / t)^2`. The linearised variance between units (Cochran,
     Sampling Techniques, 1977, section 6.3) is known badly from few units and is 0 where there was
-    no event. So ``v`` is its mean with the variance at :data:`ASSUMED_CORRELATION`, weighted by
+    no event. So `v` is its mean with the variance at `ASSUMED_CORRELATION`, weighted by
     degrees of freedom (moderated variance: Smyth, Stat. Appl. Genet. Mol. Biol. 3:3, 2004), and the
-    effective size is at most the one at :data:`LEAST_CORRELATION`. The interval at 0 % and 100 %
-    thus goes on smoothly from its neighbours, and one unit alone still has one, which then rests
-    on the assumed correlation only: callers must say so.
+    effective size is at most the one at `LEAST_CORRELATION`. The interval at 0 % and 100 %
+    therefore continues smoothly from its neighbours, and a single unit has an interval too, which
+    rests on the assumed correlation only: callers must say so.
 
     In simulations (beta-binomial, 8 to 110 grains a picture, correlation 0.01 to 0.1, 2 to 30
     pictures, 80 to 99.7 % viable) it covered 91.6 % at worst where 95 % was asked, mostly more;
     without the assumed part 68 %, the pooled Wilson interval 36 %.
 
     Args:
-        viable: ``(N,)`` viable grains per unit.
-        non_viable: ``(N,)`` non-viable grains per unit.
+        viable: `(N,)` viable grains per unit.
+        non_viable: `(N,)` non-viable grains per unit.
         level: Confidence level.
 
     Returns:
-        ``None`` where no grain was counted.
+        None if no grain was counted.
     """
     events = np.asarray(viable, np.float64)
     sizes = events + np.asarray(non_viable, np.float64)
-    # A unit without grains says nothing about the fraction.
+    # A unit without grains contains no information about the fraction.
     events, sizes = events[sizes > 0], sizes[sizes > 0]
     if len(sizes) == 0:
         return None
@@ -145,11 +145,11 @@ def clustered_viability(
 
 
 def percent(fraction: float, gap: str = "\N{NO-BREAK SPACE}") -> str:
-    """A fraction for people: ``91.2 %``; ``100 %`` and ``0 %`` only where it is all or none.
+    """Return a fraction for people: `91.2 %`; `100 %` and `0 %` only if it is all or none.
 
     Args:
         fraction: In 0..1.
-        gap: What stands before the sign.
+        gap: Text before the sign.
     """
     if fraction in (0, 1):
         return f"{100 * fraction:.0f}{gap}%"
@@ -159,9 +159,9 @@ def percent(fraction: float, gap: str = "\N{NO-BREAK SPACE}") -> str:
 
 
 def stored(fraction: float) -> float:
-    """A fraction as tables hold it: 6 decimals; 0 and 1 only where it is none or all.
+    """Return a fraction as tables hold it: 6 decimals; 0 and 1 only if it is none or all.
 
-    With fewer, rounding once more for people would show 4 of 21 as 19.1 %, not 19.0 %.
+    With fewer decimals, rounding again for people would show 4 of 21 as 19.1 %, not 19.0 %.
     """
     if fraction in (0, 1):
         return fraction
@@ -169,13 +169,13 @@ def stored(fraction: float) -> float:
 
 
 def ratio_variance(events: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
-    """Linearised variance of ``sum(events) / sum(sizes)`` over independent units.
+    """Return the linearised variance of `sum(events) / sum(sizes)` over independent units.
 
     Cochran (1977), section 6.3, without finite population correction.
 
     Args:
-        events: ``(N,)`` events per unit, N at least 2.
-        sizes: ``(N,)`` trials per unit.
+        events: `(N,)` events per unit, N at least 2.
+        sizes: `(N,)` trials per unit.
     """
     units = len(sizes)
     residuals = events - events.sum() / sizes.sum() * sizes
@@ -183,7 +183,7 @@ def ratio_variance(events: NDArray[np.float64], sizes: NDArray[np.float64]) -> f
 
 
 def _effective_size(events: NDArray[np.float64], sizes: NDArray[np.float64], level: float) -> float:
-    """Number of independent grains that would tell as much."""
+    """Return the number of independent grains that would give an equally precise fraction."""
     total, own_freedom = float(sizes.sum()), len(sizes) - 1
     fraction = float(events.sum()) / total
     # Variances relative to f(1 - f); grains correlated by r have (1 + (m - 1) r) / total, where m
@@ -191,7 +191,7 @@ def _effective_size(events: NDArray[np.float64], sizes: NDArray[np.float64], lev
     mates = float((sizes**2).sum()) / total - 1
     variance = (1 + mates * ASSUMED_CORRELATION) / total
     if own_freedom:
-        # A single event would look like independent grains; none at all is its limit.
+        # A single event gives the variance of independent grains, and no event is the limit of that.
         own = 1 / total
         if 0 < fraction < 1:
             own = ratio_variance(events, sizes) / (fraction * (1 - fraction))
@@ -203,11 +203,11 @@ def _effective_size(events: NDArray[np.float64], sizes: NDArray[np.float64], lev
 
 
 def _normal_quantile(level: float) -> float:
-    """Half width, in standard deviations, of the normal interval that holds ``level``."""
+    """Return the half width, in standard deviations, of the normal interval with probability `level`."""
     return float(special.ndtri((1 + level) / 2))
 
 
 def _check_counts(successes: float, n: float) -> None:
-    """Refuse what is no count of events among trials."""
+    """Raise ValueError if the numbers are no count of events among trials."""
     if not 0 <= successes <= n or n <= 0:
         raise ValueError(f"expected 0 <= successes <= n and n > 0, got {successes} of {n}")

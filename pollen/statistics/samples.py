@@ -1,4 +1,4 @@
-"""Samples: which pictures belong together, and the viability of each such group."""
+"""Samples: pictures that belong together, and the viability of each sample."""
 
 import re
 from collections import Counter
@@ -14,19 +14,19 @@ from pollen.columns import FrameStatus
 from pollen.quality.grain_size import POOLED_FLAG, PooledSize, mostly_empty
 from pollen.statistics.intervals import Interval, clustered_viability, stored
 
-#: Label of the pictures that lie in no folder and whose names say nothing.
+#: Label of the pictures that are in no folder and whose names match no pattern.
 NO_FOLDER = "(no folder)"
 
-#: What separates several flags in one cell.
+#: The separator of several flags in one cell.
 FLAG_SEPARATOR = "; "
 ONE_PICTURE = "only one picture with grains"
-#: Its pages or scenes are several pictures, but of one slide or even of one field.
+#: Its pages or scenes are several pictures, but of one slide or even of one field of view.
 ONE_FILE = "all pictures with grains are of one file"
 NO_GRAIN = "no grain counted"
 MOSTLY_EMPTY = "most pictures have no grain"
-#: What the interval of all pictures together tells, where they are of one plant or folder.
+#: The scope of the interval of all pictures together, if they are of one plant or folder.
 ONE_PLANT = "of this one plant or folder"
-#: How a flag starts that names another picture, and what it is called where flags are numbered.
+#: The start of a flag that names another picture; such flags are counted together under `ANOTHER`.
 SAME_PICTURE = "same picture as "
 ANOTHER = "another"
 
@@ -49,19 +49,19 @@ SAMPLE_COLUMNS = pl.Schema(
 )
 
 _PARTS = ("plant", "ploidy", "replicate")
-#: What stands behind a file's name in the name of one of its frames; no file's name ends like this.
+#: The part after the file's name in the name of a frame; no file's name ends like this.
 _FRAME = re.compile(r"#[a-z]+=\d+(&[a-z]+=\d+)*$")
 
 
 @dataclass(frozen=True, order=True)
 class Sample:
-    """What a picture belongs to.
+    """The sample that a picture belongs to.
 
     Attributes:
-        label: What tables call it: the parts found in the file name joined by ``_``, or the
-            folder with ``/`` at its end, or :data:`NO_FOLDER`.
-        plant: As in the file name; empty where the name says nothing.
-        ploidy: Written one way: ``s4X`` and ``S4x`` are both ``S4x``; ``4x`` is another group.
+        label: Its name in tables: the parts found in the file name joined by `_`, or the
+            folder with `/` at its end, or `NO_FOLDER`.
+        plant: As in the file name; empty if the name does not contain it.
+        ploidy: Written one way: `s4X` and `S4x` are both `S4x`; `4x` is another group.
         replicate: As in the file name.
     """
 
@@ -72,12 +72,12 @@ class Sample:
 
     @property
     def of_plant(self) -> str:
-        """The plant with its ploidy, which tells plants of one number apart; empty where it is not known."""
+        """The plant with its ploidy, as plants of one number may differ in it; empty if the plant is not known."""
         return "_".join(filter(None, (self.plant, self.ploidy))) if self.plant else ""
 
 
 def sample_of(filename: str, pattern: str) -> Sample:
-    """The sample a picture belongs to.
+    """Return the sample that a picture belongs to.
 
     Args:
         filename: Path below the source, as in the tables.
@@ -85,7 +85,7 @@ def sample_of(filename: str, pattern: str) -> Sample:
             replicate; searched in the name without its folder.
 
     Raises:
-        ValueError: The pattern is not usable.
+        ValueError: If the pattern is not usable.
     """
     folder, _, name = filename.rpartition("/")
     found = _compiled(pattern).search(name)
@@ -101,8 +101,8 @@ class Overall:
     """Viability of all pictures together.
 
     Attributes:
-        interval: With the plant as its unit; with the picture where all are of one plant.
-        one_plant: They are: it tells nothing of other plants.
+        interval: With the plant as its unit; with the picture if all are of one plant.
+        one_plant: All pictures are of one plant, so the interval says nothing about other plants.
     """
 
     interval: Interval
@@ -110,32 +110,32 @@ class Overall:
 
 
 def file_of(filename: str) -> str:
-    """The file that a frame is in: without ``#page=2``, ``#scene=1&z=3`` and the like."""
+    """Return the name of a frame's file: without `#page=2`, `#scene=1&z=3` and the like."""
     return _FRAME.sub("", filename)
 
 
 def flag_kind(flag: str) -> str:
-    """What a flag is numbered as; the same for all that name some other picture."""
+    """Return the flag under which a flag is counted: one for all flags that name another picture."""
     return SAME_PICTURE + ANOTHER if flag.startswith(SAME_PICTURE) else flag
 
 
 def summarise_samples(counts: pl.DataFrame, pattern: str) -> pl.DataFrame:
-    """Viability per sample, with intervals that take the picture as the unit.
+    """Return the viability per sample, with intervals that take the picture as the unit.
 
     Pages, scenes, focus planes and time points of one file are one unit: they show one slide, or
-    even the same grains. Deleted inputs are left out; failed pictures are only numbered. Fractions
-    have 6 decimals, and say all or none only where it is so.
+    even the same grains. Deleted pictures are left out; of failed ones, only the number is given.
+    Fractions have 6 decimals, and are 0 or 1 only if they are exactly that.
 
     Args:
-        counts: The rows of ``pollen_counts.csv``.
-        pattern: See :func:`sample_of`.
+        counts: The rows of `pollen_counts.csv`.
+        pattern: See `sample_of`.
 
     Returns:
-        One row per sample, columns :data:`SAMPLE_COLUMNS`, sorted by sample; ``viability`` and its
-        bounds are empty where no grain was counted.
+        One row per sample, columns `SAMPLE_COLUMNS`, sorted by sample; `viability` and its
+        bounds are empty if no grain was counted.
 
     Raises:
-        ValueError: The pattern is not usable.
+        ValueError: If the pattern is not usable.
     """
     _compiled(pattern)
     present = counts.filter(pl.col("input_present")).sort("filename")
@@ -147,23 +147,23 @@ def summarise_samples(counts: pl.DataFrame, pattern: str) -> pl.DataFrame:
 
 
 def overall_viability(counts: pl.DataFrame, pattern: str) -> Overall | None:
-    """Viability of all pictures together that are present and counted, the plant as the unit.
+    """Return the viability of all present and counted pictures together, with the plant as the unit.
 
     Grains of one plant are more alike than grains of several, so that pictures are no independent
     units here: taken as such, the interval held the truth in 38 to 67 % of simulated studies where
     95 % was asked (6 to 30 plants of 7 to 20 pictures, correlation within plants 0.05 to 0.1);
-    with the plant as the unit in 93 to 99 %. Where names tell no plant, the sample stands for it. Where all are
-    of one, the file is the unit, as in the table of samples.
+    with the plant as the unit in 93 to 99 %. If names contain no plant, the sample stands for it. If all
+    are of one plant, the file is the unit, as in the table of samples.
 
     Args:
-        counts: The rows of ``pollen_counts.csv``.
-        pattern: See :func:`sample_of`.
+        counts: The rows of `pollen_counts.csv`.
+        pattern: See `sample_of`.
 
     Returns:
-        ``None`` where no grain was counted.
+        None if no grain was counted.
 
     Raises:
-        ValueError: The pattern is not usable.
+        ValueError: If the pattern is not usable.
     """
     _compiled(pattern)
     counted = counts.filter(pl.col("input_present") & (pl.col("status") != str(FrameStatus.FAILED)))
@@ -177,9 +177,9 @@ def overall_viability(counts: pl.DataFrame, pattern: str) -> Overall | None:
 
 
 def _summed(counted: pl.DataFrame, units: Iterable[str]) -> NDArray[np.int64]:
-    """Grains by unit, ``(N, 2)`` viable and non-viable, in the order of the units' names.
+    """Return the grains by unit, `(N, 2)` viable and non-viable, in the order of the units' names.
 
-    Units without grains are left out: they say nothing about the fraction.
+    Units without grains are left out: they contain no information about the fraction.
     """
     sums: dict[str, list[int]] = {}
     for unit, *grains in zip(units, counted["viable"], counted["non_viable"], strict=True):
@@ -192,7 +192,7 @@ def _summed(counted: pl.DataFrame, units: Iterable[str]) -> NDArray[np.int64]:
 
 
 def _summary(sample: Sample, pictures: pl.DataFrame) -> dict[str, object]:
-    """One row of the sample table."""
+    """Return one row of the sample table."""
     counted = pictures.filter(pl.col("status") != str(FrameStatus.FAILED))
     files = _summed(counted, map(file_of, counted["filename"]))
     viable, non_viable = files.T
@@ -220,7 +220,7 @@ def _summary(sample: Sample, pictures: pl.DataFrame) -> dict[str, object]:
 
 
 def _flags(counted: pl.DataFrame, files_with_grains: int) -> list[str]:
-    """What a reader must know: of the sample, then of its pictures, with their number."""
+    """Return the flags of the sample, then those of its pictures with the number of pictures."""
     own = []
     if files_with_grains == 0:
         own.append(NO_GRAIN)
@@ -243,7 +243,7 @@ def _flags(counted: pl.DataFrame, files_with_grains: int) -> list[str]:
 
 
 def _one_spelling(ploidy: str) -> str:
-    """``s4X`` as ``S4x``; what does not look like a ploidy stays as it is."""
+    """Return `s4X` as `S4x`; a text that does not look like a ploidy stays as it is."""
     if re.fullmatch(r"[sS]?\d+[xX]", ploidy) is None:
         return ploidy
     return ploidy.upper().replace("X", "x")
@@ -251,7 +251,7 @@ def _one_spelling(ploidy: str) -> str:
 
 @lru_cache(maxsize=8)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """The pattern, checked."""
+    """Compile a pattern and check its groups."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:

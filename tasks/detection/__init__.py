@@ -1,1 +1,1 @@
-"""The stages of detection: plan, count in batches, record, summarise."""
+"""The stages of detection: plan, count in batches, record, write the results."""

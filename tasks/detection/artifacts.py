@@ -23,7 +23,7 @@ def _in_run() -> bool:
 
 
 def publish_nothing(summary: Summary) -> None:
-    """Say in the Prefect UI that there was nothing."""
+    """Show in the Prefect UI that there was nothing to count."""
     if _in_run():
         text = f"{markdown(summary.message)}\n\nLooked in {markdown(summary.output)}.\n"
         create_markdown_artifact(text, key=SUMMARY_KEY, description=summary.message)
@@ -32,9 +32,10 @@ def publish_nothing(summary: Summary) -> None:
 def publish_result(
     store: Store, thumbnails: Thumbnails, data: ReportData, summary: Summary
 ) -> None:
-    """Show the result in the Prefect UI, where a flow run is under way.
+    """Show the result in the Prefect UI, if this is a flow run.
 
-    A run that found nothing new shows no pictures: such runs are many, and the report has them.
+    A run that found nothing new shows no pictures: there are many such runs, and the report has the
+    pictures.
     """
     if not _in_run():
         return

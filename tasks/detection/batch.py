@@ -1,8 +1,8 @@
 """The batch: the unit of work that is safe to repeat.
 
-Inputs are fetched and decoded ahead of the model, their tiles share its calls, annotated pictures
-are drawn and written behind it, and the records come last. A batch that is killed anywhere leaves
-no record, or all of them.
+Pictures are fetched and decoded ahead of the model, their tiles share its calls, annotated pictures
+are drawn and written after it, and the records are written last. A batch that is killed leaves
+either no record or all of them.
 """
 
 import threading
@@ -37,7 +37,7 @@ BYTES_PER_PIXEL = 3
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What became of a batch."""
+    """The result of a batch: how many frames it has, and how many of them failed."""
 
     frames: int
     failed: int
@@ -48,7 +48,7 @@ _making = threading.Lock()
 
 
 def detector_for(model: Model, profile: Profile) -> Detector:
-    """The detector of this process; made once, shared by batches, and replaced by the next model."""
+    """Return the detector of this process; it is made once, and replaced if the profile is another one."""
     with _making:
         if profile not in _detectors:
             _detectors.clear()
@@ -61,7 +61,7 @@ def load_model(model: Model, profile: Profile) -> None:
     """Prepare the model before any batch starts, so that a broken one fails once and clearly.
 
     Raises:
-        PollenError: The model can't be used.
+        PollenError: If the model can't be used.
     """
     try:
         profile.grid()
@@ -79,13 +79,13 @@ def detect_batch(batch: Batch, work: Work, progress: Progress, title: str = "bat
 
     Args:
         batch: The pictures.
-        work: Where everything is, and how to count.
-        progress: Who watches.
-        title: What people see of the batch.
+        work: Everything that the batches of a run have in common.
+        progress: Receives what has been counted.
+        title: The name of the batch for people.
 
     Raises:
-        PollenError: The store can't be written, or the model can't be used. Pictures that can't
-            be read are rows, not errors.
+        PollenError: If the store can't be written, or the model can't be used. Pictures that
+            can't be read are rows, not errors.
     """
     started = time.monotonic()
     # Two attempts never write the same files, so grains and image rows of one name belong together.
@@ -99,8 +99,8 @@ def detect_batch(batch: Batch, work: Work, progress: Progress, title: str = "bat
     failed = images.filter(pl.col("status") == str(FrameStatus.FAILED)).height
     seconds = time.monotonic() - started
     shown.ended()
-    told = f"{title} ({batch.label})"
-    logger().info("%s: %d frames, %d failed, %.1f s", told, len(results), failed, seconds)
+    name = f"{title} ({batch.label})"
+    logger().info("%s: %d frames, %d failed, %.1f s", name, len(results), failed, seconds)
     return BatchResult(len(results), failed)
 
 
@@ -142,14 +142,14 @@ def _count(
 
 
 class _Results:
-    """Results on their way; a failure is raised soon, not behind the last picture."""
+    """Results that are being written; a failure is raised soon, not after the last picture."""
 
     def __init__(self) -> None:
         self._futures: list[Future[FrameResult]] = []
         self._checked = 0
 
     def add(self, future: Future[FrameResult]) -> None:
-        """Add one; raises what an earlier one raised."""
+        """Add one; raise the error of an earlier one that failed."""
         self._futures.append(future)
         while self._futures[self._checked].done():
             self._futures[self._checked].result()
@@ -158,5 +158,5 @@ class _Results:
                 return
 
     def all(self) -> list[FrameResult]:
-        """Wait for all."""
+        """Wait for all and return them."""
         return [future.result() for future in self._futures]

@@ -1,4 +1,4 @@
-"""Deciding what is to be counted: one listing of the inputs, one pass over the records."""
+"""Planning: which pictures are to be counted, by one listing of the inputs and one pass over the records."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from pollen.reports.annotate import UNDRAWN_FLAG
 from pollen.results.records import INPUTS, undrawn_inputs, waiting_inputs
 from tasks.detection.records import compact, read_image_records
 from tasks.stage import logger, stage
-from tasks.storage.entries import joined
+from tasks.storage.objects import join_key
 from tasks.storage.store import Location, Store, open_store
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to do.
+    """The plan of a run.
 
     Attributes:
-        inputs: All inputs that are there; columns of :data:`pollen.results.records.INPUTS`.
-        batches: Those that wait to be counted.
-        waiting: How many those are.
+        inputs: All inputs that exist; columns of `pollen.results.records.INPUTS`.
+        batches: Inputs that wait to be counted.
+        waiting: Number of inputs in the batches.
     """
 
     inputs: pl.DataFrame
@@ -37,7 +37,7 @@ class Plan:
 
 @stage("check access")
 def check_access(source: Location, output: Location) -> None:
-    """Fail early and clearly where the source is missing or out of reach."""
+    """Fail early and clearly if the source is missing or can't be reached."""
     open_store(source).check()
     if output.folder is None:
         open_store(output).check()
@@ -56,22 +56,22 @@ def plan(
 ) -> Plan:
     """Find the inputs that have no record yet for this model and these settings.
 
-    Where pictures are to be annotated, those whose annotated picture is missing wait too: drawing
-    needs the outlines that only the model knows.
+    If pictures are to be annotated, those whose annotated picture is missing are counted again,
+    because drawing needs the outlines from the model.
 
     Args:
-        source: Where the pictures are.
-        output: The root below which records and drawings are.
+        source: The place of the pictures.
+        output: The root of records and annotated pictures.
         records: Folder of the records of this model and these settings.
-        settings: How to count.
-        shards: How many runs will share the work; there are batches for all of them if there can be.
+        settings: The settings of the run.
+        shards: Number of runs that share the work; there are batches for all of them if possible.
         among: Only these inputs, in these versions; None: all.
     """
     store = open_store(output)
     inputs, left_out = _listed(source, output)
     if left_out:
         logger().warning(
-            "%d pictures are left out, because earlier runs wrote them: they lie beside a folder %s",
+            "%d pictures are left out, because earlier runs wrote them: they are next to a folder %s",
             left_out,
             RESULTS,
         )
@@ -81,7 +81,10 @@ def plan(
         undrawn = undrawn_inputs(inputs, known, _drawn(store, known))
         undrawn = undrawn.join(waiting, on="key", how="anti")
         if undrawn.height:
-            logger().info("%d pictures are counted again, to be drawn", undrawn.height)
+            logger().info(
+                "%d pictures are counted again, because their annotated pictures are missing",
+                undrawn.height,
+            )
         waiting = pl.concat([waiting, undrawn])
     if among is not None:
         waiting = waiting.join(among, on=["key", "version"], how="semi")
@@ -93,7 +96,7 @@ def plan(
 
 
 def _drawn(store: Store, known: pl.DataFrame) -> Iterator[str]:
-    """Keys of the annotated pictures that are there, and of those that never can be."""
+    """Yield the keys of the annotated pictures that exist, and of those that can never exist."""
     yield from (entry.key for entry in store.list(ANNOTATED))
     undrawable = known.filter(pl.col("flags").str.contains(UNDRAWN_FLAG, literal=True))
     yield from map(annotated_key, undrawable["filename"])
@@ -101,20 +104,20 @@ def _drawn(store: Store, known: pl.DataFrame) -> Iterator[str]:
 
 @stage("compact records")
 def compact_records(output: Location, records: str) -> int:
-    """Merge small record files where there are many."""
+    """Merge small record files if there are many; return how many files were removed."""
     return compact(open_store(output), records)
 
 
 def list_inputs(source: Location, output: Location) -> pl.DataFrame:
-    """The pictures below the source, as they are now; columns of :data:`pollen.results.records.INPUTS`.
+    """Return the pictures below the source, as they are now; columns of `pollen.results.records.INPUTS`.
 
-    What runs wrote is none of them, be it to this output or to another one.
+    Pictures that runs wrote are left out, whether to this output or to another one.
     """
     return _listed(source, output)[0]
 
 
 def _listed(source: Location, output: Location) -> tuple[pl.DataFrame, int]:
-    """The pictures below the source, and how many are no input because runs with another output wrote them."""
+    """Return the pictures below the source, and the number of those left out as results of another output."""
     is_result = results_within(source, output)
     others: set[str] = set()
     entries = []
@@ -130,16 +133,16 @@ def _listed(source: Location, output: Location) -> tuple[pl.DataFrame, int]:
 
 
 def _below(folders: Iterable[str]) -> pl.Expr:
-    """Whether a key lies below one of the folders, each of which ends with ``/``."""
+    """Return a test for keys below one of the folders, each of which ends with `/`."""
     none = pl.lit(value=False)
     return pl.any_horizontal(none, *(pl.col("key").str.starts_with(each) for each in folders))
 
 
 def results_within(source: Location, output: Location) -> Callable[[str], bool]:
-    """Whether a key of the source is what earlier runs wrote, where the output lies inside it."""
+    """Return a test for keys of the source that earlier runs wrote, if the output is inside the source."""
     if source.folder is not None and output.folder is not None:
         return _written_folders(source.folder, output.folder)
-    outer, inner = joined(source.prefix), joined(output.prefix)
+    outer, inner = join_key(source.prefix), join_key(output.prefix)
     one_place = (source.folder, source.bucket, source.block) == (
         output.folder,
         output.bucket,
@@ -153,7 +156,7 @@ def results_within(source: Location, output: Location) -> Callable[[str], bool]:
 
 
 def _written_folders(source: Path, output: Path) -> Callable[[str], bool]:
-    """The same for folders, whichever links lead to them."""
+    """Return the same test for folders of this machine, with links resolved."""
     written = [(output / folder).resolve() for folder in WRITTEN]
 
     @cache

@@ -1,4 +1,4 @@
-"""Reading inputs ahead of the model: several at once, in order, within a memory budget."""
+"""Reading pictures ahead of the model: several at once, in order, within a memory budget."""
 
 import hashlib
 import threading
@@ -22,14 +22,14 @@ REPLACED = "the picture was replaced while it was read; the next run counts it"
 
 @dataclass
 class Input:
-    """One input that was read, or why it could not be.
+    """A picture that was read, or the reason why it could not be.
 
     Attributes:
-        item: The input object.
-        sha256: Of its bytes, ``None`` where they never came.
-        file: Its frames, ``None`` where it can't be read.
-        reason: Why it can't be read.
-        transient: The reason may pass: the next run is to try again.
+        item: The picture as it was listed.
+        sha256: SHA-256 of its bytes; None if it could not be fetched.
+        file: Its frames; None if it can't be read.
+        reason: The reason why it can't be read.
+        transient: Whether the next run tries again, because the reason may pass.
         held: Bytes of the budget it holds for its first frame.
         copy: A scratch copy to delete in the end.
         frames_left: Frames not yet finished.
@@ -48,10 +48,10 @@ class Input:
 
 
 class Budget:
-    """Bytes that may be held at once, given out strictly in turn.
+    """Bytes that may be held at once, given out strictly in order.
 
-    In turn, because a later input that took the last bytes before an earlier one would wait for
-    it, and it for them. One input may always be held, whatever its size.
+    If a later picture took the last bytes before an earlier one, the two would wait for each other.
+    One picture of any size may always be held.
     """
 
     def __init__(self, limit_bytes: float) -> None:
@@ -63,10 +63,10 @@ class Budget:
         self.exhausted = False
 
     def take(self, turn: int, size: int) -> None:
-        """Wait for ``turn``, then for ``size`` bytes.
+        """Wait for `turn`, then for `size` bytes.
 
         Raises:
-            RuntimeError: The budget was closed meanwhile, because the batch ended early.
+            RuntimeError: If the budget was closed meanwhile, because the batch ended early.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._turn == turn or self._closed)
@@ -82,13 +82,14 @@ class Budget:
             self._changed.notify_all()
 
     def take_more(self, size: int, owner: "Input") -> bool:
-        """Take ``size`` bytes for a further frame of an input that was let in already.
+        """Take `size` bytes for a further frame of a picture that has its turn already.
 
-        Where there is no room it is taken all the same as soon as no earlier frame of the input is
-        in flight: that one frame may always be held.
+        If there is no room, they are taken as soon as no earlier frame of the picture is in
+        flight: one frame may always be held.
 
         Returns:
-            Whether it was taken; if not, the model must finish what waits, and then ask again.
+            Whether they were taken; if not, the model must finish the frames that wait before the
+            next attempt.
         """
         with self._changed:
             if owner.in_flight and self._held + size > self._limit:
@@ -97,7 +98,7 @@ class Budget:
             return True
 
     def wait_for_earlier(self, owner: "Input") -> None:
-        """Wait until no frame of an input is in flight."""
+        """Wait until no frame of a picture is in flight."""
         with self._changed:
             self._changed.wait_for(lambda: not owner.in_flight or self._closed)
 
@@ -108,13 +109,13 @@ class Budget:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wake all who wait; they fail."""
+        """Wake all threads that wait; they fail."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def wait_for_input(self, future: "Future[Input]") -> bool:
-        """Wait until ``future`` is done; ``False`` where the budget is used up before that."""
+        """Wait until `future` is done; return False if the budget is used up before that."""
         future.add_done_callback(lambda _: self._wake())
         with self._changed:
             self._changed.wait_for(lambda: future.done() or self.exhausted)
@@ -126,7 +127,7 @@ class Budget:
 
 
 class Reader:
-    """Fetches and decodes the inputs of one batch."""
+    """Fetches and decodes the pictures of one batch."""
 
     def __init__(self, store: Store, scratch: Path, budget: Budget, max_pixels: int) -> None:
         self._fetch = healing(store.fetch)
@@ -137,7 +138,7 @@ class Reader:
         self._lock = threading.Lock()
 
     def read(self, turn: int, item: Item) -> Input:
-        """Read one input; whatever is wrong with it is told, not raised."""
+        """Read one picture; errors of any kind become its reason and are not raised."""
         opened = Input(item)
         try:
             self._open(opened)
@@ -158,7 +159,7 @@ class Reader:
         opened.frames_left = len(opened.file.frames)
         opened.held = opened.file.frames[0].resident_bytes
         if self._version(item.key) != item.version:
-            # Its bytes would be recorded under a version they are not.
+            # Its bytes would be recorded under the version of other bytes.
             self._refuse(opened, REPLACED, transient=True)
 
     def _refuse(self, opened: Input, reason: str, *, transient: bool) -> None:
@@ -172,7 +173,7 @@ class Reader:
         """Decode the first frame, so that the model does not wait for it."""
         if opened.file is None or not opened.held:
             return
-        with suppress(Exception):  # met again, and told, when the frame's tiles are read
+        with suppress(Exception):  # raised again, and recorded, when the frame's tiles are read
             opened.file.frames[0].read((0, 0, 1, 1))
 
     def frames_of(self, opened: Input) -> "Iterator[OpenFrame | Flush]":
@@ -187,7 +188,7 @@ class Reader:
             yield OpenFrame(frame, opened, held)
 
     def frame_done(self, frame: "OpenFrame") -> None:
-        """Give back what a frame holds, and close its input behind the last one."""
+        """Give back the memory of a frame, and close its picture after the last frame."""
         opened = frame.owner
         with self._lock:
             frame.frame.release()
@@ -199,7 +200,7 @@ class Reader:
         self._budget.give_back(frame.held)
 
     def close(self, opened: Input) -> None:
-        """Give back what an input holds that has no frames."""
+        """Give back the memory of a picture that has no frames."""
         self._close_file(opened)
         self._budget.give_back(opened.held)
 
@@ -234,7 +235,13 @@ def read_ahead(
 
 @dataclass(frozen=True)
 class OpenFrame:
-    """A frame on its way through the model, the input it belongs to, and the bytes it holds."""
+    """A frame on its way through the model.
+
+    Attributes:
+        frame: Its pixels.
+        owner: The picture it belongs to.
+        held: Bytes of the budget that it holds.
+    """
 
     frame: Frame
     owner: Input

@@ -1,7 +1,7 @@
-"""Records in the store: the truth about what was counted. Written last, never changed, only merged.
+"""Records in the store: the source of all tables. Written last, never changed, only merged.
 
-Below the folder of one model and one set of settings lie ``grains/<name>.parquet`` and
-``images/<name>.parquet``. Grains are written first: the image record is the commit.
+The folder of one model and one set of settings contains `grains/<name>.parquet` and
+`images/<name>.parquet`. Grains are written first: the image record is the commit.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from pollen.results.records import empty_records
 from pollen.results.tables import write_measurements
 from tasks.faults import NotFoundError, StorageError
 from tasks.stage import Pool, logger
-from tasks.storage.entries import Entry
+from tasks.storage.objects import StoredObject
 from tasks.storage.scratch import scratch_folder
 from tasks.storage.store import Store
 
@@ -26,29 +26,29 @@ R = TypeVar("R")
 
 IMAGES = "images/"
 GRAINS = "grains/"
-#: From this many files on, small ones are merged: planning costs per file, not per image.
+#: From this many files on, small ones are merged: the cost of planning grows with files, not pictures.
 MERGE_FROM_FILES = 24
-#: Files up to this size are merged, into files of at most about ``MERGED_BYTES``.
+#: Files up to this size are merged, into files of at most about `MERGED_BYTES`.
 SMALL_BYTES = 8 * 1024 * 1024
 MERGED_BYTES = 128 * 1024 * 1024
 READ_THREADS = 8
-#: Another run may merge files while they are read; then the folder is listed anew.
+#: Another run may merge files while they are read; then the folder is listed again.
 LISTING_TRIES = 5
 
 
 def write_records(
     store: Store, folder: str, batch: str, images: pl.DataFrame, grains: pl.DataFrame
 ) -> None:
-    """Commit a batch: grains first, then the image rows that make them count."""
+    """Commit a batch: first the grains, then the image rows, which make them valid."""
     store.write(f"{folder}{GRAINS}{batch}.parquet", _parquet(grains.cast(GRAIN_RECORD)))
     store.write(f"{folder}{IMAGES}{batch}.parquet", _parquet(images.cast(IMAGE_RECORD)))
 
 
 def read_image_records(store: Store, folder: str) -> pl.DataFrame:
-    """All image records below a folder, in key order of their files.
+    """Return all image records below a folder, in key order of their files.
 
     Raises:
-        StorageError: The folder changes faster than it can be read (heals), or a file is damaged.
+        StorageError: If the folder changes faster than it can be read (heals), or a file is damaged.
     """
 
     def read(files: list[tuple[str, Path]]) -> pl.DataFrame:
@@ -59,24 +59,24 @@ def read_image_records(store: Store, folder: str) -> pl.DataFrame:
     return with_records(store, [folder + IMAGES], read)
 
 
-def read_earlier_records(store: Store, folder: str, told: pl.Series) -> pl.DataFrame:
-    """The image records of other models and settings than ``folder``'s, the latest first.
+def read_earlier_records(store: Store, folder: str, without: pl.Series) -> pl.DataFrame:
+    """Return the image records of other models and settings than `folder`'s, the latest first.
 
-    Only what is asked for is kept of each file. A damaged one is passed over, with a warning:
-    what it tells of is not there any more, and can't be counted again.
+    Of each file, only the rows of other pictures than `without` are kept. A damaged file is skipped
+    with a warning: its pictures were deleted and can't be counted again.
 
     Args:
-        store: Where the records are.
+        store: The store with the records.
         folder: The records of the run's model and settings.
-        told: Keys of the inputs of which nothing is asked.
+        without: Keys of the pictures whose records are not needed.
 
     Returns:
-        Rows of :data:`IMAGE_RECORD` with the column ``folder``: where they lie.
+        Rows of `IMAGE_RECORD` with the column `folder`, which contains them.
 
     Raises:
-        StorageError: A folder changes faster than it can be read (heals).
+        StorageError: If a folder changes faster than it can be read (heals).
     """
-    known = told.unique().rename("key").to_frame()
+    known = without.unique().rename("key").to_frame()
     below = {
         entry.key.removeprefix(RECORDS).split("/")[0] for entry in _record_files(store, RECORDS)
     }
@@ -108,16 +108,16 @@ def _read_if_sound(path: Path, key: str) -> pl.DataFrame:
 def write_grain_table(
     store: Store, folders: Sequence[str], chosen: pl.DataFrame, target: Path
 ) -> None:
-    """Write ``particle_measurements.csv`` from all grain records below some folders.
+    """Write `particle_measurements.csv` from all grain records below some folders.
 
     Args:
-        store: Where the records are.
-        folders: Those of the models and settings that ``chosen`` was counted with.
+        store: The store with the records.
+        folders: The folders of the models and settings that `chosen` was counted with.
         chosen: The image records that count.
-        target: Where to write.
+        target: The file to write.
 
     Raises:
-        StorageError: The folder changes faster than it can be read (heals), or a file is damaged.
+        StorageError: If the folder changes faster than it can be read (heals), or a file is damaged.
     """
     places = [folder + GRAINS for folder in folders]
 
@@ -136,12 +136,12 @@ def write_grain_table(
 def with_records(
     store: Store, folders: Sequence[str], use: Callable[[list[tuple[str, Path]]], R]
 ) -> R:
-    """Bring all record files below folders to this machine and use them: key and path, in key order.
+    """Fetch all record files below folders and call `use` with their keys and paths, in key order.
 
-    Another run may merge files meanwhile; then the folder is listed anew and ``use`` called again.
+    Another run may merge files meanwhile; then the folders are listed again and `use` is called again.
 
     Raises:
-        StorageError: The folder changes faster than it can be read (heals).
+        StorageError: If the folder changes faster than it can be read (heals).
     """
     for _ in range(LISTING_TRIES):
         listed = (entry for folder in folders for entry in _record_files(store, folder))
@@ -158,16 +158,16 @@ def with_records(
                 continue
     raise StorageError(
         f"the records in {store.address}/{' or '.join(folders)} change faster than they can be read: "
-        "are several runs under way?",
+        "are several runs active?",
         heals=True,
     )
 
 
 def compact(store: Store, folder: str) -> int:
-    """Merge small record files where there are many; returns how many files went away.
+    """Merge small record files if there are many; return how many files were removed.
 
-    The merged file is written whole before its parts are deleted. A crash in between leaves rows
-    twice, which tables count once.
+    The merged file is written whole before its parts are deleted. A crash in between leaves
+    rows twice, and tables take each row once.
     """
     merged = 0
     for kind in (IMAGES, GRAINS):
@@ -180,13 +180,13 @@ def compact(store: Store, folder: str) -> int:
     return merged
 
 
-def _record_files(store: Store, folder: str) -> list[Entry]:
+def _record_files(store: Store, folder: str) -> list[StoredObject]:
     return [entry for entry in store.list(folder) if entry.key.endswith(".parquet")]
 
 
-def _groups(entries: list[Entry]) -> list[list[Entry]]:
-    """Entries in runs of at most ``MERGED_BYTES``."""
-    groups: list[list[Entry]] = [[]]
+def _groups(entries: list[StoredObject]) -> list[list[StoredObject]]:
+    """Divide entries, in their order, into groups of at most `MERGED_BYTES`."""
+    groups: list[list[StoredObject]] = [[]]
     size = 0
     for entry in entries:
         if size + entry.size > MERGED_BYTES:
@@ -197,8 +197,8 @@ def _groups(entries: list[Entry]) -> list[list[Entry]]:
     return [group for group in groups if len(group) > 1]
 
 
-def _merge(store: Store, folder: str, entries: list[Entry]) -> int:
-    """Write one file with the rows of ``entries`` in their order, then delete those."""
+def _merge(store: Store, folder: str, entries: list[StoredObject]) -> int:
+    """Write one file with the rows of `entries` in their order, then delete those."""
     with scratch_folder("merge") as scratch:
         try:
             paths = [store.fetch(entry.key, Path(scratch)) for entry in entries]
@@ -208,7 +208,7 @@ def _merge(store: Store, folder: str, entries: list[Entry]) -> int:
     data = _parquet(pl.concat(parts, how="diagonal"))
     merged = f"{folder}merged-{hashlib.sha256(data).hexdigest()[:16]}.parquet"
     store.write(merged, data)
-    # Files without rows make a merged file the same again: it must not go with its parts.
+    # Files without rows can merge into a file of the same name as one of them: keep that one.
     store.delete(entry.key for entry in entries if entry.key != merged)
     return len(entries) - 1
 

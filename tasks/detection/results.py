@@ -33,22 +33,22 @@ from tasks.stage import logger, stage
 from tasks.storage.scratch import remove_dead, scratch_folder, scratch_folders, unfinished_files
 from tasks.storage.store import Location, Store, open_store
 
-#: What the marker says while tables may be behind the records.
+#: Content of the marker while tables may be older than the records.
 PENDING = b"a run is counting or writing the tables, or was killed doing so"
 POSTPONED = (
-    "not written by this run: {grains} grains are more than grain_table_rows ({limit}); "
+    "not written by this run, because {grains} grains are more than grain_table_rows ({limit}); "
     "the nightly run writes it, or a run with refresh_grain_table"
 )
-#: Another run may commit while tables are made; they are made again until nothing changed.
+#: Another run may commit while tables are made; then they are made again, at most this often.
 ROUNDS = 5
 
 
 @stage("begin results")
 def begin_results(output: Location) -> None:
-    """Mark the tables as pending, because records are about to run ahead of them.
+    """Mark the tables as pending, because newer records are about to be written.
 
-    Written before anything is counted, so that an output that can't be written ends the run here.
-    What killed runs left on this machine is taken away.
+    The marker is written before anything is counted, so that an output that can't be written ends
+    the run here. Files that killed runs left on this machine are deleted.
     """
     remove_dead(scratch_folders())
     if output.folder is not None:
@@ -59,14 +59,15 @@ def begin_results(output: Location) -> None:
 
 @stage("summarise")
 def summarise(work: Work, planned: pl.DataFrame, counted_now: int) -> Summary:
-    """Write the tables and the report from the records; unchanged ones are left alone.
+    """Write the tables and the report from the records; unchanged ones are not written.
 
-    Inputs are listed anew: a long run must not take those for deleted that came while it worked.
+    Inputs are listed again, so that a long run does not take pictures that were uploaded meanwhile
+    for deleted ones.
 
     Args:
-        work: Where everything is, and how it was counted.
-        planned: The inputs of the plan; they have a row even where the run did not get to them.
-        counted_now: How many inputs this run counted.
+        work: Everything that the batches of the run have in common.
+        planned: The inputs of the plan; they have a row even if the run did not get to them.
+        counted_now: Number of inputs that this run counted.
     """
     store = open_store(work.output)
     failed_before = _failed_before(store)
@@ -78,7 +79,7 @@ def summarise(work: Work, planned: pl.DataFrame, counted_now: int) -> Summary:
         known = pl.concat([planned.select("key"), records.select("key")]).unique()
         rows = count_rows(inputs.join(known, on="key", how="semi"), chosen)
         summary = Summary(rows, counted_now, store.address, failed_before)
-        if rows.is_empty():  # neither a picture nor the memory of one: nothing to write
+        if rows.is_empty():  # neither a picture nor the record of one: nothing to write
             with best_effort("the result"):
                 publish_nothing(summary)
             return summary
@@ -93,19 +94,19 @@ def summarise(work: Work, planned: pl.DataFrame, counted_now: int) -> Summary:
 
 
 def _chosen(store: Store, folder: str, inputs: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
-    """The records that tables are made of; ``folder`` says where each lies.
+    """Return the records that tables are made of; the column `folder` contains each one's folder.
 
     A deleted input that was never counted with this model and these settings keeps the row that it
-    had before: nobody can count it again.
+    had before, because it can't be counted again.
     """
     chosen = current_records(inputs, records).with_columns(folder=pl.lit(folder))
-    told = pl.concat([inputs["key"], chosen["key"]])
-    earlier = read_earlier_records(store, folder, told)
+    known = pl.concat([inputs["key"], chosen["key"]])
+    earlier = read_earlier_records(store, folder, known)
     return pl.concat([chosen, current_records(inputs, earlier)], how="diagonal")
 
 
 def _failed_before(store: Store) -> frozenset[str]:
-    """Names of the failed rows in the table as it stands; none where it is damaged, or not there yet."""
+    """Return the names of the failed rows in the present table; empty if it is damaged or missing."""
     table = _content(store, COUNTS_TABLE)
     if not table:
         return frozenset()
@@ -123,7 +124,7 @@ def _files(store: Store, records: str) -> set[str]:
 def _report_data(
     store: Store, summary: Summary, chosen: pl.DataFrame, profile: Profile, settings: DetectSettings
 ) -> ReportData:
-    """What the report says; its pictures come later, they cost reads."""
+    """Return the data of the report, without its pictures: they must be read, and may not be needed."""
     grains = int(chosen["total_detected"].sum() or 0)
     postponed = grains > settings.grain_table_rows and not settings.refresh_grain_table
     return ReportData(
@@ -135,7 +136,7 @@ def _report_data(
         settings_fingerprint=profile.fingerprint,
         code_version=__version__,
         device=f"{profile.device}, {profile.backend}, {profile.precision}",
-        grains_as_of=POSTPONED.format(grains=grains, limit=settings.grain_table_rows)
+        grain_table_note=POSTPONED.format(grains=grains, limit=settings.grain_table_rows)
         if postponed
         else None,
         destination=store.address,
@@ -147,11 +148,11 @@ def _write_tables(
 ) -> None:
     """Write grains, samples, report and counts, unless all of them are up to date.
 
-    A marker stands as long as they may be of different states, so that a run that is killed in
-    between, or that leaves the table of grains for later, is noticed by the next one.
+    A marker exists as long as they may be of different states, so that the next run notices if a
+    run was killed in between, or left the table of grains for later.
     """
     counts, samples = csv_bytes(data.counts), csv_bytes(data.samples)
-    postponed = (data.grains_as_of or "").encode()
+    postponed = (data.grain_table_note or "").encode()
     if (
         _content(store, COUNTS_TABLE) == counts
         and _content(store, SAMPLES_TABLE) == samples
@@ -162,7 +163,7 @@ def _write_tables(
         return
     store.write(TABLES_PENDING, PENDING, "text/plain")
     if postponed:
-        logger().warning("%s: %s", GRAINS_TABLE, data.grains_as_of)
+        logger().warning("%s: %s", GRAINS_TABLE, data.grain_table_note)
     else:
         _write_grains(store, chosen)
     store.write(SAMPLES_TABLE, samples, "text/csv")
@@ -176,7 +177,7 @@ def _write_tables(
 
 
 def _forget_pending(store: Store) -> None:
-    """Take the marker away; without the right to delete, every run writes the tables."""
+    """Delete the marker; without the right to delete, every run writes the tables."""
     try:
         store.delete([TABLES_PENDING])
     except StorageError as error:
@@ -184,7 +185,7 @@ def _forget_pending(store: Store) -> None:
 
 
 def _content(store: Store, key: str) -> bytes | None:
-    """What an object holds, ``None`` where it is not there."""
+    """Return the content of an object; None if it does not exist."""
     try:
         return store.read(key)
     except NotFoundError:

@@ -13,7 +13,7 @@ from pollen.statistics.samples import SAME_PICTURE
 
 
 class Outcome(StrEnum):
-    """How a run that could do its work ended; the values are the names of final states."""
+    """The outcome of a run that could do its work; the values are the names of final states."""
 
     COMPLETED = "Completed"
     NOTHING_NEW = "NothingNew"
@@ -23,13 +23,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run leaves behind, in numbers.
+    """The result of a run in numbers.
 
     Attributes:
-        rows: The rows of ``pollen_counts.csv``.
-        counted_now: Pictures this run counted.
-        output: Where the results are, as people name it.
-        failed_before: Names of the rows that were failed when the table was written last.
+        rows: The rows of `pollen_counts.csv`.
+        counted_now: Number of pictures that this run counted.
+        output: The place of the results, as people name it.
+        failed_before: Names of the rows that were failed in the table before this run.
     """
 
     rows: pl.DataFrame
@@ -39,7 +39,7 @@ class Summary:
 
     @property
     def present(self) -> pl.DataFrame:
-        """Rows of pictures that are still there."""
+        """Rows of pictures that still exist."""
         return self.rows.filter("input_present")
 
     @property
@@ -59,27 +59,27 @@ class Summary:
 
     @property
     def viability(self) -> float | None:
-        """Stained viable over counted grains, ``None`` without grains."""
+        """Stained viable over counted grains; None without grains."""
         return float(self.present["viable"].sum()) / self.grains if self.grains else None
 
     @property
     def off_scale(self) -> int:
-        """Frames whose grains are of another size than the model's."""
+        """Number of frames whose grains are of another size than the model's."""
         return self.present.filter(pl.col("flags").str.contains(SCALE_FLAG, literal=True)).height
 
     @property
     def all_off_scale(self) -> bool:
-        """Whether the grains of all pictures together are of another size than the model's."""
+        """True if the grains of all pictures together are of another size than the model's."""
         return PooledSize.of(self.present).is_off(SCALE_GRAINS_OF_ALL)
 
     @property
     def copies(self) -> int:
-        """Frames of pictures that are there under several names."""
+        """Number of frames of pictures that exist under several names."""
         return self.present.filter(pl.col("flags").str.contains(SAME_PICTURE, literal=True)).height
 
     @property
     def outcome(self) -> Outcome:
-        """How the run ended."""
+        """The outcome of the run."""
         if self.present.is_empty():
             return Outcome.NO_IMAGES
         if not self.counted_now:
@@ -88,7 +88,7 @@ class Summary:
 
     @property
     def message(self) -> str:
-        """What a state says of the run."""
+        """The message of the run's final state."""
         parts = [self.sentence]
         if self.outcome is Outcome.NO_IMAGES:
             kinds = ", ".join(sorted(SUFFIXES))
@@ -99,18 +99,20 @@ class Summary:
             parts.append(f"{self.failed.height} failed" + (f", {new} of them new" if new else ""))
         gone = self.rows.height - self.present.height
         if gone:
-            parts.append(f"{gone} counted earlier are no longer there")
+            parts.append(f"{gone} counted earlier are no longer in the input")
         if self.off_scale:
-            parts.append(f"{self.off_scale} with grains of another size than the model knows")
+            parts.append(
+                f"{self.off_scale} with grains of another size than the model was trained on"
+            )
         if self.all_off_scale:
             parts.append(
-                "the grains of all together are of another size than the model knows: look at the annotated "
-                "pictures, and state grain_diameter_px"
+                "the grains of all pictures together are of another size than the model was trained on: check the "
+                "annotated pictures, and state grain_diameter_px"
             )
         if mostly_empty(self.counted):
-            parts.append("most have no grain: look whether there are some in the pictures")
+            parts.append("most have no grain: check the pictures for grains that were missed")
         if self.copies:
-            parts.append(f"{self.copies} are the same picture as another one")
+            parts.append(f"{self.copies} are identical to another picture")
         return "; ".join(parts)
 
     @property

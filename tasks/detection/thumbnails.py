@@ -1,4 +1,4 @@
-"""Annotated pictures made small: for the report, and for what the Prefect UI shows."""
+"""Thumbnails: annotated pictures made small, for the report and for the Prefect UI."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -17,22 +17,22 @@ from tasks.storage.store import Store
 #: Pictures in the report, and their longer side.
 IN_REPORT: Final = 6
 REPORT_PX: Final = 480
-#: Pictures of either kind in the Prefect UI, their longer side, and what each may weigh: the server
-#: keeps them in its database, and sends all of them to whoever looks at a run.
+#: Pictures of either kind in the Prefect UI, their longer side, and the largest size of each: the
+#: server keeps them in its database, and sends all of them to everybody who opens a run.
 SHOWN: Final = 3
 SHOWN_PX: Final = 240
 SHOWN_BYTES: Final = 9_000
 
 
 class Thumbnails:
-    """Pictures of a store by how sure the model was of their grains; each is read once."""
+    """Annotated pictures of a store, ordered by the certainty of the model; each is read once."""
 
     def __init__(self, store: Store, chosen: pl.DataFrame) -> None:
-        """Nothing is read yet.
+        """Order the pictures; nothing is read yet.
 
         Args:
-            store: Where the annotated pictures are.
-            chosen: What :func:`pollen.results.records.current_records` chose.
+            store: The store with the annotated pictures.
+            chosen: The result of `pollen.results.records.current_records`.
         """
         self._store = store
         self._small: dict[str, bytes | None] = {}
@@ -43,10 +43,10 @@ class Thumbnails:
         )
 
     def for_report(self) -> tuple[Thumbnail, ...]:
-        """The least certain pictures, that a person should look at first.
+        """Return the least certain pictures, which a person should check first.
 
         Raises:
-            StorageError: The store fails.
+            StorageError: If the store fails.
         """
         rows = self._ordered.head(IN_REPORT).iter_rows()
         shown = ((name, self._read(name), confidence) for name, confidence in rows)
@@ -55,7 +55,7 @@ class Thumbnails:
         )
 
     def highlights(self) -> Highlights:
-        """The least and the most certain pictures, very small, none of them twice."""
+        """Return the least and the most certain pictures, very small, none of them twice."""
         most = min(SHOWN, self._ordered.height // 2)
         least = min(SHOWN, self._ordered.height - most)
         return Highlights(
@@ -75,11 +75,11 @@ class Thumbnails:
                 yield Thumbnail(name, small, _note(confidence))
 
     def _read(self, filename: str) -> bytes | None:
-        """A picture at the size of the report; None where there is none, or none that can be read."""
+        """Return a picture at the size of the report; None if there is none, or none that can be read."""
         if filename not in self._small:
             try:
                 pixels = decode_jpeg(self._store.read(annotated_key(filename)))
-            # Drawing was off, no file can have the name, or somebody touched the file.
+            # Drawing was off, no file can have the name, or the file was changed.
             except (NotFoundError, UnusableNameError, ValueError):
                 self._small[filename] = None
             else:

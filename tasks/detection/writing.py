@@ -1,4 +1,4 @@
-"""What happens to a frame behind the model: rules, drawing, writing, rows."""
+"""Finishing a frame after the model: applying the rules, drawing, writing, making its rows."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ from tasks.storage.store import Store
 
 #: Failed pictures of a batch that are logged one by one; all are in the table.
 FAILURES_LOGGED = 20
-#: Drawing holds some copies of a picture beside the memory budget: only so many at once.
+#: Drawing holds copies of a picture that the memory budget does not include: only so many at once.
 DRAWN_AT_ONCE = 2
 _drawing = threading.Semaphore(DRAWN_AT_ONCE)
 
@@ -38,7 +38,7 @@ class FrameResult:
 
 
 class FrameWriter:
-    """Finishes the frames of one attempt at a batch; called from several threads."""
+    """Counts, draws and records the frames of one attempt at a batch; called from several threads."""
 
     def __init__(
         self,
@@ -57,19 +57,19 @@ class FrameWriter:
         self._failures = 0
 
     def unreadable(self, opened: Input) -> FrameResult:
-        """The row of an input that could not even be opened."""
+        """Return the row of a picture that could not be opened."""
         self._reader.close(opened)
         return self._failed(opened, opened.item.key, opened.reason, transient=opened.transient)
 
     def finish(self, frame: OpenFrame, found: Grains | Exception) -> FrameResult:
-        """Count, draw and record one frame, and give back what it held.
+        """Count, draw and record one frame, and give back its memory.
 
         Raises:
-            StorageError: The store fails: the batch is to be repeated, not the picture blamed.
+            StorageError: If the store fails. Then the batch is repeated, as the picture is not the cause.
         """
         try:
             if isinstance(found, Exception):
-                return self._troubled(frame, found)
+                return self._failed_frame(frame, found)
             frame.frame.check_colour()
             counted = self._apply_rules(frame, found)
             flags = self._draw(frame, counted) if self._work.settings.annotate else ()
@@ -77,7 +77,7 @@ class FrameWriter:
         except Exception as error:
             if isinstance(error, StorageError) and not isinstance(error, OutsideError):
                 raise
-            return self._troubled(frame, error)
+            return self._failed_frame(frame, error)
         finally:
             self._reader.frame_done(frame)
 
@@ -92,7 +92,7 @@ class FrameWriter:
         )
 
     def _draw(self, frame: OpenFrame, counted: CountedFrame) -> tuple[str, ...]:
-        """Write the annotated picture; gives a flag where no file can have its name."""
+        """Write the annotated picture; return a flag if no file can have its name."""
         profile = self._work.profile
         most = self._work.settings.annotated_max_megapixels
         scale = fitted_scale(frame.width_px, frame.height_px, most)
@@ -134,7 +134,7 @@ class FrameWriter:
         self._progress.counted(frame.frame.name, failed=False)
         return FrameResult(image, grain_rows(provenance, frame.frame.name, counted, pixel_size_um))
 
-    def _troubled(self, frame: OpenFrame, error: Exception) -> FrameResult:
+    def _failed_frame(self, frame: OpenFrame, error: Exception) -> FrameResult:
         reason, transient = failure_reason(error)
         return self._failed(frame.owner, frame.frame.name, reason, transient=transient)
 

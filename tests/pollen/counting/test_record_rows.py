@@ -76,7 +76,7 @@ def test_a_failed_frame_has_no_counts() -> None:
 
 
 def test_grains_cut_by_the_frame_are_in_no_size() -> None:
-    """The left one counts under the rule ``frame``; a part of a grain is not a small grain."""
+    """The left one counts under the rule `frame`; a part of a grain is not a small grain."""
     frame = counted([(10, 100), (100, 100), (200, 100), (395, 100)], [20, 40, 40, 20])
     assert (row(frame)["viable"], row(frame)["non_viable"]) == (2, 1)
     assert row(frame)["median_diameter_px"] == 40.0

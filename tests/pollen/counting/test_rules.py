@@ -22,7 +22,7 @@ INNER = (100.0, 100.0, 140.0, 140.0)
 
 
 def box_near(sides: tuple[str, ...], gap_px: float) -> NDArray[np.float32]:
-    """``(1, 4)`` a box ``gap_px`` away from the named sides and far from the others."""
+    """`(1, 4)` a box `gap_px` away from the named sides and far from the others."""
     box = list(INNER)
     for side in sides:
         axis, far = SIDES.index(side) % 2, SIDES.index(side) >= 2
@@ -67,7 +67,7 @@ def test_a_grain_that_fills_the_frame_touches_all_sides() -> None:
 
 
 def viable_fractions(diameters_px: tuple[float, float], rule: EdgeRule) -> NDArray[np.float64]:
-    """``(frames,)`` counted viable fractions of many frames cut from one endless slide.
+    """`(frames,)` counted viable fractions of many frames cut from one endless slide.
 
     80 % of the grains are viable, all are strewn evenly and may be cut by the frame: what the
     camera sees of a grain is its box clipped to the frame.

@@ -32,7 +32,7 @@ def head_output(
     terms: NDArray[np.float64] | None = None,
     candidates: int = 2100,
 ) -> FloatArray:
-    """Raw output ``(4 + 2 [+ terms], candidates)``: boxes xyxy and class scores, the rest unlikely."""
+    """Raw output `(4 + 2 [+ terms], candidates)`: boxes xyxy and class scores, the rest unlikely."""
     rows = np.concatenate([np.array(boxes).reshape(-1, 4), np.array(scores).reshape(-1, 2)], axis=1)
     low, high = rows[:, :2].copy(), rows[:, 2:4].copy()
     rows[:, :2], rows[:, 2:4] = (low + high) / 2, high - low
@@ -44,7 +44,7 @@ def head_output(
 
 
 def disc_logits(centre: tuple[float, float], diameter: float, steepness: float = 0.5) -> FloatArray:
-    """``(80, 80)`` mask logits of a disc, falling linearly across its rim."""
+    """`(80, 80)` mask logits of a disc, falling linearly across its rim."""
     y, x = (np.mgrid[0 : TILE // STRIDE, 0 : TILE // STRIDE] + 0.5) * STRIDE
     distance = np.hypot(x - centre[0], y - centre[1])
     return np.asarray((diameter / 2 - distance) * steepness, np.float32)
@@ -225,7 +225,7 @@ def test_numbers_that_overflowed_are_an_error_and_never_a_shorter_count(
 
 
 def unlimited_suppression(raw: FloatArray, confidence: float) -> FloatArray:
-    """``(N, 6 + terms)`` Ultralytics' boxes, scores, classes and mask terms of one raw output."""
+    """`(N, 6 + terms)` Ultralytics' boxes, scores, classes and mask terms of one raw output."""
     import torch
     from ultralytics.utils.nms import non_max_suppression
 

@@ -109,7 +109,7 @@ def test_boxes_without_area_share_nothing() -> None:
 
 
 def lens(diameter: float, distance: float) -> float:
-    """Part of a disc's area that an equal disc at ``distance`` covers (circle-circle lens)."""
+    """Part of a disc's area that an equal disc at `distance` covers (circle-circle lens)."""
     radius = diameter / 2
     half = math.acos(distance / diameter)
     shared = 2 * radius**2 * half - distance / 2 * math.sqrt(4 * radius**2 - distance**2)
@@ -117,7 +117,7 @@ def lens(diameter: float, distance: float) -> float:
 
 
 def disc_mask(centre: tuple[float, float], diameter: float) -> NDArray[np.uint8]:
-    """``(240, 240)`` pixels whose centres lie inside a disc."""
+    """`(240, 240)` pixels whose centres lie inside a disc."""
     y, x = np.mgrid[0:240, 0:240] + 0.5
     inside = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 <= (diameter / 2) ** 2
     return np.asarray(inside, np.uint8)

@@ -71,10 +71,10 @@ class Mute:
     """Hears of a training and says nothing."""
 
     def epoch_done(self, epoch: run.Epoch) -> None:
-        """See :class:`Watcher`."""
+        """See `Watcher`."""
 
     def checkpoint(self, checkpoint: run.Checkpoint) -> None:
-        """See :class:`Watcher`."""
+        """See `Watcher`."""
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_grains_must_fit_the_window(scale: float, largest: float, fits: bool) ->
 def strewn(
     size: tuple[int, int], number: int, rng: np.random.Generator, *, at: NDArray[np.float64]
 ) -> Grains:
-    """Up to ``number`` grains that may touch but not overlap, preferably at the places ``at``."""
+    """Up to `number` grains that may touch but not overlap, preferably at the places `at`."""
     centres: list[tuple[float, float]] = []
     diameters: list[float] = []
     anywhere = rng.uniform(0, size, (number, 2))
@@ -140,9 +140,9 @@ def sightings(
 def assert_each_once(
     joined: Grains, truth: Grains, off_px: float, frame: tuple[int, int, float] = (0, 0, 0)
 ) -> None:
-    """Every true grain is there once, whole, at most ``off_px`` away on each side of its box.
+    """Every true grain is there once, whole, at most `off_px` away on each side of its box.
 
-    Sides may lie at the sides of the ``frame`` (width, height) if they are closer than its third
+    Sides may lie at the sides of the `frame` (width, height) if they are closer than its third
     number, pixels.
     """
     assert len(joined) == len(truth)
@@ -182,7 +182,7 @@ def test_every_grain_is_counted_once(
 def near_seams(
     grid: TileGrid, size: tuple[int, int], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """``(N, 2)`` places around the seams and their crossings, where tiles may disagree."""
+    """`(N, 2)` places around the seams and their crossings, where tiles may disagree."""
     places = []
     tiles = grid.tiles(*size)
     for tile in tiles[: len(tiles) - 1]:
@@ -253,7 +253,7 @@ def test_what_lies_in_the_padding_is_dropped_and_the_rest_cut_to_the_frame() -> 
 
 
 def chart(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
-    """A picture of noise, ``(height, width, 3)``."""
+    """A picture of noise, `(height, width, 3)`."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 

@@ -74,7 +74,7 @@ def drawn(
 
 
 def on_outline(picture: Pixels, disc: Disc) -> Pixels:
-    """Colours along the circle, ``(90, 3)``."""
+    """Colours along the circle, `(90, 3)`."""
     x, y, r, _ = disc
     turn = np.linspace(0, 2 * np.pi, 90, endpoint=False)
     at_x = np.clip(np.round(x + r * np.cos(turn)).astype(int), 0, picture.shape[1] - 1)

@@ -104,7 +104,7 @@ def test_grains_left_out_are_told_by_reason_and_class() -> None:
     text = Page(render_report(data_of([told, *ROWS[1:]]))).text
     assert (
         "rules below: edge 1 viable, 0 non-viable; overlap 0 viable, 1 non-viable; "
-        "4 not told apart by the version that counted them" in text
+        "4 for a reason that an earlier version of this program did not record" in text
     )
 
 
@@ -216,7 +216,7 @@ def test_hostile_names_stay_text_in_the_page() -> None:
         data_of(rows),
         model_version="<i>m</i>",
         thumbnails=(Thumbnail(HOSTILE, b"jpeg", "<u>note</u>"),),
-        grains_as_of="<s>then</s>",
+        grain_table_note="<s>then</s>",
     )
     page = Page(render_report(data))
     assert page.open == []

@@ -17,15 +17,14 @@ def link(key: str) -> str:
 
 
 def test_it_says_the_numbers_and_where_the_files_are() -> None:
-    data = replace(data_of(ROWS), destination="s3://pollen/root", grains_as_of="last night")
+    data = replace(data_of(ROWS), destination="s3://pollen/root", grain_table_note="last night")
     text = markdown_summary(data)
     assert "**4** images counted (1 without grains), **1** failed; **1,330** grains counted" in text
     assert "97.7\N{NO-BREAK SPACE}%** stained viable (95 % interval " in text
     assert "* **broken.png**: truncated PNG: the file ends in the middle; upload it again\n" in text
     assert r"| 1-1-A\_2x\_B | 2 | 0 | 1,270 | 30 |" in text
     assert (
-        "`s3://pollen/root/pollen_counting_results/particle_measurements.csv` (as of last night)"
-        in text
+        "`s3://pollen/root/pollen_counting_results/particle_measurements.csv` (last night)" in text
     )
     assert "](" not in text
     assert LOGIN_NOTE not in text

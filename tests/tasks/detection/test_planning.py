@@ -21,7 +21,7 @@ def write(folder: Path, *keys: str) -> None:
 
 
 def results(place: str) -> tuple[str, ...]:
-    """Some of what a run leaves below an output ``place``."""
+    """Some of what a run leaves below an output `place`."""
     above = f"{place}/" if place else ""
     return (
         f"{above}{COUNTS_TABLE}",

@@ -37,7 +37,7 @@ def test_all_viable_is_said_only_where_all_are(viable: int, non_viable: int, sai
 
 def test_few_grains_in_many_pictures_of_another_scale_are_told() -> None:
     off = [row(str(number), 1, 0, size_to_model=4.0) for number in range(4)]
-    assert "the grains of all together are of another size" in summary(*off).message
+    assert "the grains of all pictures together are of another size" in summary(*off).message
     assert "another size" not in summary(*(each | {"size_to_model": 1.2} for each in off)).message
     assert "another size" not in summary(*(each | {"input_present": False} for each in off)).message
 
@@ -53,4 +53,4 @@ def test_pictures_under_two_names_are_told() -> None:
         row("a", 1, 0, flags="blurred; same picture as b"),
         row("b", 1, 0, flags="same picture as a"),
     ]
-    assert summary(*rows).message.endswith("; 2 are the same picture as another one")
+    assert summary(*rows).message.endswith("; 2 are identical to another picture")
