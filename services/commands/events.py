@@ -1,4 +1,4 @@
-"""`pollen events`: starts all that receives and posts, and stops it in order."""
+"""`pollen events`: starts what receives notices and posts events, and stops it in order."""
 
 import asyncio
 import logging
@@ -20,9 +20,9 @@ from pollen.errors import PollenError
 from services.commands.running import guarded
 from services.events import sns, sqs
 from services.events.app import AppContext, application
+from services.events.bursts import PendingBursts
 from services.events.connections import BoundedProtocol, allow_connections
 from services.events.counters import Counters
-from services.events.bursts import PendingBursts
 from services.events.incoming import Token
 from services.events.notices import Notice
 from services.events.posting import Poster
@@ -34,15 +34,15 @@ from services.prefect_server.connection import without_password
 from services.site import Overrides, Site, read_site
 
 TOKEN: Final = "POLLEN_EVENTS_TOKEN"
-#: Characters of the token at least.
+#: Least number of characters of the token.
 SHORTEST_TOKEN: Final = 16
-#: Seconds to post what waits when told to stop, and before that for requests under way.
+#: Seconds to post what waits when the command is stopped, and before that for requests being handled.
 FLUSH_S: Final = 20.0
 FINISH_S: Final = 3
-#: Seconds for the reader of the queue to end what it is about.
+#: Seconds for the reader of the queue to finish its batch.
 READER_S: Final = 20.0
-#: How often refused requests are told of in the log, in seconds.
-TELL_REFUSED_EVERY_S: Final = 60.0
+#: Seconds between two lines in the log about refused requests.
+LOG_REFUSED_EVERY_S: Final = 60.0
 
 _MAKE_ONE: Final = "make one with `openssl rand -hex 32`"
 
@@ -50,71 +50,76 @@ _log = logging.getLogger("pollen.events")
 
 
 def run_events(config: Path | None, host: str, port: int, *, verbose: bool = False) -> int:
-    """Receive notices until told to stop (SIGTERM, or Ctrl-C).
+    """Receive notices until stopped by SIGTERM or Ctrl-C.
 
     Args:
         config: The site file; None for the application's.
         host: Address to listen at.
         port: Port to listen at; 0 for any that is free.
-        verbose: Tell every step.
+        verbose: Log every step.
 
     Returns:
-        The exit code: 0 where all that came was posted, 1 where some was not, 2 where it could not run.
+        The exit code: 0 if every upload was posted, 1 if some were not, 2 if the command could not run.
     """
-    _log_lines(verbose=verbose)
+    _set_up_logging(verbose=verbose)
 
     def work() -> int:
         site = read_site(config, Overrides())
         token = token_from_environment(site)
         if get_current_settings().api.url is None:
             raise PollenError(
-                "which Prefect server? Set PREFECT_API_URL to its address, such as http://127.0.0.1:4200/api"
+                "no Prefect server is named: set PREFECT_API_URL to its address, such as http://127.0.0.1:4200/api"
             )
         return asyncio.run(_Service(site, token).run(host, port))
 
     return guarded(
         work,
-        stopped="stopped: what was not posted is found by the next sweep",
-        kept="what was not posted is found by the next sweep",
+        stopped="stopped: the next sweep finds what was not posted",
+        kept="the next sweep finds what was not posted",
         verbose=verbose,
     )
 
 
 def token_from_environment(site: Site) -> Token | None:
-    """The secret of senders; None where only Amazon's services send, which have other ways.
+    """Return the token of senders, or None if notices come from a queue only.
 
     Raises:
-        PollenError: There is none, or it is not fit.
+        PollenError: If a token is needed and not set, or is not a good one.
     """
     text = os.environ.get(TOKEN, "").strip()
     if not text:
-        if site.events.sns_topics or site.events.sqs_queue:
+        if site.events.sns_topics:
+            # Even with a queue: without a token every message of these topics would be refused, and lost.
+            raise PollenError(
+                f"{TOKEN} is not set, but events.sns_topics in site.yaml lists topics, whose messages are accepted "
+                f"only with the token. {_MAKE_ONE}, set this variable to it, and subscribe /events/<token> to them"
+            )
+        if site.events.sqs_queue:
             return None
         raise PollenError(
-            f"{TOKEN} is not set: without a secret anybody could start runs. {_MAKE_ONE}, give it to the storage, and "
-            "to this program as this variable (on a cluster the Secret pollen-events, key token)"
+            f"{TOKEN} is not set: without a secret anybody could start runs. {_MAKE_ONE}, set this variable to it (on "
+            "a cluster, key token of the Secret pollen-events), and give it to the storage"
         )
     if len(text) < SHORTEST_TOKEN:
         raise PollenError(
-            f"{TOKEN} has {len(text)} characters, expected at least {SHORTEST_TOKEN}: {_MAKE_ONE}"
+            f"{TOKEN} has {len(text)} characters; expected at least {SHORTEST_TOKEN}: {_MAKE_ONE}"
         )
     if "/" in text or len(text.split()) > 1:
         raise PollenError(
-            f"{TOKEN} has a slash or a blank, expected none: it would not be found again in an address or a header. "
-            f"{_MAKE_ONE}"
+            f"{TOKEN} contains a slash or a blank, so it can't be sent in an address or a header: {_MAKE_ONE}"
         )
     return Token(os.fsencode(text))
 
 
-def _log_lines(*, verbose: bool) -> None:
-    """Log lines with their time: this runs for months, and nobody looks on."""
+def _set_up_logging(*, verbose: bool) -> None:
+    """Write log lines with their time, because this command runs unattended for months."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("pollen")
     log.handlers[:] = [handler]
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
     log.propagate = False
-    # Of uvicorn only what is our fault: whoever sends nonsense could else fill the disk.
+    # Only errors of uvicorn: otherwise a stranger who sends nonsense could fill the disk.
     server = logging.getLogger("uvicorn.error")
     server.handlers[:] = [handler]
     server.setLevel(logging.ERROR)
@@ -122,7 +127,7 @@ def _log_lines(*, verbose: bool) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own ideas about signals: it would end by the signal, before what waits is posted."""
+    """A uvicorn that leaves signals to us: its own handlers would end the process before what waits is posted."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -130,7 +135,7 @@ class _Server(uvicorn.Server):
 
 
 class _Service:
-    """All parts together."""
+    """The parts of the command, and their order."""
 
     def __init__(self, site: Site, token: Token | None) -> None:
         self._site = site
@@ -140,19 +145,18 @@ class _Service:
         self._poster = Poster(self._bursts, self._counters)
         self._receiver = Receiver(self._roots, self._bursts, self._counters, self._poster.wake)
         self._queue = sqs.QueueCounters() if site.events.sqs_queue else None
-        topics = site.events.sns_topics
         context = AppContext(
             self._receiver,
             self._counters,
             token,
-            sns.Verifier(topics) if topics else None,
+            sns.AcceptedTopics(site.events.sns_topics),
             self._status,
         )
         self._app = application(context)
         self._is_broken = False
 
     async def run(self, host: str, port: int) -> int:
-        """Work until told to stop; returns the exit code."""
+        """Work until stopped, and return the exit code."""
         allow_connections()
         server = server_of(self._app, host, port)
         loop = asyncio.get_running_loop()
@@ -161,18 +165,18 @@ class _Service:
         helpers = [
             loop.create_task(self._roots.keep_known()),
             loop.create_task(self._poster.run()),
-            loop.create_task(self._tell_refused()),
+            loop.create_task(self._log_refused()),
         ]
         for helper in helpers:
             helper.add_done_callback(lambda _: setattr(server, "should_exit", True))
         stop = threading.Event()
         reader = self._start_reader(stop, lambda: setattr(server, "should_exit", True))
-        self._say_start(host, port)
+        self._log_start(host, port)
         try:
             await server.serve()
-        except SystemExit as error:  # how uvicorn says that the port is taken
+        except SystemExit as error:  # raised by uvicorn if the port is taken
             raise PollenError(
-                f"can't listen at {host}, port {port}: is it taken? Name another one with --port"
+                f"can't listen at {host}, port {port}: another program may use the port. Name another one with --port"
             ) from error
         finally:
             stop.set()
@@ -189,15 +193,15 @@ class _Service:
         self._receiver.take_held()
         waiting = sum(each.uploads for each in self._bursts.pending)
         if waiting:
-            _log.info("stopping; told of first, uploads: %d", waiting)
+            _log.info("stopping after these uploads are posted: %d", waiting)
         try:
             left = await self._poster.flush(FLUSH_S)
-        except Exception:  # noqa: BLE001  (what is left is told of all the same)
-            _log.exception("what waits could not be told of, for an unexpected reason")
+        except Exception:  # noqa: BLE001  (what is left is logged all the same)
+            _log.exception("uploads could not be posted because of an unexpected error")
             left = sum(each.uploads for each in self._bursts.pending)
         if left:
             _log.warning(
-                "not told of, uploads: %d (%s): the next sweep finds them",
+                "uploads that were not posted: %d (%s): the next sweep finds them",
                 left,
                 self._counters.trouble,
             )
@@ -226,22 +230,22 @@ class _Service:
             try:
                 sqs.read_queue(url, hand_over, stop, counters=self._queue)
             finally:
-                # Broken, where nobody told it to stop: without it the queue would fill up unseen.
+                # Broken unless it was stopped. The command ends with it, or the queue would fill up unseen.
                 self._is_broken = not stop.is_set()
-                with suppress(RuntimeError):  # it took longer than READER_S, and all is over
+                with suppress(RuntimeError):  # it took longer than READER_S, and the loop is closed
                     loop.call_soon_threadsafe(end)
 
         reader = threading.Thread(target=read, name="queue", daemon=True)
         reader.start()
         return reader
 
-    async def _tell_refused(self) -> None:
-        """One line now and then, however many requests were refused."""
-        told: Counter[str] = Counter()
+    async def _log_refused(self) -> None:
+        """Log one line a minute at most, however many requests were refused."""
+        logged: Counter[str] = Counter()
         while True:
-            await asyncio.sleep(TELL_REFUSED_EVERY_S)
-            new = self._refused - told
-            told = self._refused
+            await asyncio.sleep(LOG_REFUSED_EVERY_S)
+            new = self._refused - logged
+            logged = self._refused
             if new:
                 reasons = ", ".join(f"{number} {reason}" for reason, number in new.items())
                 _log.warning("refused in the last minute: %s", reasons)
@@ -254,10 +258,10 @@ class _Service:
 
     @property
     def _refused(self) -> Counter[str]:
-        """Requests and connections that were refused so far, by reason."""
+        """Requests and connections that were refused since the start, by reason."""
         return self._counters.refused + BoundedProtocol.refused
 
-    def _say_start(self, host: str, port: int) -> None:
+    def _log_start(self, host: str, port: int) -> None:
         events = self._site.events
         _log.info(
             "pollen events at %s, port %d, for the Prefect server at %s: a run starts %.0f s after the last upload, at "
@@ -271,10 +275,10 @@ class _Service:
 
 
 def server_of(app: object, host: str, port: int) -> uvicorn.Server:
-    """The server of an application, with everything bounded."""
+    """Return the server of an application, with every resource bounded."""
     return _Server(
         uvicorn.Config(
-            app,  # type: ignore[arg-type]  # Starlette's and uvicorn's names for the same
+            app,  # type: ignore[arg-type]  # Starlette and uvicorn name the same types differently
             host=host,
             port=port,
             http=BoundedProtocol,
@@ -284,7 +288,7 @@ def server_of(app: object, host: str, port: int) -> uvicorn.Server:
             # Paths may hold the token.
             access_log=False,
             server_header=False,
-            # No limit_concurrency: it would answer 503 to everybody; BoundedProtocol and the app bound.
+            # No limit_concurrency, which would answer 503 to everybody: BoundedProtocol and the app have limits.
             backlog=256,
             h11_max_incomplete_event_size=16 * 1024,
             timeout_keep_alive=5,

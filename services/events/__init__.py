@@ -1,4 +1,5 @@
-"""`pollen events`: stores tell of uploads, and the runs that follow are started.
+"""The receiver of `pollen events`: storage reports uploads, and runs are started for them.
 
-``notices`` reads what stores send, ``sns`` and ``sqs`` are the ways of Amazon's services to it.
+`app` receives notices over HTTP, `sqs` reads them from a queue, and `notices` decodes them. `receiver` classifies them
+by the watched `roots` and adds uploads to their `bursts`, which `posting` reports to the Prefect server.
 """

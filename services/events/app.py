@@ -1,8 +1,9 @@
-"""The HTTP side: who may tell of uploads, how much at once, and what everybody may ask.
+"""The HTTP side of the receiver: who may report uploads, how much at once, and what anybody may ask.
 
-Everything is refused before it costs anything: by its path, by the token, by the number of requests
-at work, by the length it announces, and only then read. Who is not known by then is read first, for
-Ceph and SNS say in the body who they are: a slow one must not hold a place that they need.
+Requests are refused as early and as cheaply as possible: by their path, by the token, by the number of requests
+that are being handled, by the length they announce, and only then by their body. Of a sender without a token the
+body is read before a slot is taken, because Ceph gives the token in the body: a slow body must not hold a slot
+that Ceph needs.
 """
 
 import logging
@@ -12,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -20,70 +20,73 @@ from starlette.routing import Route
 
 from services.events import incoming, sns
 from services.events.counters import Counters
+from services.events.fields import NotANoticeError
 from services.events.incoming import (
     MAX_UNKNOWN_BYTES,
     UNKNOWN_TOGETHER,
-    Places,
+    BodyMemory,
     RefusedRequestError,
-    Room,
+    RequestSlots,
     Token,
-    body_of,
     given_token,
+    read_body,
 )
-from services.events.notices import MAX_BYTES, NotANoticeError, Notice, decode, opaque_data, parse
+from services.events.notices import MAX_BYTES, Notice, decode, opaque_data, parse
 from services.events.receiver import NotReadyError, Receiver
-from services.events.status import Status, page, without_reasons
+from services.events.status import ReceiverStatus, page, without_reasons
 
-#: Requests at work at once: of senders with the token, and of senders not known yet.
+#: Requests handled at the same time: of senders with the token, and of unknown senders.
 KNOWN_AT_ONCE: Final = 24
 UNKNOWN_AT_ONCE: Final = 6
-#: Requests that wait for their turn, and for how many seconds. What unknown senders take up here, in
-#: places and in memory, is theirs alone.
+#: Requests that wait for a slot, and for how many seconds. Slots and memory of unknown senders are apart from
+#: those of known ones, so that unknown senders can't use them up.
 KNOWN_WAITING: Final = 400
 UNKNOWN_WAITING: Final = 100
-TURN_S: Final = 5.0
+SLOT_S: Final = 5.0
 RETRY_AFTER_S: Final = 10
-#: Not ready when the Prefect server has taken nothing for so long.
+#: The receiver is not ready if the Prefect server has accepted nothing for this long.
 FAILING_S: Final = 300.0
 
 _NO_TOKEN: Final = (
-    "expected the token, as 'Authorization: Bearer <token>', as /events/<token>, or as Ceph's opaque data; or a "
-    "message that SNS signed for an allowed topic"
+    "expected the token, as 'Authorization: Bearer <token>', as /events/<token>, "
+    "or as Ceph's opaque data"
 )
 
 
 @dataclass
-class Desk:
+class AppContext:
     """What the endpoints share.
 
     Attributes:
-        receiver: Gets what was told.
-        counters: Counted up on the way.
-        token: The secret of senders; None where only SNS may send.
-        verifier: Tells messages of SNS from others; None where no topic is allowed.
-        status: Gives what the status page shows.
+        receiver: Takes the notices.
+        counters: What was received and refused so far.
+        token: The secret of senders; None to refuse every sender, if notices come from a queue only.
+        topics: SNS topics whose messages are accepted.
+        status: Returns what the status page shows.
         confirm: Confirms a subscription of SNS.
-        known: Places for senders with the token.
-        unknown: Places for the others, whose bodies are there already.
-        room: Memory for bodies of the others while they arrive.
+        known: Slots for senders with the token.
+        unknown: Slots for unknown senders, taken once their body has arrived.
+        memory: Memory for bodies of unknown senders while they arrive.
     """
 
     receiver: Receiver
     counters: Counters
     token: Token | None
-    verifier: sns.Verifier | None
-    status: Callable[[], Status]
-    confirm: Callable[[Mapping[str, object]], None] = sns.confirm
-    known: Places = field(default_factory=lambda: Places(KNOWN_AT_ONCE, KNOWN_WAITING, TURN_S))
-    unknown: Places = field(
-        default_factory=lambda: Places(UNKNOWN_AT_ONCE, UNKNOWN_WAITING, TURN_S)
+    topics: sns.AcceptedTopics
+    status: Callable[[], ReceiverStatus]
+    confirm: Callable[[Mapping[str, object]], Awaitable[None]] = sns.confirm
+    known: RequestSlots = field(
+        default_factory=lambda: RequestSlots(KNOWN_AT_ONCE, KNOWN_WAITING, SLOT_S)
     )
-    room: Room = field(default_factory=lambda: Room(UNKNOWN_TOGETHER))
+    unknown: RequestSlots = field(
+        default_factory=lambda: RequestSlots(UNKNOWN_AT_ONCE, UNKNOWN_WAITING, SLOT_S)
+    )
+    memory: BodyMemory = field(default_factory=lambda: BodyMemory(UNKNOWN_TOGETHER))
 
 
-def application(desk: Desk) -> Starlette:
-    """The whole of the HTTP side."""
-    events = _Events(desk)
+def application(context: AppContext) -> Starlette:
+    """Return the application with all its endpoints."""
+    events = _Events(context)
     routes = [
         Route(path, endpoint, methods=methods)
         for path in ("/", "/events", "/events/", "/events/{token}")
@@ -91,66 +94,65 @@ def application(desk: Desk) -> Starlette:
     ]
     routes += [
         Route("/health", _health),
-        Route("/ready", _ready(desk)),
-        Route("/status", _status(desk)),
+        Route("/ready", _ready(context)),
+        Route("/status", _status(context)),
     ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _wrong_address(desk)})
-    # A redirection repeats the name of the host that the sender said, whatever it was.
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _wrong_address(context)})
+    # A redirection would repeat the host name that the sender gave, whatever it is.
     app.router.redirect_slashes = False
     return app
 
 
 class _Events:
-    """What senders talk to."""
+    """The endpoints that senders use."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
         self._log = logging.getLogger("pollen.events")
 
     async def greet(self, request: Request) -> Response:  # noqa: ARG002  (the same for everybody)
-        """MinIO asks whether anybody is there before it sends."""
+        """Answer MinIO, which asks whether a server is there before it sends."""
         return PlainTextResponse("pollen events: send notices with POST\n")
 
     async def take(self, request: Request) -> Response:
-        """Take one message; the answer says what came of it."""
-        self._desk.counters.requests += 1
+        """Take one message, and answer what became of it."""
+        self._context.counters.requests += 1
         try:
             answer = await self._answer(request)
         except RefusedRequestError as error:
-            self._desk.counters.refused[error.reason] += 1
+            self._context.counters.refused[error.reason] += 1
             return _refusal(error)
         return JSONResponse(answer)
 
     async def _answer(self, request: Request) -> dict[str, Any]:
         if self._is_known(request):
-            async with self._desk.known.turn():
-                raw = await body_of(request, MAX_BYTES, incoming.BODY_S)
-                return await self._heard(request, raw, known=True)
-        raw = await body_of(request, MAX_UNKNOWN_BYTES, incoming.UNKNOWN_BODY_S, self._desk.room)
-        async with self._desk.unknown.turn():
-            return await self._heard(request, raw, known=False)
-
-    async def _heard(self, request: Request, raw: bytes, *, known: bool) -> dict[str, Any]:
-        body = _parsed(raw)
-        if sns.is_message(body):
-            # A message with the token needs no signature, unless SNS itself says that it sends it.
-            signed = not known or "x-amz-sns-message-type" in request.headers
-            done = await self._heard_from_sns(body, signed=signed)
-            if done is not None:
-                return done
-        elif not known and not self._is_from_ceph(body):
-            raise RefusedRequestError(401, "no token", _NO_TOKEN)
-        return self._taken(_decoded(body))
+            async with self._context.known.slot():
+                body = _parsed(await read_body(request, MAX_BYTES, incoming.BODY_S))
+                return await self._take(request, body)
+        raw = await read_body(
+            request, MAX_UNKNOWN_BYTES, incoming.UNKNOWN_BODY_S, self._context.memory
+        )
+        async with self._context.unknown.slot():
+            body = _parsed(raw)
+            if not self._is_from_ceph(body):
+                raise RefusedRequestError(401, "no token", _NO_TOKEN)
+            return await self._take(request, body)
 
     def _is_known(self, request: Request) -> bool:
-        """Whether the sender gave the token; one who gave another is refused at once."""
+        """Return whether the sender gave the token.
+
+        Raises:
+            RefusedRequestError: If the sender gave another token.
+        """
         given = [
             each
             for each in (given_token(request), request.path_params.get("token"))
             if each is not None
         ]
-        # All are looked at: the time must not tell which one was right.
-        right = [self._desk.token is not None and self._desk.token.is_in(each) for each in given]
+        # All are compared: the time must not reveal which one was right.
+        right = [
+            self._context.token is not None and self._context.token.matches(each) for each in given
+        ]
         if any(right):
             return True
         if given:
@@ -160,45 +162,54 @@ class _Events:
         return False
 
     def _is_from_ceph(self, body: object) -> bool:
-        """Ceph has no header for a secret, but sends along what its topic was given."""
-        token = self._desk.token
-        return token is not None and token.is_in(opaque_data(body))
+        """Return whether the body gives the token: Ceph has no header for it, but sends a text of its topic along."""
+        token = self._context.token
+        return token is not None and token.matches(opaque_data(body))
 
-    async def _heard_from_sns(self, body: object, *, signed: bool) -> dict[str, Any] | None:
-        """What came of a message of SNS; None where it holds notices."""
-        assert isinstance(body, dict)
-        kind = body.get("Type")
-        if kind == "Notification" and not signed:
+    async def _take(self, request: Request, body: object) -> dict[str, Any]:
+        """Take a message of a sender who gave the token."""
+        if isinstance(body, dict) and sns.is_message(body):
+            answer = await self._answer_to_sns(body, is_direct=sns.HEADER in request.headers)
+            if answer is not None:
+                return answer
+        return self._received(_decoded(body))
+
+    async def _answer_to_sns(
+        self, message: Mapping[str, object], *, is_direct: bool
+    ) -> dict[str, Any] | None:
+        """Return the answer to a message of SNS, or None if it holds notices.
+
+        Args:
+            message: The message.
+            is_direct: Whether SNS itself sent it, by its header; otherwise a sender may have passed notices of
+                any topic on.
+        """
+        kind = message["Type"]
+        # In a tuple, not in a set: the value of a foreign message may not be hashable.
+        is_about_subscription = kind in (sns.SUBSCRIPTION, sns.UNSUBSCRIPTION)
+        if not (is_direct or is_about_subscription):
             return None
-        if self._desk.verifier is None:
-            raise RefusedRequestError(
-                403,
-                "SNS",
-                "no topic of SNS is allowed: name it as events.sns_topics in the site file",
-            )
         try:
-            await run_in_threadpool(self._desk.verifier.check, body)
-            if kind == "SubscriptionConfirmation":
-                await run_in_threadpool(self._desk.confirm, body)
+            self._context.topics.check(message)
+            if kind == sns.SUBSCRIPTION:
+                await self._context.confirm(message)
         except sns.RefusedError as error:
-            # Of these two SNS sends again only after the second.
+            # Of these two, SNS sends again only after 429.
             raise RefusedRequestError(429 if error.heals else 403, "SNS", str(error)) from error
-        if kind == "Notification":
+        if not is_about_subscription:
             return None
-        self._log.info(
-            "SNS: %s", "subscription confirmed" if kind == "SubscriptionConfirmation" else kind
-        )
-        return {"sns": "heard"}
+        self._log.info("SNS: %s", "subscription confirmed" if kind == sns.SUBSCRIPTION else kind)
+        return {"sns": "received"}
 
-    def _taken(self, notices: list[Notice]) -> dict[str, Any]:
+    def _received(self, notices: list[Notice]) -> dict[str, Any]:
         try:
-            taken = self._desk.receiver.take(notices)
+            taken = self._context.receiver.take(notices)
         except NotReadyError as error:
             raise RefusedRequestError(429, "not ready", str(error)) from error
         if taken.is_foreign:
-            # Refused, but not with an error: MinIO and Ceph would send the same message again for
-            # ever (Ceph more than a thousand times a second), and keep back all that comes after it.
-            self._desk.counters.refused["foreign bucket"] += 1
+            # Refused, but not with an error: MinIO and Ceph would send the same message again forever
+            # (Ceph more than a thousand times a second), and hold back everything after it.
+            self._context.counters.refused["foreign bucket"] += 1
             return {"refused": "this bucket is not watched"}
         return {"uploads": taken.uploads, "passed": taken.passed, "held": taken.held}
 
@@ -210,14 +221,14 @@ def _refusal(error: RefusedRequestError) -> Response:
     return JSONResponse({"refused": error.message}, error.status, headers)
 
 
-def _wrong_address(desk: Desk) -> Callable[[Request, Exception], Response]:
-    """Answers where nothing is: a storage that was given a wrong address shows in the counts."""
+def _wrong_address(context: AppContext) -> Callable[[Request, Exception], Response]:
+    """Return the handler of unknown addresses, which counts them: the counts show a storage with a wrong address."""
 
     def refuse(request: Request, error: Exception) -> Response:  # noqa: ARG001  (may hold a token)
         assert isinstance(error, HTTPException)
-        desk.counters.refused["wrong address"] += 1
-        told = {"refused": "nothing is here: send notices with POST to /events"}
-        return JSONResponse(told, error.status_code, error.headers)
+        context.counters.refused["wrong address"] += 1
+        body = {"refused": "there is nothing at this address: send notices with POST to /events"}
+        return JSONResponse(body, error.status_code, error.headers)
 
     return refuse
 
@@ -240,27 +251,27 @@ async def _health(request: Request) -> Response:  # noqa: ARG001  (the same for 
     return PlainTextResponse("alive\n")
 
 
-def _ready(desk: Desk) -> Callable[[Request], Awaitable[Response]]:
+def _ready(context: AppContext) -> Callable[[Request], Awaitable[Response]]:
     async def ready(request: Request) -> Response:  # noqa: ARG001  (the same for everybody)
-        since = desk.counters.failing_since
-        if not desk.receiver.is_ready:
+        since = context.counters.failing_since
+        if not context.receiver.is_ready:
             return PlainTextResponse(
                 "not ready: it is not known yet which bucket is watched\n", 503
             )
         if since is not None and time.monotonic() - since > FAILING_S:
-            return PlainTextResponse("not ready: the Prefect server takes no events\n", 503)
+            return PlainTextResponse("not ready: the Prefect server accepts no events\n", 503)
         return PlainTextResponse("ready\n")
 
     return ready
 
 
-def _status(desk: Desk) -> Callable[[Request], Awaitable[Response]]:
+def _status(context: AppContext) -> Callable[[Request], Awaitable[Response]]:
     async def show(request: Request) -> Response:
-        status = desk.status()
-        if desk.token is None:
-            # There is nothing to ask for; reasons may name addresses.
+        status = context.status()
+        if context.token is None:
+            # There is no token to ask for, and reasons may name addresses.
             status = without_reasons(status)
-        elif not desk.token.is_in(given_token(request)):
+        elif not context.token.matches(given_token(request)):
             message = "expected the token, as 'Authorization: Bearer <token>'"
             return _refusal(RefusedRequestError(401, "no token", message))
         return page(status, html="text/html" in request.headers.get("accept", ""))

@@ -1,4 +1,4 @@
-"""What the receiver counts, for its status page and its log."""
+"""Counters of the receiver, for its status page and its log."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,19 +7,19 @@ from datetime import datetime
 
 @dataclass
 class Counters:
-    """Counted since the start.
+    """What was counted since the start.
 
     Attributes:
-        requests: Requests that wanted to tell of something.
-        refused: How many were refused, by reason; those to a wrong address too, though they are not counted above.
-        uploads: Uploads that were told of, by kind.
+        requests: Requests that sent a message.
+        refused: Refused requests, by reason; including those to a wrong address, which `requests` leaves out.
+        uploads: Reported uploads, by kind.
         passed: Notices that start nothing, by reason.
-        posted: Events that the Prefect server took.
-        failed_posts: Attempts to post one that failed.
-        last_upload: When the latest upload was told of.
-        last_post: When the Prefect server took the latest event.
-        trouble: Why the latest attempt failed; None once one works again.
-        failing_since: Since when attempts fail, in seconds of the monotonic clock.
+        posted: Events that the Prefect server accepted.
+        failed_posts: Failed attempts to post an event.
+        last_upload: Time at which the latest upload was reported.
+        last_post: Time at which the Prefect server accepted the latest event.
+        trouble: Reason for the failure of the latest attempt; None once one succeeds again.
+        failing_since: Start of the failures, in seconds of the monotonic clock; None if the latest attempt succeeded.
     """
 
     requests: int = 0

@@ -1,4 +1,4 @@
-"""Fields of a message from outside: read with a sentence for what is missing or of another kind."""
+"""Reading the fields of foreign messages, with errors that say what is missing or of the wrong type."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -9,11 +9,11 @@ _SHOWN_CHARACTERS: Final = 60
 
 
 class NotANoticeError(PollenError):
-    """A message, or a part of one, that is no notice of a known form; the sentence says what was found."""
+    """A message, or a part of one, is not a notice of a known form; the error says what was found."""
 
 
 def shown(value: object) -> str:
-    """A short form of foreign text that is safe in a log: one line, ASCII, quoted."""
+    """Return a short form of foreign text that is safe in a log: one line, ASCII, quoted."""
     if not isinstance(value, str):
         return f"a value of type {kind_of(value)}"
     short = value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "..."
@@ -21,10 +21,14 @@ def shown(value: object) -> str:
 
 
 def object_of(value: object, what: str) -> Mapping[str, object]:
-    """A value that must be an object.
+    """Return a value that must be an object.
+
+    Args:
+        value: The value.
+        what: What the error calls it.
 
     Raises:
-        NotANoticeError: It is none; the sentence calls it ``what``.
+        NotANoticeError: If it is not an object.
     """
     if not isinstance(value, dict):
         raise NotANoticeError(f"{what} is {kind_of(value)}; expected an object")
@@ -32,10 +36,15 @@ def object_of(value: object, what: str) -> Mapping[str, object]:
 
 
 def text_of(holder: Mapping[str, object], name: str, what: str) -> str:
-    """A field that must be text.
+    """Return a field that must be text.
+
+    Args:
+        holder: The object that has the field.
+        name: Name of the field.
+        what: What the error calls the object.
 
     Raises:
-        NotANoticeError: It is none; the sentence calls its holder ``what``.
+        NotANoticeError: If the field is missing or not text.
     """
     value = holder.get(name)
     if not isinstance(value, str):
@@ -44,10 +53,10 @@ def text_of(holder: Mapping[str, object], name: str, what: str) -> str:
 
 
 def kind_of(value: object) -> str:
-    """The JSON type of a value, for messages."""
+    """Return the JSON type of a value in words, for messages."""
     if value is None:
         return "missing"
     if isinstance(value, bool):
         return "true or false"
     names = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number"}
-    return names.get(type(value), "no JSON value")
+    return names.get(type(value), "not a JSON value")

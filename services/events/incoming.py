@@ -1,4 +1,4 @@
-"""One request, before it is believed: who sent it, and its body, read within bounds."""
+"""One request before it is trusted: its token, and its body, read within bounds."""
 
 import asyncio
 import hmac
@@ -9,12 +9,12 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
-#: Bytes of a request from somebody not known yet: what SNS sends at most.
+#: Bytes of a request without a token; Ceph, which gives it in the body, sends about a thousand for each picture.
 MAX_UNKNOWN_BYTES: Final = 256 * 1024
-#: Seconds for a body to arrive: from senders with the token, and from others.
+#: Seconds for a body to arrive: from senders with the token, and from unknown ones.
 BODY_S: Final = 10.0
 UNKNOWN_BODY_S: Final = 2.0
-#: Bytes that bodies of unknown senders take up together while they arrive.
+#: Bytes that the bodies of all unknown senders may take together while they arrive.
 UNKNOWN_TOGETHER: Final = 16 * 1024 * 1024
 
 
@@ -22,9 +22,9 @@ class RefusedRequestError(Exception):
     """A request is refused.
 
     Attributes:
-        status: The HTTP status of the answer.
-        reason: A word for the counters.
-        message: A sentence for the sender.
+        status: HTTP status of the answer.
+        reason: Name of the counter of such refusals.
+        message: Sentence for the sender.
     """
 
     def __init__(self, status: int, reason: str, message: str) -> None:
@@ -36,25 +36,25 @@ class RefusedRequestError(Exception):
 
 @dataclass(frozen=True)
 class Token:
-    """The secret that senders share with us; compared in a time that does not tell how much of it was right."""
+    """The secret that senders share with the receiver; the time of a comparison reveals nothing about it."""
 
     secret: bytes
 
-    def is_in(self, given: bytes | str | None) -> bool:
-        """Whether somebody gave it."""
+    def matches(self, given: bytes | str | None) -> bool:
+        """Return whether this is what a sender gave."""
         if given is None:
             return False
         raw = given.encode("utf-8", "surrogatepass") if isinstance(given, str) else given
         return hmac.compare_digest(raw, self.secret)
 
 
-class Places:
-    """Requests at work at once are few; some more wait for their turn, and nobody else.
+class RequestSlots:
+    """A limit on the requests that are handled at the same time; a bounded number of others waits.
 
     Args:
-        number: How many are at work at once.
-        waiting: How many wait; each may hold a read buffer of 64 KiB.
-        wait_s: Seconds that one waits at most.
+        number: Requests that are handled at the same time.
+        waiting: Requests that wait; each may hold a read buffer of 64 KiB.
+        wait_s: Seconds that a request waits at most.
     """
 
     def __init__(self, number: int, waiting: int, wait_s: float) -> None:
@@ -64,11 +64,11 @@ class Places:
         self._waiting = 0
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Be at work inside the block.
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold a slot inside the block, after waiting for one if necessary.
 
         Raises:
-            RefusedRequestError: There are too many.
+            RefusedRequestError: If too many requests wait, or this one waited too long.
         """
         if self._free.locked() and self._waiting >= self._most_waiting:
             raise _busy()
@@ -91,76 +91,76 @@ def _busy() -> RefusedRequestError:
 
 
 def given_token(request: Request) -> bytes | None:
-    """What stands in the header ``Authorization``, with or without the word Bearer; None where no token does."""
+    """Return what the header `Authorization` gives, with or without the word Bearer, or None without a token."""
     for name, value in request.scope["headers"]:
         if name == b"authorization":
             kind, blank, rest = bytes(value).strip().partition(b" ")
             if kind.lower() == b"bearer":
                 return rest.strip()
-            # Some gateways leave the first word away. Another one (SNS: Basic) is not about our token.
+            # Some gateways leave the first word out. Another word (SNS: Basic) is not about our token.
             if not blank:
                 return kind
     return None
 
 
-class Room:
-    """Memory for bodies that arrive at the same time: where it is full, who takes most of it gives way.
+class BodyMemory:
+    """A limit on the memory of bodies that arrive at the same time; beyond it the largest body is dropped.
 
     Args:
-        most: Bytes of all together.
+        most: Bytes of all bodies together.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._together = 0
         self._bytes: dict[asyncio.Timeout, int] = {}
-        self._ended: set[asyncio.Timeout] = set()
+        self._dropped: set[asyncio.Timeout] = set()
 
-    def takes(self, scope: asyncio.Timeout, number: int) -> None:
-        """A body has so many bytes by now.
+    def update(self, scope: asyncio.Timeout, number: int) -> None:
+        """Record how large a body is by now, and drop the largest bodies if all together are too large.
 
         Args:
-            scope: Ended at once for the largest body where there are too many bytes.
-            number: Bytes.
+            scope: The timeout of the body; it is made to expire at once if the body is dropped.
+            number: Bytes of the body.
         """
-        if scope in self._ended:
+        if scope in self._dropped:
             return
         self._together += number - self._bytes.get(scope, 0)
         self._bytes[scope] = number
         while self._together > self._most:
             largest = max(self._bytes, key=self._bytes.__getitem__)
             self._together -= self._bytes.pop(largest)
-            self._ended.add(largest)
+            self._dropped.add(largest)
             largest.reschedule(asyncio.get_running_loop().time())
 
-    def leave(self, scope: asyncio.Timeout) -> bool:
-        """A body is no longer arriving; returns whether it had to give way."""
-        gave_way = scope in self._ended
-        self._ended.discard(scope)
+    def release(self, scope: asyncio.Timeout) -> bool:
+        """Forget a body that is no longer arriving, and return whether it was dropped."""
+        was_dropped = scope in self._dropped
+        self._dropped.discard(scope)
         self._together -= self._bytes.pop(scope, 0)
-        return gave_way
+        return was_dropped
 
 
-async def body_of(
-    request: Request, limit: int, seconds: float = BODY_S, room: Room | None = None
+async def read_body(
+    request: Request, limit: int, seconds: float = BODY_S, memory: BodyMemory | None = None
 ) -> bytes:
-    """The body of a request.
+    """Read the body of a request.
 
     Args:
         request: The request.
-        limit: Bytes that it may have.
-        seconds: How long it may take.
-        room: What it shares with others; None for as much as the limit allows.
+        limit: Bytes that the body may have.
+        seconds: Time that it may take.
+        memory: Memory shared with other bodies; None for as much as the limit allows.
 
     Raises:
-        RefusedRequestError: It is larger, takes too long, or breaks off.
+        RefusedRequestError: If the body is too large, takes too long, or breaks off.
     """
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:12]) > limit:
         raise _too_large(limit)
     body = bytearray()
     scope = asyncio.timeout(seconds)
-    gave_way = False
+    was_dropped = False
     try:
         async with scope:
             try:
@@ -168,20 +168,24 @@ async def body_of(
                     body += chunk
                     if len(body) > limit:
                         raise _too_large(limit)
-                    if room is not None:
-                        room.takes(scope, len(body))
+                    if memory is not None:
+                        memory.update(scope, len(body))
             finally:
-                gave_way = room is not None and room.leave(scope)
+                was_dropped = memory is not None and memory.release(scope)
     except TimeoutError as error:
-        if gave_way:
+        if was_dropped:
             raise _busy() from error
         raise RefusedRequestError(
-            408, "slow", f"the body did not arrive within {seconds:.0f} s"
+            408, "slow", f"the body of the request did not arrive within {seconds:.0f} s"
         ) from error
     except ClientDisconnect as error:
-        raise RefusedRequestError(400, "broken off", "the connection broke off") from error
+        raise RefusedRequestError(
+            400, "broken off", "the connection was closed before the body was complete"
+        ) from error
     return bytes(body)
 
 
 def _too_large(limit: int) -> RefusedRequestError:
-    return RefusedRequestError(413, "too large", f"the body has more than {limit} bytes")
+    return RefusedRequestError(
+        413, "too large", f"the body of the request has more than {limit} bytes"
+    )

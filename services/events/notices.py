@@ -1,17 +1,17 @@
-"""What stores tell of uploads, whatever their form: which object of which bucket came or went.
+"""Notices of storage in all known forms: which object of which bucket was written or removed.
 
-Every form is known by its shape, because one address may be given to several stores:
+Each form is recognised by its shape, because several stores may send to one address:
 
-* ``Records`` of Amazon, MinIO, Ceph and others that speak this form, alone or inside an SNS message;
+* `Records` of Amazon, MinIO, Ceph and others that use this form, alone or inside an SNS message;
 * events of Amazon's EventBridge;
-* the webhook of SeaweedFS, which tells of files of its filer instead of objects;
-* ``s3:TestEvent``, by which Amazon tries an address out;
+* the webhook of SeaweedFS, which reports files of its filer instead of objects;
+* `s3:TestEvent`, with which Amazon tries an address;
 * messages of SQS that hold one of these, as Amazon's Lambda and Pipes pass them on.
 
-What is broken in a known form is passed over, and the log tells: the rest of the message counts, and a
-store that is answered with an error would send the same again, and nothing else.
+A broken part of a known form is passed over with a line in the log, and the rest of the message counts: a store that
+got an error as the answer would send the same message again, and nothing else.
 
-A notice is a hint to look into the bucket, so it holds nothing that a listing would tell better.
+A notice is a hint to list the bucket, so it holds nothing that the listing shows better.
 """
 
 import json
@@ -21,24 +21,22 @@ from typing import Final, NoReturn
 from urllib.parse import unquote_plus
 
 from services.events.fields import NotANoticeError, kind_of, object_of, shown, text_of
-from services.events.rate_limited_log import Seldom
+from services.events.rate_limited_log import RateLimitedLog
 
-__all__ = ["NotANoticeError", "Notice", "decode", "opaque_data", "parse", "parse_text", "shown"]
-
-#: Bytes of one message: the most that SQS holds, and four times what SNS does.
+#: Bytes of one message: the most that SQS allows, and four times what SNS does.
 MAX_BYTES: Final = 1024 * 1024
-#: How deep objects and lists may lie in each other; the deepest of real stores goes to eight.
+#: How deep objects and lists may be nested; the deepest message of a real store has eight levels.
 MAX_DEPTH: Final = 32
 #: Records, or messages, in one message; stores send one, or a small batch after a pause.
 MAX_RECORDS: Final = 1000
 #: Bytes of a key in UTF-8, S3's own limit.
 MAX_KEY_BYTES: Final = 1024
-#: Characters of a bucket's name; buckets older than S3's rule of 63 may have so many.
+#: Characters of a bucket's name; buckets older than S3's limit of 63 may have this many.
 MAX_BUCKET_LENGTH: Final = 255
 
-#: Each store's own name comes before it: aws:s3, minio:s3, ceph:s3, sgws:s3, rustfs:s3.
+# The name of the store stands before it: aws:s3, minio:s3, ceph:s3, sgws:s3, rustfs:s3.
 _S3: Final = ":s3"
-# ObjectSynced: a copy of Ceph's in another place. Ceph's first releases give no more than the first part.
+# ObjectSynced: a copy that Ceph made in another zone. The first releases of Ceph give only the part before the colon.
 _CREATED: Final = ("ObjectCreated:", "ObjectSynced:Create")
 _REMOVED: Final = (
     "ObjectRemoved:",
@@ -46,23 +44,23 @@ _REMOVED: Final = (
     "ObjectLifecycle:Expiration:",
     "ObjectSynced:Delete",
 )
-#: What MinIO files under ObjectCreated and ObjectRemoved although no picture came or went.
+# What MinIO reports as ObjectCreated or ObjectRemoved although no object was written or removed.
 _UNCHANGED: Final = frozenset(
     {"PutTagging", "DeleteTagging", "PutRetention", "PutLegalHold", "NoOP"}
 )
 _EVENTBRIDGE: Final = {"Object Created": True, "Object Deleted": False}
 _FILER_ROOT: Final = "/buckets/"
-_BROKEN: Final = Seldom()
+_BROKEN: Final = RateLimitedLog()
 
 
 @dataclass(frozen=True)
 class Notice:
-    """One object that came or went.
+    """One object that was written or removed.
 
     Attributes:
-        bucket: The store's own name of the bucket.
+        bucket: Name of the bucket in the store.
         key: Key of the object, decoded.
-        created: Whether it was written; else it was removed.
+        created: Whether the object was written; otherwise it was removed.
     """
 
     bucket: str
@@ -71,27 +69,29 @@ class Notice:
 
 
 def parse(raw: bytes) -> object:
-    """Read a message as it came.
+    """Parse the bytes of a message.
 
-    Where a name stands twice in an object, the last one counts, as for the senders' own libraries.
+    If a name occurs twice in an object, the last one counts, as in the libraries of the senders.
 
     Raises:
-        NotANoticeError: It is too large or too deep, or not JSON in UTF-8.
+        NotANoticeError: If the message is too large or too deep, or not JSON in UTF-8.
     """
     if len(raw) > MAX_BYTES:
         raise NotANoticeError(f"the message has {len(raw)} bytes; at most {MAX_BYTES} are read")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise NotANoticeError(f"the message is not UTF-8: byte {error.start} is none") from error
+        raise NotANoticeError(
+            f"the message is not UTF-8: byte {error.start} can't be decoded"
+        ) from error
     return parse_text(text)
 
 
 def parse_text(text: str) -> object:
-    """Read a message that came as text; see :func:`parse`.
+    """Parse the text of a message; see `parse`.
 
     Raises:
-        NotANoticeError: It is too large or too deep, or not JSON.
+        NotANoticeError: If the message is too large or too deep, or not JSON.
     """
     if len(text) > MAX_BYTES:
         raise NotANoticeError(
@@ -104,33 +104,33 @@ def parse_text(text: str) -> object:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise NotANoticeError(f"the message is not JSON: {error.msg} at {where}") from error
-    except ValueError as error:  # among them, a whole number of thousands of digits
-        raise NotANoticeError("the message holds a number that is none of JSON's") from error
+    except ValueError as error:  # also for an integer of thousands of digits
+        raise NotANoticeError("the message has a number that JSON does not allow") from error
     _check_depth(body)
     return body
 
 
 def decode(body: object) -> list[Notice]:
-    """What one message tells.
+    """Return the notices of one message.
 
-    Messages that a store sends beside its notices (tests of the address, events of directories,
-    of tags, of reads) give an empty list. What is broken in a known form is passed over.
+    Messages that a store sends besides notices (tests of the address; events of directories, tags or reads) give an
+    empty list. A broken part of a known form is passed over.
 
     Args:
-        body: The message as :func:`parse` gives it; a list holds several messages.
+        body: The message as `parse` returns it; a list holds several messages.
 
     Raises:
-        NotANoticeError: It, or all that it holds, has none of the known forms.
+        NotANoticeError: If the message, or everything in it, has none of the known forms.
     """
     if not isinstance(body, list):
-        return list(_told(body))
+        return list(_from_message(body))
     if len(body) > MAX_RECORDS:
-        raise NotANoticeError(f"{len(body)} messages came at once; at most {MAX_RECORDS} are read")
-    return _known(body, _told)
+        raise NotANoticeError(f"the list has {len(body)} messages; at most {MAX_RECORDS} are read")
+    return _known(body, _from_message)
 
 
 def opaque_data(body: object) -> str | None:
-    """The text that Ceph was told to send along, where every record carries the same; else None."""
+    """Return the text that Ceph sends along for its topic, or None unless every record has the same one."""
     records = body.get("Records") if isinstance(body, dict) else None
     if not isinstance(records, list):
         return None
@@ -160,38 +160,38 @@ def _inside(value: object) -> Iterator[object]:
 
 
 def _known(parts: Sequence[object], read: Callable[[object], Iterator[Notice]]) -> list[Notice]:
-    """The notices of all parts that have a known form.
+    """Return the notices of all parts that have a known form.
 
     Raises:
-        NotANoticeError: None of them has.
+        NotANoticeError: If there are parts and none of them has a known form.
     """
     found: list[Notice] = []
-    strange: list[NotANoticeError] = []
+    unknown: list[NotANoticeError] = []
     for part in parts:
         try:
             found += read(part)
         except NotANoticeError as error:
-            strange.append(error)
-    if strange and len(strange) == len(parts):
-        raise strange[0]
-    for each in strange:
+            unknown.append(error)
+    if unknown and len(unknown) == len(parts):
+        raise unknown[0]
+    for each in unknown:
         _BROKEN.warn("passed over a part of a message: %s", each)
     return found
 
 
-def _sound(notices: Iterator[Notice]) -> Iterator[Notice]:
-    """What a part of a known form gives, up to where it is broken."""
+def _unbroken(notices: Iterator[Notice]) -> Iterator[Notice]:
+    """Yield the notices of a part that has a known form, up to the point where it is broken."""
     try:
         yield from notices
     except NotANoticeError as error:
         _BROKEN.warn("passed over a notice: %s", error)
 
 
-def _told(body: object) -> Iterator[Notice]:
-    """The notices of one message, whose form is found here."""
+def _from_message(body: object) -> Iterator[Notice]:
+    """Yield the notices of one message, by its form."""
     message = object_of(body, "the message")
     records = message.get("Records")
-    # Only out here: a message in a message in a message could go on for long.
+    # Only at this level: otherwise messages could be nested without end.
     if _is_queued(message):
         yield from _from_queue(message)
     elif isinstance(records, list) and any(_is_queued(each) for each in records[:1]):
@@ -205,7 +205,7 @@ def _is_queued(message: object) -> bool:
 
 
 def _from_queue(value: object) -> Iterator[Notice]:
-    """What a message of SQS holds: JSON that travels as text."""
+    """Yield the notices of an SQS message, which holds JSON as text."""
     message = object_of(value, "the SQS message")
     body = parse_text(text_of(message, "body", "the SQS message"))
     yield from _from_topic(object_of(body, "the message inside the SQS message"))
@@ -219,7 +219,7 @@ def _from_topic(message: Mapping[str, object]) -> Iterator[Notice]:
 
 
 def _unwrapped(message: Mapping[str, object]) -> object:
-    """What S3 gave to SNS: JSON that travels as text."""
+    """Return the content of an SNS message, which is JSON as text."""
     return parse_text(text_of(message, "Message", "the SNS message"))
 
 
@@ -236,15 +236,12 @@ def _plain(message: Mapping[str, object]) -> Iterator[Notice]:
 
 def _unknown(message: Mapping[str, object]) -> str:
     kind = message.get("Type")
-    # A tuple: in a set, what came must be hashable.
+    # In a tuple, not in a set: the value of a foreign message may not be hashable.
     if kind in ("SubscriptionConfirmation", "UnsubscribeConfirmation"):
-        return (
-            f"an SNS message of type {kind} came where notices are read: confirm the subscription where it was "
-            "made; a subscription that is confirmed sends notices"
-        )
-    names = ", ".join(shown(name) for name in list(message)[:5]) or "nothing"
+        return f"an SNS message of type {kind} is not a notice: confirm the subscription, which then sends notices"
+    names = ", ".join(shown(name) for name in list(message)[:5]) or "none"
     return (
-        f"the message has no form that is known (it holds {names}): expected S3's Records, an event of EventBridge, "
+        f"the message has no known form (its fields are {names}): expected S3's Records, an event of EventBridge, "
         "an SNS notification, or SeaweedFS's event_type and key"
     )
 
@@ -257,7 +254,7 @@ def _from_records(records: object) -> Iterator[Notice]:
 
 def _few(records: list[object]) -> list[object]:
     if len(records) > MAX_RECORDS:
-        raise NotANoticeError(f"Records holds {len(records)}; at most {MAX_RECORDS} are read")
+        raise NotANoticeError(f"Records has {len(records)} entries; at most {MAX_RECORDS} are read")
     return records
 
 
@@ -268,7 +265,7 @@ def _from_record(value: object) -> Iterator[Notice]:
         raise NotANoticeError(
             f"a record's eventSource is {shown(source)}; expected aws:s3, minio:s3, ceph:s3 or another of S3"
         )
-    yield from _sound(_from_s3(record, source))
+    yield from _unbroken(_from_s3(record, source))
 
 
 def _from_s3(record: Mapping[str, object], source: str) -> Iterator[Notice]:
@@ -279,7 +276,7 @@ def _from_s3(record: Mapping[str, object], source: str) -> Iterator[Notice]:
 
 
 def _is_creation(name: str) -> bool | None:
-    """Whether an event's name tells of an object that came, that went (False), or neither (None)."""
+    """Return whether an event is a creation (True), a removal (False), or neither (None), by its name."""
     name = f"{name.removeprefix('s3:')}:"
     if name.split(":")[1] in _UNCHANGED:
         return None
@@ -289,20 +286,20 @@ def _is_creation(name: str) -> bool | None:
 
 
 def _is_encoded(source: str, record: Mapping[str, object]) -> bool:
-    """Whether the key is percent-encoded as in a form, which S3 asks for.
+    """Return whether the key is percent-encoded as in a web form, as S3 does it.
 
-    Ceph writes it as it is; decoding that would turn ``+`` into a space and ``%41`` into A.
+    Ceph does not encode keys; decoding one would turn `+` into a space and `%41` into A.
     """
-    # Early releases of Ceph call themselves aws:s3, but only Ceph gives every event an id.
+    # Early releases of Ceph call themselves aws:s3, but only Ceph gives each event an id.
     return source != "ceph:s3" and not (source == "aws:s3" and "eventId" in record)
 
 
 def _from_eventbridge(message: Mapping[str, object]) -> Iterator[Notice]:
     if message.get("source") != "aws.s3":
         raise NotANoticeError(
-            f"an event of EventBridge comes from {shown(message.get('source'))}; expected aws.s3"
+            f"the source of an event of EventBridge is {shown(message.get('source'))}; expected aws.s3"
         )
-    yield from _sound(_from_bridged(message))
+    yield from _unbroken(_from_bridged(message))
 
 
 def _from_bridged(message: Mapping[str, object]) -> Iterator[Notice]:
@@ -313,12 +310,12 @@ def _from_bridged(message: Mapping[str, object]) -> Iterator[Notice]:
 
 
 def _from_filer(message: Mapping[str, object]) -> Iterator[Notice]:
-    """SeaweedFS tells of files: the old one by its path, the new one by its folder and its name."""
+    """Yield the notices of SeaweedFS, which reports an old file by its path and a new one by folder and name."""
     kind = text_of(message, "event_type", "SeaweedFS's message")
     path = text_of(message, "key", "SeaweedFS's message")
     if not path.startswith("/"):
-        raise NotANoticeError("the key of SeaweedFS's message is no path of its filer")
-    yield from _sound(_from_change(message.get("message"), kind, path))
+        raise NotANoticeError("the key of SeaweedFS's message is not a path of its filer")
+    yield from _unbroken(_from_change(message.get("message"), kind, path))
 
 
 def _from_change(value: object, kind: str, path: str) -> Iterator[Notice]:
@@ -347,16 +344,16 @@ def _new_path(change: Mapping[str, object], path: str) -> str:
 
 
 def _at_path(path: str, *, created: bool) -> Iterator[Notice]:
-    """The object at a path of the filer; none where it is something of SeaweedFS's own."""
+    """Yield the notice of the object at a path of the filer, unless the path is internal to SeaweedFS."""
     bucket, _, key = path.removeprefix(_FILER_ROOT).partition("/")
-    # SeaweedFS keeps what it knows of owners in a folder whose name can't be a bucket's.
+    # SeaweedFS keeps data about owners in a folder with a dot, which no bucket's name begins with.
     is_bucket = path.startswith(_FILER_ROOT) and not bucket.startswith(".")
     if is_bucket and key and not _is_internal(key):
         yield _checked(bucket, key, created)
 
 
 def _is_internal(key: str) -> bool:
-    """Parts of unfinished uploads, and the versions that a bucket keeps beside an object."""
+    """Return whether a key belongs to an unfinished upload, or is a version kept beside an object."""
     *folders, _name = key.split("/")
     return ".uploads" in folders[:1] or any(each.endswith(".versions") for each in folders)
 
@@ -371,7 +368,7 @@ def _decoded(key: str) -> str:
     try:
         return unquote_plus(key, errors="strict")
     except UnicodeDecodeError as error:
-        raise NotANoticeError(f"the key {shown(key)} does not decode to UTF-8") from error
+        raise NotANoticeError(f"the key {shown(key)} is not UTF-8 when decoded") from error
 
 
 def _checked(bucket: str, key: str, created: bool) -> Notice:
@@ -380,9 +377,9 @@ def _checked(bucket: str, key: str, created: bool) -> Notice:
     try:
         length = len(key.encode("utf-8"))
     except UnicodeEncodeError as error:
-        raise NotANoticeError(f"the key {shown(key)} holds half a character") from error
+        raise NotANoticeError(f"the key {shown(key)} has half of a surrogate pair") from error
     if not 0 < length <= MAX_KEY_BYTES:
         raise NotANoticeError(f"a key has {length} bytes; S3 allows 1 to {MAX_KEY_BYTES}")
     if "\0" in key:
-        raise NotANoticeError(f"the key {shown(key)} holds a zero byte, which no table can")
+        raise NotANoticeError(f"the key {shown(key)} has a zero byte, which tables can't hold")
     return Notice(bucket, key, created)

@@ -1,4 +1,4 @@
-"""Takes notices in, whichever way they came: what they mean is looked up, counted and burst."""
+"""Takes notices from HTTP and from a queue: each is classified, counted, and an upload added to its burst."""
 
 import time
 from collections import deque
@@ -8,28 +8,28 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pollen.errors import PollenError
-from services.events.counters import Counters
 from services.events.bursts import PendingBursts
+from services.events.counters import Counters
 from services.events.notices import Notice
 from services.events.roots import Passed, Upload, WatchedRoots, classify
 
-#: Notices kept while it is not known yet which bucket is watched.
+#: Notices that are kept while it is not known yet which bucket is watched.
 MOST_HELD: Final = 2000
 
 
 class NotReadyError(PollenError):
-    """Notices can't be taken at the moment: their sender may try again."""
+    """Notices can't be taken at the moment; their sender may try again."""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What came of some notices.
+    """What became of some notices.
 
     Attributes:
-        uploads: How many tell of something that a run wants to see.
-        passed: How many do not.
-        foreign: Of these, how many tell of another bucket.
-        held: How many wait until it is known what is watched.
+        uploads: Notices of an upload that a run takes as its input.
+        passed: Notices that start nothing.
+        foreign: Those of `passed` that are about another bucket.
+        held: Notices that wait until it is known which bucket is watched.
     """
 
     uploads: int = 0
@@ -39,18 +39,18 @@ class Taken:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether there was something, and all of it of other buckets."""
+        """True if there were notices, all of them about other buckets."""
         return self.foreign > 0 and not (self.uploads or self.held or self.passed > self.foreign)
 
 
 class Receiver:
-    """Where all ways of notices end. To be used from one thread.
+    """Takes the notices of all senders; to be used from one thread only.
 
     Args:
-        roots: What is watched.
-        bursts: Gets what is to be told.
-        counters: Counted up on the way.
-        wake: Called when there is something new in the bursts.
+        roots: The watched roots.
+        bursts: Where uploads are added.
+        counters: Counters to raise.
+        wake: Called after an upload was added.
     """
 
     def __init__(
@@ -69,52 +69,53 @@ class Receiver:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is known what is watched."""
+        """True once it is known which bucket is watched."""
         return self._roots.known is not None
 
     def take(self, notices: Iterable[Notice]) -> Taken:
-        """Take notices in.
+        """Take notices, or hold them until it is known which bucket is watched.
 
         Raises:
-            NotReadyError: It is not known yet what is watched, and too many wait for that already.
+            NotReadyError: If too many notices are held already.
         """
-        came = list(notices)
+        received = list(notices)
         if not self.is_ready:
-            return self._hold(came)
-        return self._take(came)
+            return self._hold(received)
+        return self._take(received)
 
     def take_held(self) -> None:
-        """Take in what came before it was known what is watched."""
+        """Take the notices that were held, if it is known by now which bucket is watched."""
         if self.is_ready and self._held:
             held = list(self._held)
             self._held.clear()
             self._take(held)
 
-    def _hold(self, came: list[Notice]) -> Taken:
-        if len(self._held) + len(came) > MOST_HELD:
+    def _hold(self, received: list[Notice]) -> Taken:
+        if len(self._held) + len(received) > MOST_HELD:
             raise NotReadyError(
-                "the Prefect server has not said yet which bucket is watched: try again later"
+                "it is not known yet which bucket is watched, because the Prefect server has not answered: "
+                "try again later"
             )
-        self._held += came
-        return Taken(held=len(came))
+        self._held += received
+        return Taken(held=len(received))
 
-    def _take(self, came: list[Notice]) -> Taken:
+    def _take(self, received: list[Notice]) -> Taken:
         roots = self._roots.known or ()
         uploads = passed = foreign = 0
-        for notice in came:
-            meant = classify(roots, notice)
-            if isinstance(meant, Upload):
+        for notice in received:
+            found = classify(roots, notice)
+            if isinstance(found, Upload):
                 uploads += 1
-                self._note(meant)
+                self._add(found)
             else:
                 passed += 1
-                foreign += meant is Passed.FOREIGN
-                self._counters.passed[meant] += 1
+                foreign += found is Passed.FOREIGN
+                self._counters.passed[found] += 1
         return Taken(uploads, passed, foreign)
 
-    def _note(self, upload: Upload) -> None:
+    def _add(self, upload: Upload) -> None:
         at = datetime.now(UTC)
         self._counters.uploads[upload.kind] += 1
         self._counters.last_upload = at
-        self._bursts.note(upload, time.monotonic(), at)
+        self._bursts.add(upload, time.monotonic(), at)
         self._wake()

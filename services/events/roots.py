@@ -1,4 +1,4 @@
-"""What is watched: the roots of the site file in the bucket that runs read, and what belongs to them."""
+"""The watched roots: those of the site file, in the bucket that runs read, and which keys belong to them."""
 
 import asyncio
 import logging
@@ -19,30 +19,33 @@ from pollen.layout import INPUTS, STAGING, STAGING_ARCHIVE
 from services.events.notices import Notice
 from services.prefect_server.connection import CONNECT_SECONDS, READ_SECONDS, refusal
 from services.site import Site, SiteStorage
-from tasks.storage.entries import joined
+from tasks.storage.objects import join_key
 
-#: How often the block is read again, in seconds: runs read it afresh each time, and it may be changed.
-LOOK_EVERY_S: Final = 60.0
-#: How often where nothing is known yet, in seconds.
-LOOK_FOR_EVERY_S: Final = 5.0
+#: Seconds between two readings of the block, which may be changed; runs read it afresh each time.
+READ_EVERY_S: Final = 60.0
+#: The same as long as nothing is known yet.
+READ_FIRST_EVERY_S: Final = 5.0
 
 
 class UploadKind(StrEnum):
-    """What was uploaded."""
+    """The kind of an upload."""
 
     PICTURES = "pictures"
     EXPORTS = "exports"
 
 
 class Passed(StrEnum):
-    """Why a notice starts nothing; the values are names of counters."""
+    """The reason why a notice starts nothing; the values are names of counters.
+
+    Attributes:
+        FOREIGN: It is about another bucket.
+        ELSEWHERE: It is about an object that no run takes as its input, such as a result.
+        REMOVED: It is about an object that was removed.
+    """
 
     FOREIGN = "foreign"
-    """It tells of another bucket."""
     ELSEWHERE = "elsewhere"
-    """It tells of something that no run takes as its input, such as a result."""
     REMOVED = "removed"
-    """Something went away."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,10 @@ class Root:
     """A watched folder of the bucket.
 
     Attributes:
-        block: Name of the S3Bucket block, which is how flows name the bucket.
-        bucket: The store's own name of the bucket.
-        prefix: The root below the block's folder, as the site file and flows name it.
-        folder: The root below the top of the bucket, without slashes at its ends.
+        block: Name of the S3Bucket block, by which flows name the bucket.
+        bucket: Name of the bucket in the store.
+        prefix: Path of the root below the block's folder, as the site file and flows name it.
+        folder: Path of the root in the bucket, without slashes at its ends.
     """
 
     block: str
@@ -63,11 +66,11 @@ class Root:
 
     @property
     def name(self) -> str:
-        """How people name it."""
-        return joined(self.block, self.prefix)
+        """The name of the root for people."""
+        return join_key(self.block, self.prefix)
 
     def part(self, key: str) -> str | None:
-        """A key of the bucket below this root; None where it is not."""
+        """Return the part of a key below this root, or None if the key is not below it."""
         if not self.folder:
             return key
         start = f"{self.folder}/"
@@ -76,12 +79,12 @@ class Root:
 
 @dataclass(frozen=True)
 class Upload:
-    """An object that a run wants to see.
+    """An uploaded object that a run takes as its input.
 
     Attributes:
-        root: Whose.
-        kind: What it is.
-        key: Its key below the root.
+        root: Root of the object.
+        kind: Kind of the object.
+        key: Key of the object below the root.
     """
 
     root: Root
@@ -90,12 +93,12 @@ class Upload:
 
 
 def classify(roots: Iterable[Root], notice: Notice) -> Upload | Passed:
-    """What a notice means for the watched roots.
+    """Return the upload that a notice reports, or the reason why it starts nothing.
 
-    Only what was written starts a run. What was removed changes a mark in the table, which the next
-    run sets; to start one at once would recount nothing, and moving a folder would start two.
+    Only an object that was written starts a run. A removed one only changes a mark in the table, which the next run
+    sets: a run at once would recount nothing, and moving a folder would start two.
 
-    Of roots inside each other the longest has it, among those that take the object as an input.
+    Among nested roots, the upload belongs to the longest one that takes the object as an input.
     """
     ours = [root for root in roots if root.bucket == notice.bucket]
     if not ours:
@@ -109,7 +112,7 @@ def classify(roots: Iterable[Root], notice: Notice) -> Upload | Passed:
 
 
 def _kind(key: str) -> UploadKind | None:
-    """What a key below a root is to runs, by the rules they list with."""
+    """Return the kind of a key below a root, by the rules by which runs list their inputs."""
     if key.startswith(INPUTS):
         below = key.removeprefix(INPUTS)
         return UploadKind.PICTURES if is_picture(below) and not is_hidden(below) else None
@@ -119,27 +122,28 @@ def _kind(key: str) -> UploadKind | None:
 
 
 def roots_in(site: Site, bucket: str, folder: str) -> tuple[Root, ...]:
-    """The site's roots in a bucket.
+    """Return the site's roots in a bucket.
 
     Args:
-        site: What is set up.
-        bucket: The store's name of the bucket.
-        folder: Folder in it below which the roots are.
+        site: The site file.
+        bucket: Name of the bucket in the store.
+        folder: Folder of the bucket that contains the roots.
     """
     return tuple(
-        Root(site.storage.block, bucket, prefix, joined(folder, prefix)) for prefix in site.prefixes
+        Root(site.storage.block, bucket, prefix, join_key(folder, prefix))
+        for prefix in site.prefixes
     )
 
 
 class WatchedRoots:
-    """The roots as last known: the saved block says where they are, as it does to runs.
+    """The roots as last known, in the place that the saved block names, as for runs.
 
-    Until it was read, the site file's word counts where that names both bucket and folder; where
-    it does not, nothing is known yet.
+    Until the block was read, the site file decides if it names both bucket and folder; otherwise the roots are not
+    known yet.
 
     Attributes:
         known: The roots; None while they are not known.
-        on_known: Called when they are known, and when they have changed.
+        on_known: Called when the roots are known for the first time, and when they change.
     """
 
     def __init__(self, site: Site) -> None:
@@ -153,14 +157,14 @@ class WatchedRoots:
             self.known = roots_in(site, storage.bucket, storage.folder)
 
     async def keep_known(self) -> None:
-        """Read the block again and again; returns only when cancelled."""
+        """Read the block again and again; return only when cancelled."""
         while True:
-            found = await self.look()
+            found = await self.read()
             known = found and self.known is not None
-            await asyncio.sleep(LOOK_EVERY_S if known else LOOK_FOR_EVERY_S)
+            await asyncio.sleep(READ_EVERY_S if known else READ_FIRST_EVERY_S)
 
-    async def look(self) -> bool:
-        """Read the block once; where that fails, what was known stays.
+    async def read(self) -> bool:
+        """Read the block once; if that fails, the roots stay as they were.
 
         Returns:
             Whether the server answered.
@@ -168,49 +172,49 @@ class WatchedRoots:
         try:
             place = await _saved_place(self._site.storage)
         except PollenError as error:
-            self._say(str(error))
+            self._set_trouble(str(error))
             return False
         if place is not None:
-            self._say(None)
-            self._now_known(roots_in(self._site, *place))
+            self._set_trouble(None)
+            self._set_known(roots_in(self._site, *place))
         elif self._site.storage.bucket is not None:
-            self._say(None)
+            self._set_trouble(None)
             storage = self._site.storage
-            self._now_known(roots_in(self._site, str(storage.bucket), storage.folder))
+            self._set_known(roots_in(self._site, str(storage.bucket), storage.folder))
         else:
-            self._say(
-                f"which bucket? There is no block '{self._site.storage.block}' on the Prefect server, and the site "
-                "file names no bucket: run `pollen setup`"
+            self._set_trouble(
+                f"the bucket is not known: there is no block '{self._site.storage.block}' on the Prefect server, and "
+                "the site file names no bucket. Run `pollen setup`"
             )
         return True
 
-    def _now_known(self, roots: tuple[Root, ...]) -> None:
+    def _set_known(self, roots: tuple[Root, ...]) -> None:
         if roots == self.known:
             return
-        places = ", ".join(f"s3://{joined(root.bucket, root.folder)}" for root in roots)
+        places = ", ".join(f"s3://{join_key(root.bucket, root.folder)}" for root in roots)
         self._log.info("watched: %s", places)
         self.known = roots
         if self.on_known is not None:
             self.on_known()
 
-    def _say(self, trouble: str | None) -> None:
-        """Tell once of what goes wrong, and once of its end."""
+    def _set_trouble(self, trouble: str | None) -> None:
+        """Log a new trouble once, and once that it is over."""
         if trouble is not None and trouble != self._trouble:
-            self._log.warning("where uploads are looked for can't be read: %s", trouble)
+            self._log.warning("it can't be read which bucket is watched: %s", trouble)
         elif trouble is None and self._trouble is not None:
-            self._log.info("the Prefect server says again where uploads are looked for")
+            self._log.info("the Prefect server can be read again")
         self._trouble = trouble
 
 
 async def _saved_place(storage: SiteStorage) -> tuple[str, str] | None:
-    """Bucket and folder of the saved block; None where there is no such block.
+    """Return bucket and folder of the saved block, or None if there is no such block.
 
     Raises:
-        PollenError: The server is out of reach, refuses, or has a block that names no bucket.
+        PollenError: If the server can't be reached, refuses, or has a block that names no bucket.
     """
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     try:
-        # Tried again by those who ask, who can tell of it meanwhile.
+        # The caller tries again, and can log the failure meanwhile.
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
             async with get_client(httpx_settings={"timeout": timeout}) as client:
                 document = await client.read_block_document_by_name(
@@ -221,7 +225,9 @@ async def _saved_place(storage: SiteStorage) -> tuple[str, str] | None:
     except httpx.HTTPStatusError as error:
         raise PollenError(refusal(error.response)) from error
     except (httpx.HTTPError, RuntimeError, ValueError) as error:
-        raise PollenError(f"the Prefect server is out of reach ({type(error).__name__})") from error
+        raise PollenError(
+            f"the Prefect server can't be reached ({type(error).__name__})"
+        ) from error
     bucket = (document.data or {}).get("bucket_name")
     if not isinstance(bucket, str) or not bucket:
         raise PollenError(f"block '{storage.block}' names no bucket: correct it in the Prefect UI")

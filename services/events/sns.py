@@ -15,9 +15,9 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import httpx
 
+from pollen.errors import PollenError
 from services.events.fields import shown
 from services.events.rate_limited_log import RateLimitedLog
-from pollen.errors import PollenError
 
 #: Bytes of the answer to a confirmation; a real one has about 500.
 MAX_ANSWER_BYTES: Final = 64 * 1024

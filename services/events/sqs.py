@@ -1,7 +1,6 @@
-"""Notices from a queue of Amazon's SQS, to which S3 writes directly, through SNS or through EventBridge.
+"""Notices from a queue of Amazon SQS, to which S3 writes directly, through SNS or through EventBridge.
 
-Who may write to the queue is settled by the queue's policy, and nobody else's messages are in it. So
-the signature of an SNS message is not looked at here: the right to read the queue is the proof.
+The policy of the queue decides who may write to it, so its messages need no token.
 """
 
 import logging
@@ -22,22 +21,22 @@ from services.events.fields import NotANoticeError, shown
 from services.events.notices import Notice, decode, parse_text
 from services.events.rate_limited_log import RateLimitedLog
 
-#: Seconds that one call waits for messages, and so how long stopping takes; SQS allows 20, but
-#: requests at this pace cost next to nothing either.
+#: Seconds that one call waits for messages, and so the time that stopping takes. SQS allows 20, but requests at this
+#: pace cost next to nothing either.
 WAIT_SECONDS: Final = 5
 #: Messages of one call, the most that SQS gives.
 BATCH: Final = 10
-#: Seconds until the first new try after a failure; doubled up to the longest.
+#: Seconds before the first retry after a failure; doubled for each further one, up to the longest pause.
 FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
-#: Seconds between two questions at least, while the queue is empty; for servers that do not wait as asked.
+#: Shortest time between two calls while the queue is empty, for servers that do not wait as asked.
 _EMPTY_SECONDS: Final = 1.0
-#: A trouble that stays is told again after so many seconds.
+#: Seconds after which a trouble that persists is logged again.
 _REMIND_SECONDS: Final = 600.0
 
 #: Ends of the names of Amazon's own servers.
 _AMAZON: Final = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws")
-#: How queues were addressed once. The old name without a region is that of the first one.
+#: Former addresses of queues. The one without a region is that of the first region.
 _OLD: Final = re.compile(r"(?:(?P<region>[a-z0-9-]+)\.)?queue\.amazonaws\.com")
 _FIRST_REGION: Final = "us-east-1"
 #: A region, as one part of the name of a server: eu-central-1, us-gov-west-1, eusc-de-east-1.
@@ -52,7 +51,7 @@ _BAD_CREDENTIALS: Final = (
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "InvalidSignature",
-    "Credential",  # boto's own: NoCredentialsError and its kin
+    "Credential",  # errors of boto itself, such as NoCredentialsError
     "TokenRetrieval",
     "SSOToken",
     "UnauthorizedSSOToken",
@@ -62,14 +61,14 @@ _SLOW_DOWN: Final = ("Throttl", "TooManyRequests", "SlowDown", "RequestLimitExce
 
 @dataclass
 class QueueCounters:
-    """What was seen of a queue since the start; written by one thread only.
+    """Counters of a queue since the start; written by one thread only.
 
     Attributes:
         messages: Messages that were read.
-        notices: Notices in them.
-        strange: Messages that held no notice of a known form; deleted.
-        failures: Calls of the queue that failed, and batches that could not be taken.
-        trouble: Why the last call failed; None once one works again.
+        notices: Notices in the messages.
+        strange: Messages without a notice of a known form, which were deleted.
+        failures: Failed calls of the queue, and batches that could not be taken.
+        trouble: Reason for the failure of the latest call; None once one succeeds again.
     """
 
     messages: int = 0
@@ -87,25 +86,25 @@ def read_queue(
     client: Any = None,  # noqa: ANN401  (a boto client)
     counters: QueueCounters | None = None,
 ) -> None:
-    """Read a queue until told to stop; failures are told, waited for and tried again.
+    """Read a queue until `stop` is set; failures are logged and, after a pause, tried again.
 
     Args:
         url: Address of the queue.
-        take: Gets the notices of each batch; its messages are deleted after it returned. Where it raises
-            a :class:`PollenError` they stay, and come again when the queue's visibility timeout is over.
-        stop: Set to make it return, within about :data:`WAIT_SECONDS`.
-        client: Client for the queue; None for one of the environment's credentials.
-        counters: Counted up on the way.
+        take: Called with the notices of each batch, whose messages are deleted after it returned. If it raises a
+            `PollenError` they stay, and are read again when the queue's visibility timeout is over.
+        stop: Set to make this function return, within about `WAIT_SECONDS`.
+        client: Client for the queue; None for one with the credentials of the environment.
+        counters: Counters to raise; None for new ones.
     """
     counted = counters if counters is not None else QueueCounters()
     _Reader(url, take, stop, client, counted).read()
 
 
 def new_client(url: str) -> Any:  # noqa: ANN401  (a boto client)
-    """A client for the queue at an address, with the credentials that boto finds.
+    """Return a client for the queue at an address, with the credentials that boto finds.
 
-    The address says which server and which region. AWS_ENDPOINT_URL is often that of an S3 store, which has
-    no queues, and does not count; AWS_ENDPOINT_URL_SQS does.
+    The address gives the server and the region. AWS_ENDPOINT_URL is ignored, because it is often that of an S3 store,
+    which has no queues; AWS_ENDPOINT_URL_SQS is not.
     """
     import boto3
     from botocore.config import Config
@@ -124,14 +123,14 @@ def new_client(url: str) -> Any:  # noqa: ANN401  (a boto client)
         config=Config(
             connect_timeout=10,
             read_timeout=WAIT_SECONDS + 15,
-            # Tried again here, where the wait can be cut short.
+            # `read_queue` retries, because its pause can be cut short.
             retries={"total_max_attempts": 1, "mode": "standard"},
         ),
     )
 
 
 def _server(parts: SplitResult) -> str:
-    """The server to ask for the queue at an address."""
+    """Return the address of the server that has the queue."""
     host = parts.hostname or ""
     old = _OLD.fullmatch(host)
     if old:
@@ -140,14 +139,14 @@ def _server(parts: SplitResult) -> str:
 
 
 def _region(host: str) -> str | None:
-    """The region that the name of a server tells, such as those of Amazon's; None where it tells none."""
+    """Return the region in the name of a server, as Amazon's have it, or None if there is no region."""
     if _OLD.fullmatch(host):
         host = f"{host}.{_FIRST_REGION}"
     return next((part for part in host.split(".") if _REGION.fullmatch(part)), None)
 
 
 class _Reader:
-    """Reads one queue; see :func:`read_queue`."""
+    """The reader of one queue; see `read_queue`."""
 
     def __init__(
         self,
@@ -160,16 +159,16 @@ class _Reader:
         self._url = url
         self._take = take
         self._stop = stop
-        self._given = client
-        self._made: Any = None
+        self._given_client = client
+        self._own_client: Any = None
         self._counters = counters
         self._log = logging.getLogger("pollen.events")
-        self._strangers = RateLimitedLog()
+        self._strange_log = RateLimitedLog()
         self._failed_in_a_row = 0
-        self._told_at = 0.0
+        self._logged_at = 0.0
 
     def read(self) -> None:
-        """Read until told to stop."""
+        """Read until `stop` is set."""
         self._log.info("reading the queue %s", self._url)
         while not self._stop.is_set():
             try:
@@ -179,7 +178,7 @@ class _Reader:
             except PollenError as error:
                 self._fail(str(error))
             else:
-                self._work_again()
+                self._clear_trouble()
 
     def _one_batch(self) -> None:
         client = self._client()
@@ -200,11 +199,11 @@ class _Reader:
         self._delete(client, messages)
 
     def _client(self) -> Any:  # noqa: ANN401  (a boto client)
-        if self._given is not None:
-            return self._given
-        if self._made is None:
-            self._made = new_client(self._url)
-        return self._made
+        if self._given_client is not None:
+            return self._given_client
+        if self._own_client is None:
+            self._own_client = new_client(self._url)
+        return self._own_client
 
     def _notices(self, message: dict[str, Any]) -> list[Notice]:
         body = message.get("Body", "")
@@ -212,18 +211,18 @@ class _Reader:
             return decode(parse_text(body))
         except NotANoticeError as error:
             self._counters.strange += 1
-            self._strangers.warn(
-                "a message in the queue that is no notice, deleted: %s. It begins with %s",
+            self._strange_log.warn(
+                "deleted a message of the queue that is not a notice: %s. It begins with %s",
                 error,
                 shown(body),
             )
             return []
 
     def _delete(self, client: Any, messages: Sequence[dict[str, Any]]) -> None:  # noqa: ANN401
-        """Delete what was taken.
+        """Delete the messages that were taken.
 
         Raises:
-            PollenError: Some are still there. They come again: no harm, but neither should it go on.
+            PollenError: If some were not deleted. They are read again, which is harmless but should not go unnoticed.
         """
         entries = [
             {"Id": str(index), "ReceiptHandle": message["ReceiptHandle"]}
@@ -233,25 +232,25 @@ class _Reader:
         if failed:
             reason = shown(failed[0].get("Code"))
             raise PollenError(
-                f"{len(failed)} of {len(entries)} messages could not be deleted from the queue {self._url} ({reason}); "
-                "they will be read again"
+                f"{len(failed)} of {len(entries)} messages could not be deleted from the queue {self._url} ({reason}) "
+                "and will be read again"
             )
 
     def _fail(self, trouble: str) -> None:
-        """Tell of a trouble unless it was told lately, and wait, longer every time."""
+        """Log a trouble unless it was logged recently, and wait, longer each time."""
         now = time.monotonic()
-        if trouble != self._counters.trouble or now - self._told_at > _REMIND_SECONDS:
+        if trouble != self._counters.trouble or now - self._logged_at > _REMIND_SECONDS:
             self._log.warning("%s. Trying again", trouble)
-            self._told_at = now
+            self._logged_at = now
         self._counters.failures += 1
         self._counters.trouble = trouble
-        # Made anew, a client finds credentials that were renewed in the meantime.
-        self._made = None
+        # A new client finds credentials that were renewed in the meantime.
+        self._own_client = None
         pause = FIRST_PAUSE_SECONDS * 2.0 ** min(self._failed_in_a_row, 10)
         self._failed_in_a_row += 1
         self._stop.wait(min(pause, LONGEST_PAUSE_SECONDS))
 
-    def _work_again(self) -> None:
+    def _clear_trouble(self) -> None:
         if self._counters.trouble is not None:
             self._log.info("the queue %s can be read again", self._url)
         self._counters.trouble = None
@@ -259,36 +258,36 @@ class _Reader:
 
 
 def _check_is_queue(answer: dict[str, Any], url: str) -> None:
-    """Make sure that it was a queue that gave nothing: boto takes a web page for an empty answer.
+    """Check that an empty answer is that of a queue: boto takes a web page for an empty answer.
 
     Raises:
-        PollenError: It was not.
+        PollenError: If it is a web page.
     """
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     if "html" in headers.get("content-type", ""):
         raise PollenError(
-            f"a web page answers at {url} instead of a queue: check events.sqs_queue in site.yaml, and whether a "
-            "proxy stands in between"
+            f"{url} answers with a web page and is not a queue: check events.sqs_queue in site.yaml, and whether a "
+            "proxy answers in its place"
         )
 
 
 def _explained(error: Exception, url: str) -> str:
-    """What went wrong with the queue, and what to do."""
+    """Return what went wrong with the queue, and what to do."""
     code = _code(error)
     if _is_among(code, _NO_QUEUE):
         return f"there is no queue at {url} ({code}): check events.sqs_queue in site.yaml"
     if _is_among(code, _NOT_ALLOWED):
         return (
-            f"the credentials do not let us read the queue {url} ({code}): they need sqs:ReceiveMessage and "
+            f"the credentials do not allow reading the queue {url} ({code}): they need sqs:ReceiveMessage and "
             "sqs:DeleteMessage"
         )
     if _is_among(code, _BAD_CREDENTIALS):
         return (
-            f"the queue {url} can't be read with the credentials there are ({code}): set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or give the pod a role; keys that expired must be renewed"
+            f"the queue {url} can't be read with the present credentials ({code}): set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or give the pod a role; renew keys that have expired"
         )
     if _is_among(code, _SLOW_DOWN):
-        return f"the server of the queue {url} asks to slow down ({code})"
+        return f"the server of the queue {url} asks for fewer requests ({code})"
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return f"the server of the queue {url} answered HTTP {status} ({shown(code)})"

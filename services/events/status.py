@@ -1,4 +1,4 @@
-"""What `pollen events` tells of itself: counts, and how it goes. No secrets, and no names of files."""
+"""The status of `pollen events`: counts, and what is wrong. It has no secrets and no names of files."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -8,15 +8,15 @@ from typing import Any, Final
 from jinja2 import Environment
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from services.events.bursts import Burst
 from services.events.counters import Counters
-from services.events.gathering import Gathered
 
 _IN_THE_LOG: Final = "the log says why"
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Uploads that are not told of yet."""
+    """Uploads that are not posted yet."""
 
     root: str
     kind: str
@@ -26,8 +26,8 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class Status:
-    """All that is shown."""
+class ReceiverStatus:
+    """Everything that the status page shows."""
 
     roots: tuple[str, ...] | None
     requests: int
@@ -47,19 +47,19 @@ def status_of(
     counters: Counters,
     refused: Mapping[str, int],
     roots: tuple[str, ...] | None,
-    pending: tuple[Gathered, ...],
+    pending: tuple[Burst, ...],
     queue: dict[str, Any] | None,
-) -> Status:
-    """What there is to show.
+) -> ReceiverStatus:
+    """Return the status to show.
 
     Args:
-        counters: Counted so far.
+        counters: Counters of the receiver.
         refused: Requests and connections that were refused, by reason.
-        roots: Names of the watched roots; None where they are not known yet.
-        pending: What is not posted yet.
-        queue: What was seen of the queue; None where none is read.
+        roots: Names of the watched roots; None while they are not known.
+        pending: Bursts that are not posted yet.
+        queue: Counters of the queue; None if no queue is read.
     """
-    return Status(
+    return ReceiverStatus(
         roots=roots,
         requests=counters.requests,
         refused=dict(refused),
@@ -84,16 +84,16 @@ def status_of(
     )
 
 
-def without_reasons(status: Status) -> Status:
-    """For everybody: that something goes wrong, but not what."""
+def without_reasons(status: ReceiverStatus) -> ReceiverStatus:
+    """Return a status for everybody: it says that something is wrong, but not what."""
     queue = status.queue
     if queue is not None and queue.get("trouble") is not None:
         queue = {**queue, "trouble": _IN_THE_LOG}
     return replace(status, trouble=status.trouble and _IN_THE_LOG, queue=queue)
 
 
-def page(status: Status, *, html: bool) -> Response:
-    """The status as JSON, or as a page for people."""
+def page(status: ReceiverStatus, *, html: bool) -> Response:
+    """Return the status as JSON, or as a page for people."""
     headers = {"Cache-Control": "no-store"}
     if html:
         return HTMLResponse(_PAGE.render(status=status), headers=headers)
@@ -122,12 +122,12 @@ _PAGE: Final = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 none
 {% endfor %}
 {% endmacro %}
-<p>{% if status.trouble %}The Prefect server takes no events: {{ status.trouble }}. They are kept and tried again.
-{% elif status.roots is none %}Not known yet which bucket is watched.
+<p>{% if status.trouble %}The Prefect server accepts no events: {{ status.trouble }}. They are kept and tried again.
+{% elif status.roots is none %}It is not known yet which bucket is watched.
 {% else %}All is well.{% endif %}</p>
 <table>
 <tr><th>watched<td>{{ (status.roots or []) | join(", ") or "not known yet" }}
-<tr><th>uploads told of<td>{{ counts(status.uploads) }}
+<tr><th>reported uploads<td>{{ counts(status.uploads) }}
 <tr><th>the latest<td>{{ status.last_upload or "none yet" }}
 <tr><th>waiting to be posted<td>
 {% for each in status.waiting %}

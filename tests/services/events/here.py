@@ -1,8 +1,8 @@
-"""The receiver's application with all behind it, in this process and without a Prefect server."""
+"""The receiver's application with its parts, in this process and without a Prefect server."""
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,33 +10,24 @@ import httpx
 from starlette.applications import Starlette
 
 from services.events import sns
-from services.events.app import Desk, application
+from services.events.app import AppContext, application
+from services.events.bursts import PendingBursts
 from services.events.counters import Counters
-from services.events.gathering import Gathering
 from services.events.incoming import Token
 from services.events.receiver import Receiver
 from services.events.roots import WatchedRoots
-from services.events.status import Status, status_of
+from services.events.status import ReceiverStatus, status_of
 from services.site import Site
 from tests.support.events import TOKEN
+from tests.support.sns import TOPIC
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 KNOWN = {"storage": {"block": "lab", "bucket": "pictures", "folder": "root"}}
-TOPIC = "arn:aws:sns:eu-central-1:123456789012:uploads"
-
-
-class Verifier(sns.Verifier):
-    """Lets pass what says that it is signed; that signatures are looked at is shown elsewhere."""
-
-    def check(self, message: Mapping[str, object]) -> None:
-        if message.get("Signature") != "good":
-            passing = message.get("Signature") == "busy"
-            raise sns.RefusedError("the signature is not SNS's", heals=passing)
 
 
 @dataclass(frozen=True)
 class Client:
-    """Asks the application itself; an exception inside comes out."""
+    """Calls the application directly; an exception inside is raised here."""
 
     app: Starlette
 
@@ -60,13 +51,13 @@ class Client:
 
 @dataclass
 class Here:
-    """The application with all behind it."""
+    """The application and its parts."""
 
     client: Client
     counters: Counters
-    gathering: Gathering
+    bursts: PendingBursts
     roots: WatchedRoots
-    desk: Desk
+    context: AppContext
     confirmed: list[Any]
     queue: dict[str, Any]
 
@@ -78,28 +69,33 @@ class Here:
 
     @property
     def uploads(self) -> int:
-        return sum(each.uploads for each in self.gathering.pending)
+        return sum(each.uploads for each in self.bursts.pending)
 
 
-def started(site: dict[str, Any] = KNOWN, token: str | None = TOKEN) -> Here:
-    counters, gathering = Counters(), Gathering(30, 300)
+def started(
+    site: dict[str, Any] = KNOWN, token: str | None = TOKEN, topics: Sequence[str] = (TOPIC,)
+) -> Here:
+    counters, bursts = Counters(), PendingBursts(30, 300)
     roots = WatchedRoots(Site.model_validate(site))
-    receiver = Receiver(roots, gathering, counters, lambda: None)
+    receiver = Receiver(roots, bursts, counters, lambda: None)
     confirmed: list[Any] = []
     queue: dict[str, Any] = {"messages": 3}
 
-    def status() -> Status:
+    async def confirm(message: Mapping[str, object]) -> None:
+        confirmed.append(message)
+
+    def status() -> ReceiverStatus:
         known = roots.known
         names = None if known is None else tuple(root.name for root in known)
-        return status_of(counters, counters.refused, names, gathering.pending, queue)
+        return status_of(counters, counters.refused, names, bursts.pending, queue)
 
-    desk = Desk(
+    context = AppContext(
         receiver,
         counters,
         None if token is None else Token(token.encode()),
-        Verifier([TOPIC]),
+        sns.AcceptedTopics(topics),
         status,
-        confirmed.append,
+        confirm,
     )
-    client = Client(application(desk))
-    return Here(client, counters, gathering, roots, desk, confirmed, queue)
+    client = Client(application(context))
+    return Here(client, counters, bursts, roots, context, confirmed, queue)

@@ -11,12 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.events import incoming
-from services.events.incoming import MAX_UNKNOWN_BYTES, Places, RefusedRequestError, Room
+from services.events import incoming, sns
+from services.events.incoming import (
+    MAX_UNKNOWN_BYTES,
+    BodyMemory,
+    RefusedRequestError,
+    RequestSlots,
+)
 from services.events.notices import MAX_BYTES
 from services.events.receiver import MOST_HELD
-from tests.services.events.here import BEARER, TOPIC, Here, started
+from tests.services.events.here import BEARER, Here, started
 from tests.support.events import TOKEN, ceph, minio
+from tests.support.sns import DIRECT, TOPIC, notification, subscription
 
 
 @pytest.fixture
@@ -109,10 +115,11 @@ def test_refuses_who_does_not_know_the_token(
 
 
 def test_another_kind_of_authorization_is_not_about_the_token(here: Here) -> None:
-    """SNS sends name and password of the address as Basic, and its signature counts."""
+    """SNS sends name and password of the address as Basic, and the token in the path counts."""
     basic = {"Authorization": "Basic eDp5"}
-    message = {"Type": "Notification", "TopicArn": TOPIC, "Signature": "good"}
-    assert here.post(message | {"Message": json.dumps(picture())}, headers=basic).status_code == 200
+    message = notification(picture())
+    assert here.post(message, headers=basic | DIRECT).status_code == 401
+    assert here.post(message, f"/events/{TOKEN}", headers=basic | DIRECT).status_code == 200
     data = ceph("pictures", "root/detect_images/a.jpg", TOKEN)
     assert here.post(data, headers=basic).status_code == 200
     assert here.post(picture(), f"/events/{TOKEN}", headers=basic).status_code == 200
@@ -197,36 +204,98 @@ def test_what_is_outside_the_roots_is_counted_and_not_repeated(here: Here) -> No
 
 def test_minio_s_keys_are_decoded(here: Here) -> None:
     here.post(minio("pictures", "root%2Fdetect_images%2F%C5%BE+1%2Ba.jpg"), headers=BEARER)
-    (waiting,) = here.gathering.pending
+    (waiting,) = here.bursts.pending
     assert waiting.key == "detect_images/ž 1+a.jpg"
 
 
-def test_sns_needs_a_signature_and_confirms_only_with_it(here: Here) -> None:
-    notice: dict[str, Any] = {
-        "Type": "Notification",
-        "TopicArn": TOPIC,
-        "Message": json.dumps(picture()),
-        "Signature": "good",
-    }
-    subscribe = {"Type": "SubscriptionConfirmation", "TopicArn": TOPIC, "Signature": "good"}
-    header = {"x-amz-sns-message-type": "Notification"}
-    assert here.post(notice).json()["uploads"] == 1
-    assert here.post(subscribe).status_code == 200
-    assert here.confirmed == [subscribe]
-    forged = {"Signature": "bad"}
-    assert here.post(notice | forged).status_code == 403
-    assert here.post(subscribe | forged, headers=BEARER).status_code == 403
-    assert here.post(notice | forged, headers=BEARER | header).status_code == 403
-    # Not from SNS itself: somebody with the token passes its message on.
-    assert here.post(notice | forged, headers=BEARER).status_code == 200
+@pytest.mark.parametrize("message", [notification(picture()), subscription()])
+@pytest.mark.parametrize("path", ["/events", "/events/wrong", f"/events/{TOKEN}x"])
+def test_sns_without_the_token_is_refused_like_every_other_sender(
+    here: Here, message: dict[str, Any], path: str
+) -> None:
+    """Whatever the message says of itself: its topic, its signature, its header."""
+    for headers in ({}, DIRECT):
+        theirs, others = (here.post(each, path, headers) for each in (message, picture()))
+        assert theirs.status_code == others.status_code == 401
+        assert theirs.content == others.content
+        assert theirs.headers.items() == others.headers.items()
+    wrong = here.post(message, headers=DIRECT | {"Authorization": "Bearer wrong"})
+    assert wrong.status_code == 401
+    assert here.uploads == 0
+    assert here.confirmed == []
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"), [(f"/events/{TOKEN}", DIRECT), ("/events", BEARER | DIRECT)]
+)
+def test_sns_with_the_token_is_taken(here: Here, path: str, headers: dict[str, str]) -> None:
+    assert here.post(notification(picture()), path, headers).json()["uploads"] == 1
+    assert here.post(subscription(), path, headers).status_code == 200
+    assert here.confirmed == [subscription()]
+    assert here.post(subscription("UnsubscribeConfirmation"), path, headers).status_code == 200
     assert len(here.confirmed) == 1
-    assert here.post(notice | {"Signature": "busy"}).status_code == 429
-    here.desk.verifier = None
-    assert here.post(notice).status_code == 403
 
 
-def test_without_a_token_only_sns_is_taken() -> None:
+def test_only_configured_topics_are_taken_and_confirmed(here: Here) -> None:
+    """Even with the token: nobody can subscribe the receiver to a topic of their own."""
+    other = {"TopicArn": TOPIC + "2"}
+    for headers in (BEARER, BEARER | DIRECT):
+        answer = here.post(subscription(**other), headers=headers)
+        assert answer.status_code == 403
+        assert "events.sns_topics" in answer.json()["refused"]
+        unsubscribed = subscription("UnsubscribeConfirmation", **other)
+        assert here.post(unsubscribed, headers=headers).status_code == 403
+    assert here.post(notification(picture(), **other), headers=BEARER | DIRECT).status_code == 403
+    assert here.counters.refused == {"SNS": 5}
+    assert here.confirmed == []
+    assert here.uploads == 0
+    # Not from SNS itself: a sender with the token passes the message on.
+    assert here.post(notification(picture(), **other), headers=BEARER).status_code == 200
+
+
+def test_without_topics_no_subscription_is_confirmed() -> None:
+    here = started(topics=())
+    assert here.post(subscription(), headers=BEARER).status_code == 403
+    assert here.post(notification(picture()), headers=BEARER | DIRECT).status_code == 403
+    assert here.confirmed == []
+
+
+def test_the_default_confirmation_opens_only_addresses_of_sns(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even with the token: the receiver can't be made to open addresses inside the cluster."""
+    opened: list[str] = []
+
+    async def fetch(url: str) -> bytes:
+        opened.append(url)
+        return b""
+
+    async def confirm(message: Mapping[str, object]) -> None:
+        await sns.confirm(message, fetch)
+
+    monkeypatch.setattr(here.context, "confirm", confirm)
+    inside = subscription(SubscribeURL="http://prefect-server:4200/api/admin/settings")
+    assert here.post(inside, headers=BEARER).status_code == 403
+    assert opened == []
+
+
+@pytest.mark.parametrize(("heals", "status"), [(True, 429), (False, 403)])
+def test_sns_sends_a_subscription_again_only_if_that_may_help(
+    here: Here, monkeypatch: pytest.MonkeyPatch, heals: bool, status: int
+) -> None:
+    async def confirm(_message: Mapping[str, object]) -> None:
+        raise sns.RefusedError("not confirmed", heals=heals)
+
+    monkeypatch.setattr(here.context, "confirm", confirm)
+    assert here.post(subscription(), headers=BEARER).status_code == status
+
+
+def test_without_a_token_nothing_is_taken_over_http() -> None:
     here = started(token=None)
+    for message in (notification(picture()), subscription()):
+        assert here.post(message).status_code == 401
+        assert here.post(message, headers=DIRECT).status_code == 401
+    assert here.confirmed == []
     for data in (None, "", TOKEN):
         assert here.post(ceph("pictures", "root/detect_images/a.jpg", data)).status_code == 401
     assert here.post(picture(), headers=BEARER).status_code == 401
@@ -297,12 +366,12 @@ def test_without_a_token_the_status_says_that_something_is_wrong_but_not_what() 
 
 def test_who_is_unknown_can_t_keep_out_who_is_known(here: Here) -> None:
     """All places for unknown senders are taken, and all to wait at; one with the token still passes."""
-    here.desk.unknown = Places(1, 1, 0.1)
+    here.context.unknown = RequestSlots(1, 1, 0.1)
 
     async def crowd() -> tuple[list[httpx.Response], int]:
         transport = httpx.ASGITransport(here.client.app)
         async with (
-            here.desk.unknown.turn(),
+            here.context.unknown.slot(),
             httpx.AsyncClient(transport=transport, base_url="http://here") as client,
         ):
             unknown = [client.post("/events", content=b"{}") for _ in range(3)]
@@ -349,7 +418,7 @@ def test_slow_senders_keep_nobody_out_who_says_in_the_body_who_it_is(here: Here)
 
 
 def test_of_bodies_that_are_too_much_together_the_largest_gives_way(here: Here) -> None:
-    here.desk.room = Room(3000)
+    here.context.memory = BodyMemory(3000)
     statuses: dict[str, int] = {}
     sent: list[str] = []
     done = asyncio.Event()
@@ -379,14 +448,14 @@ def test_of_bodies_that_are_too_much_together_the_largest_gives_way(here: Here) 
 
 
 def test_a_few_wait_for_their_turn(here: Here) -> None:
-    places = Places(2, 10, 30)
+    slots = RequestSlots(2, 10, 30)
 
     async def crowd() -> tuple[int, int]:
         at_work = highest = 0
 
         async def one() -> None:
             nonlocal at_work, highest
-            async with places.turn():
+            async with slots.slot():
                 at_work += 1
                 highest = max(highest, at_work)
                 await asyncio.sleep(0.001)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.events import notices
-from services.events import rate_limited_log as seldom
-from services.events.notices import NotANoticeError, Notice, decode, opaque_data, parse, shown
+from services.events import notices, rate_limited_log
+from services.events.fields import NotANoticeError, shown
+from services.events.notices import Notice, decode, opaque_data, parse
 
 #: What encodings can spoil: a blank, a plus, a percent sign with two digits, letters beyond ASCII.
 PICTURE = "lab/detect_images/žluť 1+a%41.png"
@@ -224,23 +224,26 @@ def keyed(key: str, source: str = "ceph:s3") -> dict[str, Any]:
 STRANGE: dict[str, tuple[object, str]] = {
     "text": ("hello", "the message is text; expected an object"),
     "nothing": (None, "the message is missing"),
-    "an empty object": ({}, "it holds nothing"),
-    "another form": ({"hello\n": 1, "b": 2}, r"it holds 'hello\\n', 'b'"),
+    "an empty object": ({}, "its fields are none"),
+    "another form": ({"hello\n": 1, "b": 2}, r"its fields are 'hello\\n', 'b'"),
     "no list": ({"Records": {}}, "Records is an object; expected a list"),
     "no record": ({"Records": [5]}, "a record is a number; expected an object"),
     "another store": (records(record("gcp:gcs", "x", "k")), "eventSource is 'gcp:gcs'"),
     "no source": (without("eventSource"), "eventSource of a record is missing"),
-    "too many": ({"Records": [{}] * 1001}, "Records holds 1001; at most 1000"),
-    "too many messages": ([TEST_EVENT] * 1001, "1001 messages came at once"),
-    "another service": (eventbridge("Object Created", "aws.ec2"), "comes from 'aws.ec2'"),
-    "no path": (filer("create", "relative"), "no path of its filer"),
+    "too many": ({"Records": [{}] * 1001}, "Records has 1001 entries; at most 1000"),
+    "too many messages": ([TEST_EVENT] * 1001, "the list has 1001 messages"),
+    "another service": (
+        eventbridge("Object Created", "aws.ec2"),
+        "the source of an event of EventBridge is 'aws.ec2'",
+    ),
+    "no path": (filer("create", "relative"), "not a path of its filer"),
     "SNS without a message": ({"Type": "Notification", "TopicArn": "t"}, "Message of the SNS"),
     "SNS with text": (sns("hello"), "the message inside the SNS message is text"),
     "SQS without a body": ([{"eventSource": "aws:sqs"}], "body of the SQS message is missing"),
     "SQS with text": ([queued("hello")], "the message inside the SQS message is text"),
     "SQS in SQS": (records(queued(records(queued(PUT)))), "eventSource is 'aws:sqs'"),
-    "SNS in SNS": (sns(sns(TEST_EVENT)), "no form that is known"),
-    "a kind that is no text": ({"Type": [], "TopicArn": []}, "no form that is known"),
+    "SNS in SNS": (sns(sns(TEST_EVENT)), "has no known form"),
+    "a kind that is no text": ({"Type": [], "TopicArn": []}, "has no known form"),
     "a subscription": (sns("", "SubscriptionConfirmation"), "confirm the subscription"),
 }
 
@@ -265,8 +268,8 @@ BROKEN: dict[str, tuple[object, str]] = {
     "an empty key": (keyed(""), "a key has 0 bytes"),
     "a long key": (keyed("ž" * 513), "a key has 1026 bytes; S3 allows 1 to 1024"),
     "a zero byte": (keyed("a\0b"), "zero byte"),
-    "half a character": (keyed("\ud800"), "half a character"),
-    "bytes that are no text": (keyed("%ff", "aws:s3"), "does not decode to UTF-8"),
+    "half a character": (keyed("\ud800"), "half of a surrogate pair"),
+    "bytes that are no text": (keyed("%ff", "aws:s3"), "is not UTF-8 when decoded"),
     "no detail": ({"detail-type": "Object Created", "source": "aws.s3"}, "detail is missing"),
     "a long path": (filer("create", PATH + "x" * 1024), "a key has"),
 }
@@ -276,7 +279,7 @@ BROKEN: dict[str, tuple[object, str]] = {
 def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Lines of the log, as if nothing had been told before."""
     lines: list[str] = []
-    monkeypatch.setattr(notices, "_BROKEN", seldom.Seldom())
+    monkeypatch.setattr(notices, "_BROKEN", rate_limited_log.RateLimitedLog())
     monkeypatch.setattr(caplog.handler, "emit", lambda line: lines.append(line.getMessage()))
     with caplog.at_level(logging.WARNING, "pollen.events"):
         yield lines
@@ -314,7 +317,7 @@ def test_the_log_of_what_is_broken_is_bounded(told: list[str]) -> None:
     for _ in range(2):
         assert decode(records(*[bad] * 1000)) == []
 
-    assert len(told) == seldom.SHOWN + 2
+    assert len(told) == rate_limited_log.SHOWN + 2
     assert told[-1].startswith("2000: passed over")
 
 
@@ -327,8 +330,8 @@ RAW: dict[str, tuple[bytes, str]] = {
     "two documents": (b"{}{}", "not JSON: Extra data"),
     "deep": (b'{"a":' * 40 + b"1" + b"}" * 40, "deeper than 32"),
     "very deep": (b"[" * 500_000, "deeper than 32|not JSON"),
-    "NaN": (b'{"a": NaN}', "a number that is none of JSON's"),
-    "endless number": (b"1" * 100_000, "a number that is none of JSON's"),
+    "NaN": (b'{"a": NaN}', "a number that JSON does not allow"),
+    "endless number": (b"1" * 100_000, "a number that JSON does not allow"),
 }
 
 

@@ -12,24 +12,24 @@ from uuid import uuid4
 import pytest
 
 from services.embedded import EmbeddedPrefect
+from services.events.bursts import Burst, PendingBursts
 from services.events.counters import Counters
-from services.events.gathering import Gathered, Gathering
 from services.events.posting import NotPostedError, Poster, post_event
-from services.events.roots import Kind, Root, Upload
+from services.events.roots import Root, Upload, UploadKind
 from tests.support.events import events_of
 from tests.support.proxy import proxy, serving
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def gathered(block: str, kind: Kind = Kind.PICTURES, prefix: str = "a b/ž") -> Gathered:
+def burst(block: str, kind: UploadKind = UploadKind.PICTURES, prefix: str = "a b/ž") -> Burst:
     root = Root(block, "bucket", prefix, prefix)
-    return Gathered(uuid4(), root, kind, 7, "detect_images/x.jpg", AT, AT, 0.0, 0.0)
+    return Burst(uuid4(), root, kind, 7, "detect_images/x.jpg", AT, AT, 0.0, 0.0)
 
 
 def test_one_event_names_the_root_and_what_came(prefect_server: EmbeddedPrefect) -> None:
-    for kind in Kind:
-        asyncio.run(post_event(gathered("post-one", kind)))
+    for kind in UploadKind:
+        asyncio.run(post_event(burst("post-one", kind)))
     pictures, exports = sorted(events_of("post-one", 2), key=lambda each: each["event"])[::-1]
     assert pictures["event"] == "pollen.pictures.uploaded"
     assert exports["event"] == "pollen.exports.uploaded"
@@ -50,7 +50,7 @@ def test_one_event_names_the_root_and_what_came(prefect_server: EmbeddedPrefect)
 
 
 def test_the_root_without_a_prefix_says_so(prefect_server: EmbeddedPrefect) -> None:
-    asyncio.run(post_event(gathered("post-bare", prefix="")))
+    asyncio.run(post_event(burst("post-bare", prefix="")))
     (found,) = events_of("post-bare", 1)
     assert found["payload"]["prefix"] is None
     assert found["resource"]["prefect.resource.id"] == "pollen.root.post-bare"
@@ -58,11 +58,11 @@ def test_the_root_without_a_prefix_says_so(prefect_server: EmbeddedPrefect) -> N
 
 def test_an_answer_that_got_lost_makes_no_second_event(prefect_server: EmbeddedPrefect) -> None:
     """The server took it, and the answer did not come back: it is posted again, and is still one."""
-    came: list[Gathered] = []
-    waiting = Gathering(1, 10)
-    waiting.note(Upload(gathered("post-lost").root, Kind.PICTURES, "a.jpg"), 0, AT)
+    came: list[Burst] = []
+    waiting = PendingBursts(1, 10)
+    waiting.add(Upload(burst("post-lost").root, UploadKind.PICTURES, "a.jpg"), 0, AT)
 
-    async def losing(each: Gathered) -> None:
+    async def losing(each: Burst) -> None:
         came.append(each)
         await post_event(each)
         if len(came) < 3:
@@ -72,7 +72,7 @@ def test_an_answer_that_got_lost_makes_no_second_event(prefect_server: EmbeddedP
     assert asyncio.run(Poster(waiting, counters, losing).flush(60)) == 0
     assert len({each.id for each in came}) == 1
     assert (counters.posted, counters.failed_posts, counters.trouble) == (1, 2, None)
-    asyncio.run(post_event(gathered("post-lost")))  # when this one is seen, all before it were
+    asyncio.run(post_event(burst("post-lost")))  # when this one is seen, all before it were
     found = events_of("post-lost", 2)
     assert sorted(each["payload"]["uploads"] for each in found) == [1, 7]
 
@@ -100,7 +100,7 @@ def test_says_whether_it_may_have_arrived(
     def trial(url: str) -> NotPostedError:
         monkeypatch.setenv("PREFECT_API_URL", url)
         with pytest.raises(NotPostedError) as caught:
-            asyncio.run(post_event(gathered("post-never")))
+            asyncio.run(post_event(burst("post-never")))
         return caught.value
 
     away = trial("http://127.0.0.1:9/api")
@@ -130,14 +130,14 @@ def run_for(poster: Poster, until: Callable[[], object]) -> None:
 
 
 def test_uploads_while_the_server_is_away_join_what_waits() -> None:
-    waiting = Gathering(0.05, 10)
-    root = gathered("never").root
+    waiting = PendingBursts(0.05, 10)
+    root = burst("never").root
     tries: list[int] = []
 
     def note() -> None:
-        waiting.note(Upload(root, Kind.PICTURES, "a.jpg"), time.monotonic(), AT)
+        waiting.add(Upload(root, UploadKind.PICTURES, "a.jpg"), time.monotonic(), AT)
 
-    async def away_at_first(each: Gathered) -> None:
+    async def away_at_first(each: Burst) -> None:
         tries.append(each.uploads)
         if len(tries) < 3:
             note()
@@ -153,11 +153,11 @@ def test_uploads_while_the_server_is_away_join_what_waits() -> None:
 def test_an_unexpected_fault_ends_nothing_and_loses_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    waiting = Gathering(0.01, 10)
-    waiting.note(Upload(gathered("never").root, Kind.PICTURES, "a.jpg"), 0, AT)
-    tries: list[Gathered] = []
+    waiting = PendingBursts(0.01, 10)
+    waiting.add(Upload(burst("never").root, UploadKind.PICTURES, "a.jpg"), 0, AT)
+    tries: list[Burst] = []
 
-    async def broken_once(each: Gathered) -> None:
+    async def broken_once(each: Burst) -> None:
         tries.append(each)
         if len(tries) == 1:
             raise KeyError("surprise")
@@ -173,14 +173,14 @@ def test_an_unexpected_fault_ends_nothing_and_loses_nothing(
 
 def test_what_is_refused_holds_nobody_else_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "uniform", lambda *_: 600)  # a pause nobody waits for
-    waiting = Gathering(0.01, 10)
-    refused, fine = gathered("refused").root, gathered("fine").root
+    waiting = PendingBursts(0.01, 10)
+    refused, fine = burst("refused").root, burst("fine").root
     tries: list[str] = []
 
     def note(root: Root) -> None:
-        waiting.note(Upload(root, Kind.PICTURES, "a.jpg"), time.monotonic(), AT)
+        waiting.add(Upload(root, UploadKind.PICTURES, "a.jpg"), time.monotonic(), AT)
 
-    async def post(each: Gathered) -> None:
+    async def post(each: Burst) -> None:
         tries.append(each.root.block)
         if each.root == refused:
             note(fine)
@@ -197,11 +197,11 @@ def test_what_is_refused_holds_nobody_else_up(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_post_that_is_interrupted_is_kept_as_possibly_done() -> None:
-    waiting = Gathering(0.01, 10)
-    waiting.note(Upload(gathered("never").root, Kind.PICTURES, "a.jpg"), 0, AT)
-    begun: list[Gathered] = []
+    waiting = PendingBursts(0.01, 10)
+    waiting.add(Upload(burst("never").root, UploadKind.PICTURES, "a.jpg"), 0, AT)
+    begun: list[Burst] = []
 
-    async def for_ever(each: Gathered) -> None:
+    async def for_ever(each: Burst) -> None:
         begun.append(each)
         await asyncio.sleep(600)
 
@@ -212,11 +212,11 @@ def test_a_post_that_is_interrupted_is_kept_as_possibly_done() -> None:
 
 
 def test_flush_gives_up_in_time_and_says_what_is_left() -> None:
-    waiting = Gathering(30, 300)
+    waiting = PendingBursts(30, 300)
     for number in range(5):
-        waiting.note(Upload(gathered("never").root, Kind.PICTURES, "a.jpg"), number, AT)
+        waiting.add(Upload(burst("never").root, UploadKind.PICTURES, "a.jpg"), number, AT)
 
-    async def away(_: Gathered) -> None:
+    async def away(_: Burst) -> None:
         raise NotPostedError("away")
 
     counters = Counters()

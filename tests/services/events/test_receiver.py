@@ -24,6 +24,7 @@ from tests.support.amazon import REGION, Amazon, to_queue
 from tests.support.events import TOKEN, RunningReceiver, ceph, events_of, receiving
 from tests.support.proxy import proxy
 from tests.support.runs import command
+from tests.support.sns import TOPIC
 
 MEGABYTE = 1024 * 1024
 #: How much more memory a crowd may cost.
@@ -257,7 +258,7 @@ def test_what_comes_while_the_server_is_away_is_told_when_it_is_back(
 
 
 def test_what_can_t_be_told_before_the_end_is_told_of_in_the_log(tmp_path: Path) -> None:
-    hasty = "from services.events import command; command.FLUSH_S = 0.2; "
+    hasty = "from services.commands import events; events.FLUSH_S = 0.2; "
     with receiving(
         tmp_path,
         site("receiver-lost", quiet_s=30),
@@ -267,7 +268,7 @@ def test_what_can_t_be_told_before_the_end_is_told_of_in_the_log(tmp_path: Path)
         assert receiver.post(picture()).status_code == 200
         receiver.process.stop()
         assert receiver.process.exit_code == 1, receiver.log
-        assert "not told of, uploads: 1 (" in receiver.log
+        assert "uploads that were not posted: 1 (" in receiver.log
         assert "the next sweep finds them" in receiver.log
 
 
@@ -281,7 +282,7 @@ def test_a_fault_at_the_end_is_told_of_too(
     service = _Service(Site.model_validate(site("receiver-broken-end")), None)
     service._receiver.take([Notice("pictures", "root/detect_images/a.jpg", created=True)])
     assert asyncio.run(service._stop([])) == 1
-    assert "not told of, uploads: 1 (" in caplog.text
+    assert "uploads that were not posted: 1 (" in caplog.text
     assert "KeyError: 'surprise'" in caplog.text
 
 
@@ -300,13 +301,17 @@ def test_does_not_start_without_a_secret(tmp_path: Path) -> None:
     assert "openssl rand" in done.stderr
 
 
-def test_a_secret_is_long_and_not_needed_where_only_amazon_sends(
+def test_a_secret_is_long_and_not_needed_if_only_a_queue_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    topic = "arn:aws:sns:eu-central-1:123456789012:uploads"
-    amazon = Site.model_validate({"events": {"sns_topics": [topic]}})
+    queue = {"sqs_queue": "https://sqs.eu-central-1.amazonaws.com/123456789012/uploads"}
     monkeypatch.setenv("POLLEN_EVENTS_TOKEN", "")
-    assert token_from_environment(amazon) is None
+    assert token_from_environment(Site.model_validate({"events": queue})) is None
+    # Otherwise what these topics send would be refused, and lost.
+    for others in ({}, queue):
+        topics = Site.model_validate({"events": {"sns_topics": [TOPIC], **others}})
+        with pytest.raises(PollenError, match="subscribe /events/<token> to them"):
+            token_from_environment(topics)
     for text in (
         "short",
         "fifteen-letters",

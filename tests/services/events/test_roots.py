@@ -11,7 +11,7 @@ from prefect_aws import AwsCredentials, S3Bucket
 from pollen.layout import INPUTS, STAGING
 from services.embedded import EmbeddedPrefect
 from services.events.notices import Notice
-from services.events.roots import Kind, Passed, Upload, WatchedRoots, classify, roots_in
+from services.events.roots import Passed, Upload, UploadKind, WatchedRoots, classify, roots_in
 from services.site import Site
 from tasks.detection.planning import list_inputs
 from tasks.storage.store import Location, open_store
@@ -28,18 +28,33 @@ def meant(key: str, *, bucket: str = "bucket", created: bool = True) -> Upload |
 @pytest.mark.parametrize(
     ("key", "prefix", "kind", "below"),
     [
-        ("detect_images/a.jpg", "", Kind.PICTURES, "detect_images/a.jpg"),
-        ("detect_images/2026/deep/b.TIFF", "", Kind.PICTURES, "detect_images/2026/deep/b.TIFF"),
-        ("detect_images/ž +%41.Czi", "", Kind.PICTURES, "detect_images/ž +%41.Czi"),
-        ("detect_images/../x.png", "", Kind.PICTURES, "detect_images/../x.png"),
-        ("plants/detect_images/a.png", "plants", Kind.PICTURES, "detect_images/a.png"),
-        ("plants/rye/detect_images/a.png", "plants/rye", Kind.PICTURES, "detect_images/a.png"),
-        ("staging_area/new.zip", "", Kind.EXPORTS, "staging_area/new.zip"),
-        ("plants/staging_area/anna/new.ZIP", "plants", Kind.EXPORTS, "staging_area/anna/new.ZIP"),
+        ("detect_images/a.jpg", "", UploadKind.PICTURES, "detect_images/a.jpg"),
+        (
+            "detect_images/2026/deep/b.TIFF",
+            "",
+            UploadKind.PICTURES,
+            "detect_images/2026/deep/b.TIFF",
+        ),
+        ("detect_images/ž +%41.Czi", "", UploadKind.PICTURES, "detect_images/ž +%41.Czi"),
+        ("detect_images/../x.png", "", UploadKind.PICTURES, "detect_images/../x.png"),
+        ("plants/detect_images/a.png", "plants", UploadKind.PICTURES, "detect_images/a.png"),
+        (
+            "plants/rye/detect_images/a.png",
+            "plants/rye",
+            UploadKind.PICTURES,
+            "detect_images/a.png",
+        ),
+        ("staging_area/new.zip", "", UploadKind.EXPORTS, "staging_area/new.zip"),
+        (
+            "plants/staging_area/anna/new.ZIP",
+            "plants",
+            UploadKind.EXPORTS,
+            "staging_area/anna/new.ZIP",
+        ),
     ],
 )
 def test_what_runs_take_as_input_belongs_to_its_root(
-    key: str, prefix: str, kind: Kind, below: str
+    key: str, prefix: str, kind: UploadKind, below: str
 ) -> None:
     found = meant(f"Ostatni/Pollen/{key}")
     assert isinstance(found, Upload)
@@ -104,7 +119,7 @@ def test_runs_list_exactly_what_starts_them(tmp_path: Path) -> None:
         path.write_bytes(b"x")
     roots = roots_in(Site(), "bucket", "")
 
-    def starting(folder: str, names: list[str], kind: Kind) -> set[str]:
+    def starting(folder: str, names: list[str], kind: UploadKind) -> set[str]:
         found = {
             name: classify(roots, Notice("bucket", folder + name, created=True)) for name in names
         }
@@ -113,14 +128,14 @@ def test_runs_list_exactly_what_starts_them(tmp_path: Path) -> None:
         }
 
     listed = list_inputs(Location(folder=tmp_path / INPUTS), Location(folder=tmp_path))
-    assert starting(INPUTS, NAMES, Kind.PICTURES) == set(listed["key"])
+    assert starting(INPUTS, NAMES, UploadKind.PICTURES) == set(listed["key"])
     zips = staged_zips(open_store(Location(folder=tmp_path / STAGING)))
-    assert starting(STAGING, EXPORTS, Kind.EXPORTS) == {entry.key for entry in zips}
+    assert starting(STAGING, EXPORTS, UploadKind.EXPORTS) == {entry.key for entry in zips}
 
 
 def watched(site: dict[str, object]) -> tuple[WatchedRoots, bool]:
     roots = WatchedRoots(Site.model_validate(site))
-    return roots, asyncio.run(roots.look())
+    return roots, asyncio.run(roots.read())
 
 
 def test_the_saved_block_says_where_the_roots_are(prefect_server: EmbeddedPrefect) -> None:

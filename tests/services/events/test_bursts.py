@@ -1,4 +1,4 @@
-"""Many uploads become one event, and none is ever lost: laws of the gathering, without a clock."""
+"""Many uploads become one event, and none is ever lost: laws of the bursts, without a clock."""
 
 import math
 from datetime import UTC, datetime
@@ -8,31 +8,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from services.events.gathering import Gathered, Gathering
-from services.events.roots import Kind, Root, Upload
+from services.events.bursts import Burst, PendingBursts
+from services.events.roots import Root, Upload, UploadKind
 
 QUIET, LONGEST = 30.0, 300.0
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 ROOTS = [Root("lab", "bucket", prefix, prefix) for prefix in ("", "one", "two")]
 
 
-def upload(root: int = 0, kind: Kind = Kind.PICTURES, key: str = "a.jpg") -> Upload:
+def upload(root: int = 0, kind: UploadKind = UploadKind.PICTURES, key: str = "a.jpg") -> Upload:
     return Upload(ROOTS[root], kind, key)
 
 
-def gathering() -> Gathering:
-    return Gathering(QUIET, LONGEST)
+def bursts() -> PendingBursts:
+    return PendingBursts(QUIET, LONGEST)
 
 
-def only(found: list[Gathered]) -> Gathered:
+def only(found: list[Burst]) -> Burst:
     (one,) = found
     return one
 
 
 def test_a_burst_is_one_event_of_all() -> None:
-    waiting = gathering()
+    waiting = bursts()
     for number in range(500):
-        waiting.note(upload(key=f"{number}.jpg"), number * 0.01, AT)
+        waiting.add(upload(key=f"{number}.jpg"), number * 0.01, AT)
     assert waiting.take(4.99 + QUIET - 0.001) == []
     burst = only(waiting.take(4.99 + QUIET))
     assert (burst.uploads, burst.key) == (500, "499.jpg")
@@ -40,21 +40,21 @@ def test_a_burst_is_one_event_of_all() -> None:
 
 
 def test_an_endless_trickle_is_told_after_the_longest_wait() -> None:
-    waiting = gathering()
+    waiting = bursts()
     for second in range(0, 300, 10):
-        waiting.note(upload(), second, AT)
+        waiting.add(upload(), second, AT)
         assert waiting.take(second) == []
     assert only(waiting.take(LONGEST)).uploads == 30
 
 
 def test_what_rests_is_due_later_with_what_came_since_and_others_are_not() -> None:
     for maybe_posted in (False, True):
-        waiting = gathering()
-        waiting.note(upload(0), 0, AT)
+        waiting = bursts()
+        waiting.add(upload(0), 0, AT)
         tried = only(waiting.take(QUIET))
         waiting.put_back(tried, maybe_posted=maybe_posted, not_before=500)
-        waiting.note(upload(0), 40, AT)
-        waiting.note(upload(1), 40, AT)
+        waiting.add(upload(0), 40, AT)
+        waiting.add(upload(1), 40, AT)
         assert waiting.next_due() == 40 + QUIET
         assert only(waiting.take(499)).root == ROOTS[1]
         assert waiting.next_due() == 500
@@ -66,23 +66,23 @@ def test_what_rests_is_due_later_with_what_came_since_and_others_are_not() -> No
 
 
 def test_roots_and_kinds_wait_for_themselves() -> None:
-    waiting = gathering()
-    waiting.note(upload(0), 0, AT)
-    waiting.note(upload(1), 5, AT)
-    waiting.note(upload(0, Kind.EXPORTS), 7, AT)
+    waiting = bursts()
+    waiting.add(upload(0), 0, AT)
+    waiting.add(upload(1), 5, AT)
+    waiting.add(upload(0, UploadKind.EXPORTS), 7, AT)
     assert waiting.next_due() == QUIET
     assert only(waiting.take(QUIET)).root == ROOTS[0]
     assert {(each.root.prefix, each.kind) for each in waiting.take(math.inf)} == {
-        ("one", Kind.PICTURES),
-        ("", Kind.EXPORTS),
+        ("one", UploadKind.PICTURES),
+        ("", UploadKind.EXPORTS),
     }
 
 
 def test_what_surely_did_not_arrive_takes_later_ones_along() -> None:
-    waiting = gathering()
-    waiting.note(upload(key="a.jpg"), 0, AT)
+    waiting = bursts()
+    waiting.add(upload(key="a.jpg"), 0, AT)
     first = only(waiting.take(math.inf))
-    waiting.note(upload(key="b.jpg"), 100, AT)
+    waiting.add(upload(key="b.jpg"), 100, AT)
     waiting.put_back(first, maybe_posted=False)
     again = only(waiting.take(100 + QUIET))
     assert (again.id, again.uploads, again.key, again.began) == (first.id, 2, "b.jpg", 0)
@@ -90,10 +90,10 @@ def test_what_surely_did_not_arrive_takes_later_ones_along() -> None:
 
 def test_what_may_have_arrived_stays_as_it_is_and_goes_first() -> None:
     """Its doubled event is dropped by the server, so nothing may be in it that was not before."""
-    waiting = gathering()
-    waiting.note(upload(key="a.jpg"), 0, AT)
+    waiting = bursts()
+    waiting.add(upload(key="a.jpg"), 0, AT)
     first = only(waiting.take(math.inf))
-    waiting.note(upload(key="b.jpg"), 100, AT)
+    waiting.add(upload(key="b.jpg"), 100, AT)
     waiting.put_back(first, maybe_posted=True)
     again = only(waiting.take(math.inf))
     assert (again.id, again.uploads, again.key) == (first.id, 1, "a.jpg")
@@ -104,7 +104,7 @@ def test_what_may_have_arrived_stays_as_it_is_and_goes_first() -> None:
 
 @given(st.lists(st.floats(0, 60), min_size=1, max_size=60))
 def test_due_exactly_quiet_after_the_last_or_longest_after_the_first(gaps: list[float]) -> None:
-    waiting = gathering()
+    waiting = bursts()
     began = latest = now = 0.0
     count = 0
     for gap in gaps:
@@ -119,7 +119,7 @@ def test_due_exactly_quiet_after_the_last_or_longest_after_the_first(gaps: list[
             began = now
         latest = now
         count += 1
-        waiting.note(upload(), now, AT)
+        waiting.add(upload(), now, AT)
     assert only(waiting.take(math.inf)).uploads == count
 
 
@@ -128,18 +128,18 @@ class NothingIsLost(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.waiting = gathering()
+        self.waiting = bursts()
         self.now = 0.0
         self.noted = 0
         self.told = 0
         self.posted: dict[UUID, int] = {}
         self.maybe: dict[UUID, int] = {}
 
-    @rule(root=st.integers(0, 2), kind=st.sampled_from(Kind), wait=st.floats(0, 40))
-    def note(self, root: int, kind: Kind, wait: float) -> None:
+    @rule(root=st.integers(0, 2), kind=st.sampled_from(UploadKind), wait=st.floats(0, 40))
+    def add(self, root: int, kind: UploadKind, wait: float) -> None:
         self.now += wait
         self.noted += 1
-        self.waiting.note(upload(root, kind), self.now, AT)
+        self.waiting.add(upload(root, kind), self.now, AT)
 
     @rule(
         fates=st.lists(st.sampled_from(["posted", "away", "answer lost"]), max_size=6),
@@ -149,7 +149,7 @@ class NothingIsLost(RuleBasedStateMachine):
     def post(self, fates: list[str], *, hurry: bool, meanwhile: int) -> None:
         taken = self.waiting.take(math.inf if hurry else self.now)
         for root in range(meanwhile):
-            self.note(root, Kind.PICTURES, 0)
+            self.add(root, UploadKind.PICTURES, 0)
         for number, each in enumerate(taken):
             fate = fates[number] if number < len(fates) else "posted"
             if each.id in self.maybe:
@@ -166,7 +166,7 @@ class NothingIsLost(RuleBasedStateMachine):
     def all_are_posted_or_wait(self) -> None:
         pending = self.waiting.pending
         assert sum(self.posted.values()) + sum(each.uploads for each in pending) == self.noted
-        assert len(pending) <= 2 * len(ROOTS) * len(Kind)
+        assert len(pending) <= 2 * len(ROOTS) * len(UploadKind)
 
 
 TestNothingIsLost = NothingIsLost.TestCase
