@@ -1,4 +1,7 @@
-"""The `pollen` command. Heavy libraries are imported by the commands that need them: help is quick."""
+"""The `pollen` command: its words and options.
+
+A command imports heavy libraries only when it runs, so that help is quick.
+"""
 
 import os
 import sys
@@ -25,7 +28,7 @@ app.add_typer(run.app, name="run")
 
 @app.callback()
 def _commands() -> None:
-    """Make every command a subcommand, even while there is only one."""
+    """Make every command a subcommand."""
 
 
 @app.command()
@@ -43,11 +46,11 @@ def detect(
     edge_rule: Annotated[
         Literal["frame", "exclude", "all"],
         typer.Option(
-            help="frame: leave out grains touching the right or bottom side; exclude: any side; all: none."
+            help="frame: exclude grains that touch the right or bottom side; exclude: any side; all: count every grain."
         ),
     ] = "frame",
     shards: Annotated[
-        int, typer.Option(min=1, help="How many runs share the work on a cluster.")
+        int, typer.Option(min=1, help="Number of runs that share the work on a cluster.")
     ] = 1,
     setting: Annotated[
         list[str] | None,
@@ -59,11 +62,11 @@ def detect(
         str | None,
         typer.Option(help="Saved S3Bucket block whose credentials are used for s3:// addresses."),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every step.")] = False,
 ) -> None:
     """Count the grains in all pictures of a folder or bucket.
 
-    Pictures that were counted before, with the same model and settings, are not counted again.
+    Pictures that were already counted with the same model and settings are not counted again.
 
     For example: pollen detect pictures --output results
 
@@ -92,24 +95,30 @@ def train(
     ],
     output: Annotated[
         str,
-        typer.Option("--output", "-o", help="Root of the registry: trained_models/ goes below it."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder or s3:// address that holds trained_models/, where the model is published.",
+        ),
     ],
     base: Annotated[
         str | None,
         typer.Option(
-            help="What training starts from: bundled (the default), production, a published version, the path of a "
-            ".pt file, or yolov8n-seg.yaml and the like for random weights (the default with recipe=bundled)."
+            help="Model to start from: bundled (the default), production, a published version, the path of a .pt file, "
+            "or an architecture such as yolov8n-seg.yaml for random weights (the default with recipe=bundled)."
         ),
     ] = None,
     staging: Annotated[
         str | None,
-        typer.Option(help="Folder or s3:// address of labelled exports (zips) to merge."),
+        typer.Option(
+            help="Folder or s3:// address of exports (zips of labelled pictures) to merge."
+        ),
     ] = None,
     debris: Annotated[
         str | None, typer.Option(help="Folder or s3:// address of pictures of debris.")
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Train once more although this was trained before.")
+        bool, typer.Option("--fresh", help="Train again even if the same training was done before.")
     ] = False,
     setting: Annotated[
         list[str] | None,
@@ -123,11 +132,11 @@ def train(
         str | None,
         typer.Option(help="Saved S3Bucket block whose credentials are used for s3:// addresses."),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every step.")] = False,
 ) -> None:
-    """Train a model on labelled pictures, measure it, and publish it.
+    """Train a model on labelled pictures, evaluate it, and publish it.
 
-    A training that is stopped goes on where it was when the same command is given again.
+    Run the same command again to resume a training that was stopped.
 
     For example: pollen train datasets/pollen --output . --set epochs=50
     """
@@ -137,24 +146,24 @@ def train(
     sys.exit(run_training(places, base=base, fresh=fresh, settings=setting or (), verbose=verbose))
 
 
-dataset_app = typer.Typer(no_args_is_help=True, help="Look after labelled pictures.")
+dataset_app = typer.Typer(no_args_is_help=True, help="Check labelled pictures.")
 app.add_typer(dataset_app, name="dataset")
 
 
 @dataset_app.command("check")
 def check_dataset(
     path: Annotated[
-        Path, typer.Argument(help="A zip as exported by the labelling tool, or a folder.")
+        Path, typer.Argument(help="An export (the zip of a labelling tool), or a folder.")
     ],
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting, such as unsure=cover."),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every step.")] = False,
 ) -> None:
-    """Check labelled pictures before they are staged, and say in plain words what is wrong.
+    """Check labelled pictures before you upload them for training, and list what is wrong.
 
-    Exit codes: 0 nothing to do, 1 it can be used but something wants a look, 2 it would be refused.
+    Exit codes: 0 no problems, 1 usable, but some findings need attention, 2 it would be refused.
     """
     from services.commands.dataset import run_check
 
@@ -165,33 +174,36 @@ def check_dataset(
 def setup(
     config: Annotated[
         Path | None,
-        typer.Option(help="What is to be set up. Default: deployments/site.yaml of this checkout."),
+        typer.Option(help="Site file. Default: deployments/site.yaml of this checkout."),
     ] = None,
     bucket: Annotated[
-        str | None, typer.Option(help="Bucket of the laboratory, in place of the file's.")
+        str | None,
+        typer.Option(help="Bucket of the laboratory; replaces the one in the site file."),
     ] = None,
     folder: Annotated[
-        str | None, typer.Option(help="Folder in it that is the root, in place of the file's.")
+        str | None, typer.Option(help="Folder in the bucket; replaces the one in the site file.")
     ] = None,
     endpoint: Annotated[
         str | None,
         typer.Option(
-            help="Address of the S3 server, in place of the file's. Without either, a new block takes AWS_ENDPOINT_URL."
+            help="Address of the S3 server; replaces the one in the site file. If neither names one, a new block uses "
+            "AWS_ENDPOINT_URL."
         ),
     ] = None,
     pools: Annotated[
         Literal["kubernetes", "process"] | None,
-        typer.Option(help="Kind of the work pools that are missing, in place of the file's."),
+        typer.Option(help="Type of all work pools; replaces the types in the site file."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be changed.")
+        bool, typer.Option("--dry-run", help="Show what would change, but change nothing.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every step.")] = False,
 ) -> None:
     """Set up a Prefect server: blocks, work pools, limits, automations, the first model in production.
 
-    Shows what it will change, then changes it. Give it once more after the first deploy: it then makes what refers to
-    deployments. After that nothing is left to change.
+    It shows the changes, then makes them. Run it again after the first deploy, to
+    make what refers to deployments. After that, it changes nothing until the site
+    file changes.
 
     For example: pollen setup --dry-run
     """
@@ -207,19 +219,19 @@ def doctor(
     run: Annotated[
         str | None,
         typer.Argument(
-            help="Name or id of a flow run to explain. Without it everything is looked at."
+            help="Name or id of a flow run to explain. Without it, everything is checked."
         ),
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="What was set up. Default: deployments/site.yaml of this checkout."),
+        typer.Option(help="Site file. Default: deployments/site.yaml of this checkout."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every step.")] = False,
 ) -> None:
-    """Find out what is wrong, and what to do about it: storage, Prefect, cluster, model.
+    """Check storage, Prefect, the cluster and the model: what is wrong, and what to do about it.
 
-    Exit codes: 0 nothing is wrong, 1 something wants a look, 2 something will not work.
+    Exit codes: 0 nothing is wrong, 1 something needs attention, 2 something will not work.
     """
     from services.commands.doctor import run_doctor
 
@@ -230,18 +242,20 @@ def doctor(
 def events(
     config: Annotated[
         Path | None,
-        typer.Option(help="What was set up. Default: deployments/site.yaml of this checkout."),
+        typer.Option(help="Site file. Default: deployments/site.yaml of this checkout."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "0.0.0.0",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8080,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every step.")] = False,
 ) -> None:
-    """Start runs when pictures are uploaded: receive what the storage tells, until stopped.
+    """Start runs when pictures are uploaded: receive notifications from the storage until stopped.
 
-    Storages send to /events and give the secret that stands in POLLEN_EVENTS_TOKEN, as "Authorization: Bearer ...",
-    as the last part of the address (/events/<token>), or as opaque data (Ceph). This speaks plain HTTP: where senders
-    are not in the same cluster, put an Ingress or a proxy with TLS in front. /status shows how it goes, to who gives
-    the secret in the header.
+    The storage sends notifications to /events, with the token from
+    POLLEN_EVENTS_TOKEN as "Authorization: Bearer ...", as the last part of the
+    address (/events/<token>), or as opaque data (Ceph). The receiver speaks plain
+    HTTP: if senders are outside the cluster, put an Ingress or a proxy with TLS
+    in front of it. /status shows the state of the receiver to requests with the
+    token in the header.
 
     For example: POLLEN_EVENTS_TOKEN=$(openssl rand -hex 32) pollen events --port 8080
     """
@@ -256,9 +270,9 @@ def demo(
         Path, typer.Option("--output", "-o", help="Folder for tables, report and pictures.")
     ] = Path("demo-output"),
 ) -> None:
-    """Show everything at work: count made-up micrographs in a real S3 server, by a real Prefect flow.
+    """Show the whole system: count synthetic pictures in a real S3 server, with a real Prefect flow.
 
-    Both servers run on this computer only, and only for as long as the demo takes.
+    Both servers run on this computer, and only while the demo runs.
     """
     from services.commands.demo import run_demo
 
@@ -267,6 +281,6 @@ def demo(
 
 def main() -> None:
     """Entry point of the `pollen` command."""
-    # Prefect's client library reports its use unless told not to, and reads this at import.
+    # Prefect's client library reports its use unless this is set before its import.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     app()
