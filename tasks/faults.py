@@ -1,7 +1,7 @@
-"""What can go wrong outside the science, told apart by whether waiting helps.
+"""Errors of storage, and the reason in the row of a picture that failed.
 
-Storage errors reach people as one sentence with the way out; whether a stage is tried again is
-decided here and nowhere else.
+Storage errors reach people as one sentence with the way out. Whether they heal, so that a stage
+is retried, is decided here and nowhere else.
 """
 
 import logging
@@ -22,11 +22,11 @@ class StorageError(PollenError):
 
 
 class NotFoundError(StorageError):
-    """The object or the bucket is not there."""
+    """The object or the bucket does not exist."""
 
 
 class TakenError(StorageError):
-    """A write that was to happen only where nothing is found an object there."""
+    """A write that must not replace anything found an object."""
 
 
 class UnreachableError(StorageError):
@@ -34,14 +34,14 @@ class UnreachableError(StorageError):
 
 
 class UnusableNameError(StorageError):
-    """A store can't hold an object of this name; others are no worse for it."""
+    """A store can't hold an object of this name; other objects are not affected."""
 
 
 class OutsideError(UnusableNameError):
-    """A name that leads out of the folder that was given."""
+    """A name that leads out of the given folder."""
 
 
-#: Error codes that S3 servers send with a status that does not tell they pass.
+#: Codes of errors that pass, which S3 servers send with a status that does not show it.
 _PASSING = {
     "SlowDown",
     "RequestTimeout",
@@ -63,8 +63,8 @@ _REFUSED = {
 
 
 @contextmanager
-def explained(place: str) -> Iterator[None]:
-    """Turn boto's errors about ``place`` (such as ``s3://bucket/key``) into :class:`StorageError`."""
+def storage_errors(place: str) -> Iterator[None]:
+    """Raise boto's errors about `place` (such as `s3://bucket/key`) as `StorageError`."""
     try:
         yield
     except boto.ClientError as error:
@@ -88,19 +88,19 @@ def explained(place: str) -> Iterator[None]:
 
 
 def _insecure(place: str, error: boto.SSLError) -> StorageError:
-    """The error behind a connection that TLS ended. A gateway that restarts breaks off, too."""
-    said = str(error)
-    if "CERTIFICATE_VERIFY_FAILED" in said:
+    """Return the error for a connection that TLS ended; a gateway that restarts breaks off, too."""
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
         return StorageError(
             f"the certificate of the S3 server for {place} is not trusted ({error}): set AWS_CA_BUNDLE (or the block's "
             "verify_cert_path) to the server's CA file; TLS checks are never switched off"
         )
-    if "[X509" in said:
+    if "[X509" in text:
         return StorageError(
             f"the CA file for {place} holds no certificate that can be read ({error}): correct AWS_CA_BUNDLE (or the "
             "block's verify_cert_path); a file in PEM form was expected"
         )
-    if "WRONG_VERSION_NUMBER" in said:
+    if "WRONG_VERSION_NUMBER" in text:
         return StorageError(
             f"the server for {place} does not speak TLS ({error}): correct AWS_ENDPOINT_URL (or the block's "
             "endpoint_url); is it http://, or another port?"
@@ -117,17 +117,17 @@ def _unreachable(place: str, error: Exception) -> UnreachableError:
 
 
 def _from_answer(error: boto.ClientError, place: str) -> StorageError:
-    """The error behind a server's answer. Ceph sends no message, hence ``str(... or '')``."""
+    """Return the error for a server's answer. Ceph sends no message, hence `str(... or '')`."""
     answer = error.response.get("Error", {})
     code = str(answer.get("Code") or "")
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
-    said = f"{code} {answer.get('Message') or ''}".strip()
+    details = f"{code} {answer.get('Message') or ''}".strip()
     if status >= 500 or status == 429 or code in _PASSING:
-        text = f"the S3 server is busy or failing for {place} ({status} {said}): try again later"
+        text = f"the S3 server is busy or failing for {place} ({status} {details}): try again later"
         return StorageError(text, heals=True)
     if status in (401, 403) or code in _REFUSED:
         return StorageError(
-            f"the S3 server refused access to {place} ({said}): check the access key, the secret key, this "
+            f"the S3 server refused access to {place} ({details}): check the access key, the secret key, this "
             "computer's clock, and that this user may read and write there"
         )
     if status == 412 or code == "PreconditionFailed":
@@ -139,15 +139,15 @@ def _from_answer(error: boto.ClientError, place: str) -> StorageError:
         bucket = code == "NoSuchBucket"
         text = "there is no such bucket: {}. Check the name, or create the bucket"
         return NotFoundError((text if bucket else "{} does not exist (any more)").format(place))
-    return StorageError(f"the S3 server refused the request for {place} ({status} {said})")
+    return StorageError(f"the S3 server refused the request for {place} ({status} {details})")
 
 
 def failure_reason(error: Exception) -> tuple[str, bool]:
-    """What a row says of an error with one picture, and whether the next run is to try again.
+    """Return the reason in the row of a picture that failed, and whether the next run tries again.
 
-    A picture that can't be read, or that the model can't cope with, stays failed until picture, model or settings
-    change. Anything else may pass, be it that
-    the machine is changed or that this program is mended.
+    A picture that can't be read, or that the model can't cope with, stays failed until picture,
+    model or settings change. Anything else may pass, if only because the machine is changed or
+    this program corrected.
     """
     if isinstance(error, FrameError | OutputError | ScaleError | UnusableNameError):
         return str(error), False

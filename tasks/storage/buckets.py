@@ -10,8 +10,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ConnectTimeoutError
 
-from tasks.faults import NotFoundError, StorageError, TakenError, UnreachableError, explained
-from tasks.storage.entries import Entry, joined
+from tasks.faults import NotFoundError, StorageError, TakenError, UnreachableError, storage_errors
+from tasks.storage.objects import StoredObject, join_key
 from tasks.storage.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -28,27 +28,27 @@ class BucketStore:
         self.client = client
         self.bucket = bucket
         self.prefix = prefix
-        self.address = f"s3://{joined(bucket, prefix)}"
+        self.address = f"s3://{join_key(bucket, prefix)}"
 
     def key(self, key: str) -> str:
-        """The full key of a relative one. Only the root is tidied: keys are kept to the letter."""
+        """Return the full key of a relative one, to the letter: only the root is tidied."""
         return f"{self.prefix}/{key}" if self.prefix else key
 
     def place(self, key: str) -> str:
-        """How messages name an object."""
+        """Return the name of an object in messages."""
         return f"s3://{self.bucket}/{self.key(key)}"
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
-        """See :class:`Store`. Pages follow continuation tokens: SeaweedFS skips keys after ``StartAfter``."""
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """See `Store`. Pages follow continuation tokens: SeaweedFS skips keys after `StartAfter`."""
         start = self.key(prefix)
         skipped = len(self.key(""))
-        with explained(self.place(prefix)):
+        with storage_errors(self.place(prefix)):
             for page in self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=start
             ):
                 for item in page.get("Contents", ()):
                     if not item["Key"].endswith("/"):
-                        yield Entry(
+                        yield StoredObject(
                             item["Key"][skipped:],
                             item["Size"],
                             item["ETag"].strip('"'),
@@ -56,36 +56,36 @@ class BucketStore:
                         )
 
     def exists(self, key: str) -> bool:
-        """See :class:`Store`."""
+        """See `Store`."""
         try:
-            with explained(self.place(key)):
+            with storage_errors(self.place(key)):
                 self.client.head_object(Bucket=self.bucket, Key=self.key(key))
         except NotFoundError:
             return False
         return True
 
     def version(self, key: str) -> str:
-        """See :class:`Store`."""
-        with explained(self.place(key)):
+        """See `Store`."""
+        with storage_errors(self.place(key)):
             return self.client.head_object(Bucket=self.bucket, Key=self.key(key))["ETag"].strip('"')
 
     def read(self, key: str) -> bytes:
-        """See :class:`Store`."""
+        """See `Store`."""
         with scratch_folder("read") as scratch:
             return self.fetch(key, Path(scratch)).read_bytes()
 
     def fetch(self, key: str, scratch: Path) -> Path:
-        """See :class:`Store`. Managed transfers start again where a body breaks off; plain reads do not."""
+        """See `Store`. Managed transfers start again if a body breaks off; plain reads do not."""
         handle, name = tempfile.mkstemp(dir=scratch)
-        with explained(self.place(key)), os.fdopen(handle, "wb") as file:
+        with storage_errors(self.place(key)), os.fdopen(handle, "wb") as file:
             self.client.download_fileobj(
                 self.bucket, self.key(key), file, Config=TransferConfig(max_concurrency=4)
             )
         return Path(name)
 
     def write(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
-        """See :class:`Store`."""
-        with explained(self.place(key)):
+        """See `Store`."""
+        with storage_errors(self.place(key)):
             self.client.put_object(
                 Bucket=self.bucket, Key=self.key(key), Body=data, ContentType=content_type
             )
@@ -93,10 +93,10 @@ class BucketStore:
     def write_file(
         self, key: str, path: Path, content_type: str = "application/octet-stream"
     ) -> None:
-        """See :class:`Store`."""
+        """See `Store`."""
         config = TransferConfig(multipart_threshold=ONE_REQUEST_BYTES, max_concurrency=4)
         # Not `upload_file`: that one hides the server's answer in an error of its own.
-        with explained(self.place(key)), path.open("rb") as file:
+        with storage_errors(self.place(key)), path.open("rb") as file:
             self.client.upload_fileobj(
                 file,
                 self.bucket,
@@ -106,9 +106,9 @@ class BucketStore:
             )
 
     def create(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
-        """See :class:`Store`. In one request: Ceph ignores the condition where parts are put together."""
+        """See `Store`. In one request: Ceph ignores the condition when parts are put together."""
         try:
-            with explained(self.place(key)):
+            with storage_errors(self.place(key)):
                 self.client.put_object(
                     Bucket=self.bucket,
                     Key=self.key(key),
@@ -121,23 +121,23 @@ class BucketStore:
         return True
 
     def delete(self, keys: Iterable[str]) -> None:
-        """See :class:`Store`. One by one: some servers want checksums for the bulk request."""
+        """See `Store`. One by one: some servers want checksums for the bulk request."""
         for key in keys:
-            with explained(self.place(key)):
+            with storage_errors(self.place(key)):
                 self.client.delete_object(Bucket=self.bucket, Key=self.key(key))
 
     def link(self, key: str) -> str:
-        """See :class:`Store`. Without a signature: that would be a secret, and expire."""
+        """See `Store`. Without a signature, which would be a secret and expire."""
         endpoint = urlsplit(self.client.meta.endpoint_url)
         place = quote(f"/{self.bucket}/{self.key(key)}")
-        # A name and password in the address, which some write there, are nobody's business.
+        # The address may hold a user name and password, which must not be shown.
         server = endpoint.netloc.rpartition("@")[2]
         return urlunsplit((endpoint.scheme, server, endpoint.path.rstrip("/") + place, "", ""))
 
     def check(self) -> None:
-        """See :class:`Store`. A listing is asked for: ``head_bucket`` has no body to tell causes apart."""
+        """See `Store`. Lists, because the answer of `head_bucket` has no body that names the cause."""
         try:
-            with explained(self.address):
+            with storage_errors(self.address):
                 self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.key(""), MaxKeys=1)
         except NotFoundError as error:
             raise StorageError(
@@ -146,5 +146,5 @@ class BucketStore:
             ) from error
         except UnreachableError as error:
             if isinstance(error.__cause__, ConnectTimeoutError):
-                error.heals = False  # a person who mistyped an address has waited long enough
+                error.heals = False  # an address may be mistyped: a person has waited long enough
             raise

@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from tasks.faults import NotFoundError, OutsideError, StorageError, UnusableNameError
 from tasks.stage import logger
-from tasks.storage.entries import Entry
+from tasks.storage.objects import StoredObject
 from tasks.storage.scratch import UNFINISHED, owned
 
-#: What a file system answers to names too long, with forbidden characters, or of a folder.
+#: Errors of a file system about names: too long, with forbidden characters, or of a folder.
 _NAME_ERRORS = {
     errno.ENAMETOOLONG,
     errno.EINVAL,
@@ -25,7 +25,7 @@ _NAME_ERRORS = {
     errno.EEXIST,
 }
 
-#: What a file system answers that knows no second name of a file.
+#: Errors of a file system that can't give a file a second name.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -37,18 +37,18 @@ class FolderStore:
         self.address = str(self.root)
 
     def path(self, key: str) -> Path:
-        """The file of a key.
+        """Return the file of a key.
 
         Raises:
-            OutsideError: The key leads out of the folder.
+            OutsideError: If the key leads out of the folder.
         """
         path = self.root / key
         if ".." in PurePosixPath(key).parts or not path.is_relative_to(self.root):
             raise OutsideError(f"the name '{key}' leads out of {self.root}: rename the picture")
         return path
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
-        """See :class:`Store`. Hidden files (`.DS_Store`, unfinished writes) are not listed.
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """See `Store`. Hidden files (`.DS_Store`, unfinished writes) are not listed.
 
         Links to folders are followed; a link that leads nowhere is listed, and can't be fetched.
         """
@@ -62,22 +62,22 @@ class FolderStore:
                 ):
                     continue
                 key = _as_text(path.relative_to(self.root).as_posix())
-                yield Entry(key, facts.st_size, _file_version(facts), facts.st_mtime)
+                yield StoredObject(key, facts.st_size, _file_version(facts), facts.st_mtime)
 
     def exists(self, key: str) -> bool:
-        """See :class:`Store`."""
+        """See `Store`."""
         return _is_file(self.path(key))
 
     def version(self, key: str) -> str:
-        """See :class:`Store`."""
+        """See `Store`."""
         return _file_version(self.fetch(key, self.root).stat())
 
     def read(self, key: str) -> bytes:
-        """See :class:`Store`."""
+        """See `Store`."""
         return self.fetch(key, self.root).read_bytes()
 
     def fetch(self, key: str, scratch: Path) -> Path:  # noqa: ARG002  (nothing to copy)
-        """See :class:`Store`."""
+        """See `Store`."""
         path = self.path(key)
         if not _is_file(path):
             if "\\x" in key:  # see _as_text
@@ -86,17 +86,17 @@ class FolderStore:
         return path
 
     def write(self, key: str, data: bytes, content_type: str = "") -> None:  # noqa: ARG002
-        """See :class:`Store`."""
+        """See `Store`."""
         with self._unfinished(key) as scratch:
             scratch.write_bytes(data)
 
     def write_file(self, key: str, path: Path, content_type: str = "") -> None:  # noqa: ARG002
-        """See :class:`Store`."""
+        """See `Store`."""
         with self._unfinished(key) as scratch:
             shutil.copyfile(path, scratch)
 
     def create(self, key: str, data: bytes, content_type: str = "") -> bool:  # noqa: ARG002
-        """See :class:`Store`."""
+        """See `Store`."""
         with self._unfinished(key, only_new=True) as scratch:
             scratch.write_bytes(data)
         return self.read(key) == data
@@ -106,17 +106,17 @@ class FolderStore:
         return _Unfinished(self.path(key), only_new=only_new)
 
     def _refuse_no_folder(self) -> None:
-        """Refuse a root that can be no folder; one that is not made yet is none of these.
+        """Refuse a root that can't be a folder; it may be missing as yet.
 
         Raises:
-            StorageError: It is one.
+            StorageError: If it is a file, or lies below one.
         """
         fault = _no_folder(self.root)
         if fault:
             raise StorageError(f"{self.root} {fault}: check the path")
 
     def delete(self, keys: Iterable[str]) -> None:
-        """See :class:`Store`."""
+        """See `Store`."""
         for key in keys:
             try:
                 self.path(key).unlink(missing_ok=True)
@@ -126,11 +126,11 @@ class FolderStore:
                 ) from error
 
     def link(self, key: str) -> str:  # noqa: ARG002  (a browser elsewhere reads none of this machine's files)
-        """See :class:`Store`."""
+        """See `Store`."""
         return ""
 
     def check(self) -> None:
-        """See :class:`Store`."""
+        """See `Store`."""
         self._refuse_no_folder()
         if not self.root.is_dir():
             raise StorageError(f"there is no folder {self.root}: check the path")
@@ -139,7 +139,7 @@ class FolderStore:
 class _Unfinished:
     """A file that is written beside its final place and moved there when it is whole.
 
-    With ``only_new`` a file that is there already stays, and what was written is dropped.
+    With `only_new` an existing file stays, and what was written is dropped.
     """
 
     def __init__(self, final: Path, *, only_new: bool) -> None:
@@ -151,7 +151,7 @@ class _Unfinished:
             self.final.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self.final.parent, prefix=owned(UNFINISHED))
         except OSError as error:
-            raise self._explained(error, "check the output folder and its rights") from error
+            raise self._refusal(error, "check the output folder and its rights") from error
         os.close(handle)
         self.scratch = Path(name)
         return self.scratch
@@ -168,14 +168,14 @@ class _Unfinished:
                     self.scratch.replace(self.final)
             except OSError as failed:
                 self.scratch.unlink(missing_ok=True)
-                raise self._explained(failed, "check the output folder and its rights") from failed
+                raise self._refusal(failed, "check the output folder and its rights") from failed
             return
         self.scratch.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise self._explained(error, "is the disk full?") from error
+            raise self._refusal(error, "is the disk full?") from error
 
     def _link(self) -> None:
-        """Give the whole file its name, which the file system does for one writer only."""
+        """Give the complete file its name, which a file system does for one writer only."""
         try:
             os.link(self.scratch, self.final)
         except FileExistsError:
@@ -187,7 +187,7 @@ class _Unfinished:
         self.scratch.unlink(missing_ok=True)
 
     def _copy_if_new(self) -> None:
-        """The same where files have one name only (exFAT, some network drives): not whole at once."""
+        """Copy where files can't have two names (exFAT, some network drives): not whole at once."""
         with suppress(FileExistsError), self.final.open("xb") as file:
             try:
                 file.write(self.scratch.read_bytes())
@@ -196,7 +196,7 @@ class _Unfinished:
                 self.final.unlink(missing_ok=True)
                 raise
 
-    def _explained(self, error: OSError, remedy: str) -> StorageError:
+    def _refusal(self, error: OSError, remedy: str) -> StorageError:
         if error.errno in _NAME_ERRORS:
             return UnusableNameError(
                 f"no file can be named {self.final} ({error.strerror}): rename the picture"
@@ -205,7 +205,7 @@ class _Unfinished:
 
 
 def _no_folder(root: Path) -> str:
-    """Why a path can't be that of a folder; empty where it can."""
+    """Return why a path can't be a folder; empty if it can."""
     try:
         facts = root.stat()
     except NotADirectoryError:
@@ -216,7 +216,7 @@ def _no_folder(root: Path) -> str:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether there is a file; a name that no file can have has none."""
+    """Return whether a file exists; names that no file can have have none."""
     try:
         return path.is_file()
     except OSError as error:
@@ -226,9 +226,9 @@ def _is_file(path: Path) -> bool:
 
 
 def _folders(start: Path) -> Iterator[tuple[str, list[str]]]:
-    """Folders below ``start`` with the names of their files, each folder once.
+    """Yield the folders below `start` with the names of their files, each folder once.
 
-    Links are followed behind everything that lies below ``start`` itself, so that pictures have the
+    Links are followed after everything that lies below ``start`` itself, so that pictures have the
     names they have without links, and links in a circle end.
     """
     read: list[Path] = []
@@ -252,7 +252,7 @@ def _folders(start: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _facts(path: Path) -> os.stat_result | None:
-    """What is known of a file; of the link itself, where it leads nowhere; ``None`` if it is gone."""
+    """Return the status of a file, or of a link that leads nowhere; None if it is gone."""
     try:
         return path.stat()
     except OSError as error:
@@ -265,17 +265,17 @@ def _facts(path: Path) -> os.stat_result | None:
 
 
 def _file_version(facts: os.stat_result) -> str:
-    """Size and time of change: reading every file at every run would take too long."""
+    """Return size and time of change: reading every file in every run would take too long."""
     return f"{facts.st_size}-{facts.st_mtime_ns}"
 
 
 def _as_text(name: str) -> str:
-    r"""A file name that can be written down: bytes that are no UTF-8 (old archives) as ``\xNN``."""
+    r"""Return a file name as text; bytes that are not UTF-8 (old archives) become `\xNN`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _raise_unless_missing(error: OSError) -> None:
-    """A folder not made yet lists as empty; one that can't be read does not."""
+    """Let a missing folder list as empty, but not one that can't be read."""
     if not isinstance(error, FileNotFoundError):
         remedy = "check the path" if error.errno in _NAME_ERRORS else "check its rights"
         raise StorageError(

@@ -1,9 +1,8 @@
-"""What a process that is killed leaves on this machine, and how the next run takes it away.
+"""Scratch folders and unfinished files, which the next run removes if a process was killed.
 
-Names of scratch folders and of unfinished files say who made them: a short hash of the machine's
-name and the number of the process. What belongs to a process of this machine that is gone is
-nobody's. It is kept for a day all the same: containers may share the name of their machine and not
-see each other's processes.
+Their names say who made them: a short hash of the machine's name and the number of the process.
+Once that process of this machine has ended, they are of no use. They are kept for a day all the
+same: containers may share the name of their machine and not see each other's processes.
 """
 
 import hashlib
@@ -25,28 +24,28 @@ _OWNER = re.compile(r"-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[^-]+$")
 
 
 def owned(prefix: str) -> str:
-    """``prefix`` with the mark of this process, for the functions of :mod:`tempfile`."""
+    """Return `prefix` with the mark of this process, for the functions of `tempfile`."""
     return f"{prefix}{_machine()}-{os.getpid()}-"
 
 
 def scratch_folder(purpose: str) -> tempfile.TemporaryDirectory[str]:
-    """A temporary folder, which goes with its context, or after a day where the process was killed."""
+    """Return a temporary folder, removed with its context, or after a day if the process was killed."""
     return tempfile.TemporaryDirectory(prefix=owned(f"{_SCRATCH}{purpose}-"))
 
 
 def scratch_folders() -> Iterator[Path]:
-    """What looks like a scratch folder of any run on this machine."""
+    """Yield what looks like a scratch folder of any run on this machine."""
     return Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*")
 
 
 def unfinished_files(folder: Path) -> Iterator[Path]:
-    """Files below a folder that were never finished, or are being written."""
+    """Yield the files below a folder that are being written, or were never finished."""
     for place, _, names in os.walk(folder):
         yield from (Path(place, name) for name in names if name.startswith(UNFINISHED))
 
 
 def remove_dead(candidates: Iterable[Path]) -> None:
-    """Remove what processes left that are gone; what can't be removed stays."""
+    """Remove what ended processes left; what can't be removed stays."""
     for path in candidates:
         try:
             if not _is_dead(path):
@@ -58,7 +57,7 @@ def remove_dead(candidates: Iterable[Path]) -> None:
         except OSError as error:
             logger().debug("%s can't be removed: %s", path, error)
         else:
-            logger().info("removed %s, which a run left that was killed", path)
+            logger().info("removed %s, which a killed run had left", path)
 
 
 def _is_dead(path: Path) -> bool:
@@ -70,10 +69,10 @@ def _is_dead(path: Path) -> bool:
 
 def _is_alive(process: int) -> bool:
     try:
-        os.kill(process, 0)  # signal 0 is not sent, only looked at
+        os.kill(process, 0)  # signal 0 is only checked, not sent
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # a process of another user
         return True
     return True
 

@@ -12,15 +12,15 @@ from prefect_aws import AwsClientParameters, AwsCredentials, MinIOCredentials, S
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from pollen.errors import PollenError
-from tasks.faults import explained
+from tasks.faults import storage_errors
 from tasks.storage.buckets import BucketStore
-from tasks.storage.entries import Entry, joined
 from tasks.storage.folders import FolderStore
+from tasks.storage.objects import StoredObject, join_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: What every S3 client here uses unless a block says otherwise. Ceph over HTTPS refuses uploads
+#: Settings of every S3 client here unless a block says otherwise. Ceph over HTTPS refuses uploads
 #: with the checksums newer boto3 sends by default; errors below the stage's retries stay few.
 CLIENT_CONFIG: dict[str, Any] = {
     "request_checksum_calculation": "when_required",
@@ -35,8 +35,8 @@ CLIENT_CONFIG: dict[str, Any] = {
 class Location(BaseModel):
     """A place to read from or write to: a folder, a bucket, or a saved S3Bucket block.
 
-    With a bucket, ``prefix`` counts from its top, and a block only lends its credentials and
-    settings. With a block alone, ``prefix`` lies below the block's own ``bucket_folder``.
+    With a bucket, `prefix` counts from its top, and a block only provides credentials and
+    settings. With a block alone, `prefix` lies below the block's own `bucket_folder`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,15 +55,15 @@ class Location(BaseModel):
 
     @classmethod
     def parse(cls, text: str, block: str | None = None) -> Self:
-        """Read a folder's path or ``s3://bucket/prefix``; with ``block`` its credentials are used.
+        """Read a folder's path or `s3://bucket/prefix`; with `block` its credentials are used.
 
         Raises:
-            PollenError: An ``s3://`` address without a bucket, or an address of another kind.
+            PollenError: If an `s3://` address has no bucket, or the address is of another kind.
         """
         if not text.startswith("s3://"):
             if "://" in text:
                 raise PollenError(
-                    f"'{text}' is no place to use: expected a folder or s3://bucket/prefix"
+                    f"'{text}' can't be used as a place: expected a folder or s3://bucket/prefix"
                 )
             return cls(folder=Path(text).expanduser())
         bucket, _, prefix = text.removeprefix("s3://").partition("/")
@@ -73,41 +73,41 @@ class Location(BaseModel):
 
     @property
     def address(self) -> str:
-        """How people name the place."""
+        """The place as people write it."""
         if self.folder is not None:
             return str(self.folder)
-        return joined(f"s3://{self.bucket}" if self.bucket else str(self.block), self.prefix)
+        return join_key(f"s3://{self.bucket}" if self.bucket else str(self.block), self.prefix)
 
     def below(self, part: str) -> Self:
-        """The place ``part`` below this one."""
+        """Return the place `part` below this one."""
         if self.folder is not None:
             return self.model_copy(update={"folder": self.folder / part})
-        return self.model_copy(update={"prefix": joined(self.prefix, part)})
+        return self.model_copy(update={"prefix": join_key(self.prefix, part)})
 
 
 class Store(Protocol):
-    """Objects below a root, by relative keys with ``/``."""
+    """Objects below a root, by relative keys with `/`."""
 
     address: str
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
-        """All objects whose key starts with ``prefix`` (a folder: it ends with ``/``), in no particular order."""
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Yield the objects whose key starts with `prefix` (a folder, ending with `/`), in no particular order."""
         ...
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object."""
+        """Return whether an object exists."""
         ...
 
     def version(self, key: str) -> str:
-        """What tells the present version of an object from others, as in its :class:`Entry`."""
+        """Return the present version of an object, as in its `StoredObject`."""
         ...
 
     def read(self, key: str) -> bytes:
-        """A small object's bytes."""
+        """Return the bytes of a small object."""
         ...
 
     def fetch(self, key: str, scratch: Path) -> Path:
-        """A path with the object's bytes: its own where it is a file, else a copy in ``scratch``."""
+        """Return a path with the object's bytes: its own if it is a file, else a copy in `scratch`."""
         ...
 
     def write(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
@@ -121,48 +121,47 @@ class Store(Protocol):
         ...
 
     def create(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
-        """Write a small object only where there is none; of several writers at once exactly one succeeds.
+        """Write a small object only if none exists; of several writers at once exactly one succeeds.
 
-        A lost reply is no lost race: where the object is there with these very bytes, it is taken for
-        this writer's own. Writers to be told apart put something of their own into the bytes.
+        A lost reply is no lost race: an object with these very bytes is taken for this writer's own.
+        Writers that must be distinguished put something of their own into the bytes.
 
         Returns:
-            Whether the object now holds ``data``; False where it was there with other content, which
-            stays as it is.
+            Whether the object now holds `data`; False if it existed with other content, which stays.
         """
         ...
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; those already gone are no error."""
+        """Delete objects; missing ones are no error."""
         ...
 
     def link(self, key: str) -> str:
-        """Where a browser finds an object, if it may; empty where browsers find nothing."""
+        """Return the address of an object for a browser that may read it; empty if there is none."""
         ...
 
     def check(self) -> None:
-        """Fail with the remedy where the place is missing or out of reach."""
+        """Raise a `StorageError` with the remedy if the place is missing or out of reach."""
         ...
 
 
 def open_store(location: Location, config: Mapping[str, Any] | None = None) -> Store:
-    """The store at a location; a block is read afresh, so that a changed one takes effect.
+    """Open the store at a location; a block is read afresh, so that a changed one takes effect.
 
     Args:
         location: The place.
-        config: Client settings over all others, for those who can't wait as long as a run can.
+        config: Client settings over all others, for callers that can't wait as long as a run.
 
     Raises:
-        PollenError: The block does not exist, or its settings can't be used.
+        PollenError: If the block does not exist, or its settings can't be used.
     """
     if location.folder is not None:
         return FolderStore(location.folder)
     if location.block is None:
         client = _client(_from_environment(), config)
-        return BucketStore(client, str(location.bucket), joined(location.prefix))
+        return BucketStore(client, str(location.bucket), join_key(location.prefix))
     block = _load_block(location.block)
     if location.bucket is None:
-        folder = joined(block.bucket_folder, location.prefix)
+        folder = join_key(block.bucket_folder, location.prefix)
         return BucketStore(_client(block.credentials, config), block.bucket_name, folder)
     if location.bucket != block.bucket_name:
         raise PollenError(
@@ -170,7 +169,7 @@ def open_store(location: Location, config: Mapping[str, Any] | None = None) -> S
             "name the right block or the right bucket"
         )
     client = _client(block.credentials, config)
-    return BucketStore(client, location.bucket, joined(location.prefix))
+    return BucketStore(client, location.bucket, join_key(location.prefix))
 
 
 def _load_block(name: str) -> S3Bucket:
@@ -190,7 +189,7 @@ def _load_block(name: str) -> S3Bucket:
         ) from error
     parameters = saved.get("credentials", {}).get("aws_client_parameters", {})
     if parameters.get("verify") is None:
-        # A block saved without `verify` says null; loaded so, prefect-aws drops its verify_cert_path.
+        # A block saved without `verify` holds null, for which prefect-aws drops its verify_cert_path.
         parameters.pop("verify", None)
     authority = parameters.get("verify_cert_path")
     if authority and not Path(authority).is_file():
@@ -208,11 +207,11 @@ def _load_block(name: str) -> S3Bucket:
 
 
 def _from_environment() -> AwsCredentials:
-    """Credentials that leave keys to boto3 (``AWS_*``, profiles, pod identity) and name endpoint and CA."""
+    """Return credentials that leave keys to boto3 (`AWS_*`, profiles, pod identity) and name endpoint and CA."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     authority = os.environ.get("AWS_CA_BUNDLE")
     if authority and not Path(authority).is_file():
-        raise PollenError(f"AWS_CA_BUNDLE names {authority}, which is no file: correct the path")
+        raise PollenError(f"AWS_CA_BUNDLE names {authority}, which is not a file: correct the path")
     parameters = AwsClientParameters(
         endpoint_url=endpoint, verify_cert_path=Path(authority) if authority else None
     )
@@ -222,10 +221,10 @@ def _from_environment() -> AwsCredentials:
 def _client(
     credentials: AwsCredentials | MinIOCredentials, over: Mapping[str, Any] | None = None
 ) -> "S3Client":
-    """A client with our defaults under what the credentials say.
+    """Return a client with our defaults, overridden by what the credentials say.
 
-    Made from the session, not with the block's ``get_s3_client``: that one is cached for the life
-    of the process, and temporary keys in it run out.
+    It is made from the session, not with the block's `get_s3_client`, which caches a client for the
+    life of the process although temporary keys expire.
     """
     given = credentials.aws_client_parameters
     if given.verify is False:
@@ -237,6 +236,6 @@ def _client(
     style: dict[str, Any] = {"s3": {"addressing_style": "path"}} if given.endpoint_url else {}
     config = CLIENT_CONFIG | style | dict(given.config or {}) | dict(over or {})
     parameters = given.model_copy(update={"config": config}).get_params_override()
-    with explained(given.endpoint_url or "AWS"):
+    with storage_errors(given.endpoint_url or "AWS"):
         client: S3Client = credentials.get_boto3_session().client("s3", **parameters)
     return client

@@ -15,8 +15,8 @@ from typing import Final, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pollen.dataset.exports.curated import read_curated
-from pollen.dataset.exports.reading import Export, read_export, read_label, read_picture
 from pollen.dataset.exports.open_tree import open_tree
+from pollen.dataset.exports.reading import Export, read_export, read_label, read_picture
 from pollen.dataset.exports.trees import TreeError
 from pollen.dataset.findings import DatasetFinding, Severity, in_order
 from pollen.dataset.manifest import Changes, Manifest, Split
@@ -27,8 +27,8 @@ from pollen.layout import STAGING, dataset_folder
 from pollen.models.card import sha256_of
 from tasks.faults import NotFoundError, StorageError
 from tasks.stage import Pool, healing, logger, stage
-from tasks.storage.entries import Entry
 from tasks.storage.local_copies import StoreTree, local_files
+from tasks.storage.objects import StoredObject
 from tasks.storage.store import Location, Store, open_store
 
 VERSIONS: Final = "versions/"
@@ -99,7 +99,7 @@ class DatasetVersion:
     changes: Changes
     copies: tuple[tuple[str, str], ...]
     findings: tuple[DatasetFinding, ...]
-    merged: tuple[Entry, ...]
+    merged: tuple[StoredObject, ...]
     refused: tuple[str, ...] = ()
 
     @property
@@ -212,7 +212,7 @@ def _dataset_tree(name: str, store: Store) -> StoreTree:
 
 def _staged(
     zips: Location | None, settings: DatasetSettings, opened: ExitStack
-) -> tuple[list[Export], list[DatasetFinding], dict[str, Entry]]:
+) -> tuple[list[Export], list[DatasetFinding], dict[str, StoredObject]]:
     """The usable exports, what speaks against the others, and the entries by export's name."""
     if zips is None:
         return [], [], {}
@@ -234,12 +234,14 @@ def _staged(
         else:
             refused += [
                 *export.findings,
-                DatasetFinding.error(entry.key, "is not merged and stays where it is: see its errors"),
+                DatasetFinding.error(
+                    entry.key, "is not merged and stays where it is: see its errors"
+                ),
             ]
     return exports, refused, entries
 
 
-def staged_zips(store: Store) -> list[Entry]:
+def staged_zips(store: Store) -> list[StoredObject]:
     """The zips that wait, by name."""
     waiting = [
         entry
@@ -302,7 +304,7 @@ def _publish(manifests: Store, merged: Merge, number: int) -> int:
 
 
 @stage("archive staged zips")
-def archive_zips(zips: Location | None, merged: Sequence[Entry]) -> None:
+def archive_zips(zips: Location | None, merged: Sequence[StoredObject]) -> None:
     """Move merged zips out of the way, each whole before it is deleted.
 
     Raises:

@@ -280,7 +280,7 @@ def test_a_ca_file_that_is_missing(
     with s3_server.active():
         monkeypatch.setenv("AWS_CA_BUNDLE", "/no/such/ca.pem")
         error = the_error(run(PREFIX, output))
-    assert "AWS_CA_BUNDLE names /no/such/ca.pem, which is no file" in error
+    assert "AWS_CA_BUNDLE names /no/such/ca.pem, which is not a file" in error
 
 
 def test_no_pictures_in_a_bucket(run: Run, s3_server: EmbeddedS3) -> None:

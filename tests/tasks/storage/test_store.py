@@ -18,7 +18,13 @@ from urllib3.response import HTTPResponse
 
 from pollen.errors import PollenError
 from services.embedded import EmbeddedS3
-from tasks.faults import NotFoundError, StorageError, UnreachableError, UnusableNameError, explained
+from tasks.faults import (
+    NotFoundError,
+    StorageError,
+    UnreachableError,
+    UnusableNameError,
+    storage_errors,
+)
 from tasks.storage.buckets import BucketStore
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location, open_store
@@ -305,7 +311,7 @@ def answered(status: int, code: str) -> boto.ClientError:
     ids=lambda value: repr(value)[:60] if isinstance(value, Exception) else None,
 )
 def test_what_passes_is_told_from_what_does_not(error: Exception, heals: bool, words: str) -> None:
-    with pytest.raises(StorageError, match=words) as told, explained("s3://pollen/a.png"):
+    with pytest.raises(StorageError, match=words) as told, storage_errors("s3://pollen/a.png"):
         raise error
     assert told.value.heals is heals
     assert "s3://pollen/a.png" in str(told.value)
