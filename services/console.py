@@ -1,8 +1,9 @@
-"""What `pollen` prints: a progress bar on a terminal, plain lines elsewhere, tables, errors."""
+"""Output of the `pollen` command: a progress bar on a terminal, plain lines elsewhere, tables, errors."""
 
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from typing import Self
 
 from rich.console import Console
@@ -24,9 +25,9 @@ from tasks.detection.summary import Summary
 #: Tables and results go to standard output, everything else to standard error.
 OUT = Console()
 ERR = Console(stderr=True)
-#: Without a terminal a line is printed at most this often.
+#: Without a terminal, progress is printed at most this often.
 LINE_EVERY_SECONDS = 10.0
-#: More failed pictures than this are in the table only.
+#: Failed pictures that are listed; `pollen_counts.csv` has all of them.
 FAILED_SHOWN = 20
 
 
@@ -41,14 +42,29 @@ def set_up_logging(*, verbose: bool) -> None:
     log.propagate = False
 
 
+def say(text: str, label: str = "") -> None:
+    """Print a line of results on standard output, after a label that may have markup."""
+    _print(OUT, text, label)
+
+
+def remark(text: str, label: str = "") -> None:
+    """Print a line about the work on standard error, after a label that may have markup."""
+    _print(ERR, text, label)
+
+
 def say_error(text: str) -> None:
-    """One clear error."""
-    ERR.print("[bold red]Error:[/] ", end="")
-    ERR.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Print one clear error on standard error."""
+    remark(text, "[bold red]Error:[/] ")
+
+
+def _print(console: Console, text: str, label: str) -> None:
+    if label:
+        console.print(label, end="")
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class ProgressView:
-    """Shows a run's progress; see :class:`tasks.progress.Progress`."""
+    """Show the progress of a run; see `tasks.progress.Progress`."""
 
     def __init__(self) -> None:
         self._bar = Progress(
@@ -74,27 +90,27 @@ class ProgressView:
         self._bar.stop()
 
     def say(self, text: str) -> None:
-        """See :class:`tasks.progress.Progress`."""
+        """See `tasks.progress.Progress`."""
         if self._task is not None and ERR.is_terminal:
             self._bar.update(self._task, description=text)
         else:
-            ERR.print(f"{text} ...", highlight=False)
+            remark(f"{text} ...")
 
     def planned(self, waiting: int, inputs: int) -> None:
-        """See :class:`tasks.progress.Progress`."""
+        """See `tasks.progress.Progress`."""
         self._total = waiting
-        ERR.print(f"{inputs} pictures found, {waiting} to count", highlight=False)
+        remark(f"{inputs} pictures found, {waiting} to count")
         if waiting:
             self._task = self._bar.add_task("counting", total=waiting, failed="")
 
     def counted(self, filename: str, *, failed: bool) -> None:  # noqa: ARG002  (only numbers are shown)
-        """See :class:`tasks.progress.Progress`."""
+        """See `tasks.progress.Progress`."""
         with self._lock:
             self._done += 1
             self._failed += failed
             shown = f"{self._failed} failed" if self._failed else ""
             if self._task is not None:
-                # A file of several pages counts as one input but tells of every page.
+                # A file with several pages is one input, but every page is reported.
                 total = max(self._total, self._done)
                 self._bar.update(
                     self._task,
@@ -105,22 +121,20 @@ class ProgressView:
                 )
             if not ERR.is_terminal and time.monotonic() - self._printed > LINE_EVERY_SECONDS:
                 self._printed = time.monotonic()
-                ERR.print(
-                    f"counted {self._done} of {self._total} {shown}".rstrip(), highlight=False
-                )
+                remark(f"counted {self._done} of {self._total} {shown}".rstrip())
 
     def reached(self, done: int, total: int, text: str) -> None:
-        """See :class:`tasks.progress.Progress`."""
+        """See `tasks.progress.Progress`."""
         with self._lock:
-            if not logging.getLogger("pollen").isEnabledFor(logging.INFO):  # else the log tells it
-                ERR.print(text, highlight=False, markup=False, soft_wrap=True)
+            if not logging.getLogger("pollen").isEnabledFor(logging.INFO):  # else the log has it
+                remark(text)
             if self._task is None:
                 self._task = self._bar.add_task("training", total=total, failed="")
             self._bar.update(self._task, completed=done, total=total)
 
 
 def show_summary(summary: Summary) -> None:
-    """The table at the end of a run, the failed pictures, and where everything is."""
+    """Print the table at the end of a run, the failed pictures, and the place of the results."""
     table = Table(title="Pollen counts", title_justify="left")
     table.add_column("image", overflow="fold")
     for name in ("viable", "non-viable", "counted", "viability", "95 % interval"):
@@ -141,25 +155,27 @@ def show_summary(summary: Summary) -> None:
     if rows.height:
         OUT.print(table)
     if rows.height > FAILED_SHOWN:
-        OUT.print(f"... and {rows.height - FAILED_SHOWN} more in pollen_counts.csv")
-    _show_failed(summary)
-    OUT.print(summary.message, highlight=False)
-    OUT.print(f"Results: {summary.output}", highlight=False, markup=False, soft_wrap=True)
+        say(f"... and {rows.height - FAILED_SHOWN} more in pollen_counts.csv")
+    failed = [(row["filename"], row["reason"]) for row in summary.failed.iter_rows(named=True)]
+    show_failed(failed, len(failed))
+    say(summary.message)
+    say(f"Results: {summary.output}")
 
 
 def _percent(fraction: float) -> str:
-    """Without a gap, at which the table would break the line."""
+    """Return a percentage without a blank, at which the table would break the line."""
     return percent(fraction, gap="")
 
 
-def _show_failed(summary: Summary) -> None:
-    failed = summary.failed
-    for row in failed.head(FAILED_SHOWN).iter_rows(named=True):
-        OUT.print("[red]failed[/] ", end="")
-        OUT.print(
-            f"{row['filename']}: {row['reason']}", markup=False, highlight=False, soft_wrap=True
-        )
-    if failed.height > FAILED_SHOWN:
-        OUT.print(
-            f"... and {failed.height - FAILED_SHOWN} more failed pictures in pollen_counts.csv"
-        )
+def show_failed(failed: Sequence[tuple[str, str]], number: int) -> None:
+    """Print failed pictures and their reasons.
+
+    Args:
+        failed: File names and reasons, perhaps not all of them.
+        number: Number of pictures that failed.
+    """
+    shown = failed[:FAILED_SHOWN]
+    for filename, reason in shown:
+        say(f"{filename}: {reason}", "[red]failed[/] ")
+    if number > len(shown):
+        say(f"... and {number - len(shown)} more failed pictures in pollen_counts.csv")

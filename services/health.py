@@ -1,7 +1,7 @@
-"""Whether what a run needs is here and whole: ``python -m services.health``, the image's health command.
+"""Check that everything a run needs is present and intact: `python -m services.health`, the image's health command.
 
-It asks no server: a Prefect or S3 server that is away is no reason to start a container again.
-``pollen doctor`` looks at those.
+It asks no server: a Prefect or S3 server that is away is no reason to restart a container. `pollen doctor` checks
+those.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from tasks.models.resolve import bundled_model
 
 HEALTHY, UNHEALTHY = 0, 1
 
-#: What runs and workers import, the large libraries first: they name the cause if they fail.
+#: Modules that runs and workers import. Large libraries come first: their errors name the cause.
 MODULES = ("torch", "openvino", "cv2", "prefect_kubernetes", "flows.detect", "flows.train")
 
 #: Variables that name the folders where libraries and runs write.
@@ -35,7 +35,7 @@ FOLDERS = (
 
 
 def problems() -> Iterator[str]:
-    """Yield what a run here would fail with, a sentence each."""
+    """Yield the problems with which a run would fail here, one sentence each."""
     for name in FOLDERS:
         if folder := os.environ.get(name):
             yield from _unwritable(name, Path(folder))
@@ -48,7 +48,7 @@ def problems() -> Iterator[str]:
 
 
 def main() -> int:
-    """Tell what is wrong, or that all is well."""
+    """Print the problems, or that there are none; return the exit code."""
     found = list(problems())
     for problem in found:
         typer.echo(problem, err=True)

@@ -1,4 +1,4 @@
-"""`pollen run`: what the commands are called; what they do is imported only when they run."""
+"""`pollen run`: its words and options. What a command does is imported only when it runs."""
 
 import sys
 from typing import Annotated
@@ -7,17 +7,18 @@ import typer
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Start a detection or a training on the Prefect server (on a cluster, for instance), and watch it.",
-    epilog="Exit codes with --watch: 0 done, 1 done but some pictures failed, 2 it failed, was cancelled or found no "
-    "pictures. Without: 0 started, 2 could not be started.",
+    help="Start a detection or a training on the Prefect server (for example on a cluster), and watch it.",
+    epilog="Exit codes with --watch: 0 done, 1 done but some pictures failed, 2 the run failed, was cancelled or found "
+    "no pictures. Without --watch: 0 started, 2 could not be started.",
 )
 
 Bucket = Annotated[
     str | None,
-    typer.Option(metavar="BLOCK", help="Saved S3Bucket block. Default: what the deployment says."),
+    typer.Option(metavar="BLOCK", help="Saved S3Bucket block. Default: the one of the deployment."),
 ]
 Prefix = Annotated[
-    str | None, typer.Option(help="Folder below the block's own: another laboratory or project.")
+    str | None,
+    typer.Option(help="Folder below the folder of the block: another laboratory or project."),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -26,7 +27,7 @@ Settings = Annotated[
 Watch = Annotated[
     bool, typer.Option("--watch", "-w", help="Show state, log and progress until the run ends.")
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every step.")]
 
 
 @app.command()
@@ -37,7 +38,7 @@ def detect(
         str | None, typer.Option(help="production, bundled, or the version of a published model.")
     ] = None,
     shards: Annotated[
-        int | None, typer.Option(min=1, help="How many runs share the counting.")
+        int | None, typer.Option(min=1, help="Number of runs that share the counting.")
     ] = None,
     setting: Settings = None,
     deployment: Annotated[
@@ -72,10 +73,10 @@ def train(
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option(help="What training starts from: bundled, production, or a version."),
+        typer.Option(help="Model to start from: bundled, production, or a published version."),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Train once more although this was trained before.")
+        bool, typer.Option("--fresh", help="Train again even if the same training was done before.")
     ] = False,
     setting: Settings = None,
     deployment: Annotated[
@@ -84,7 +85,7 @@ def train(
     watch: Watch = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a model on the laboratory's dataset and what is staged, measure it, and publish it.
+    """Train a model on the laboratory's dataset and new exports, evaluate it, and publish it.
 
     For example: pollen run train --set epochs=50 --set gate.min_grains=200 --watch
     """
@@ -110,7 +111,7 @@ def watch_run(
     run: Annotated[str, typer.Argument(help="Name or id of a flow run.")],
     verbose: Verbose = False,
 ) -> None:
-    """Watch a run that was started before, until it ends.
+    """Watch a run that was started earlier, until it ends.
 
     For example: pollen run watch wise-otter
     """

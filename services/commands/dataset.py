@@ -1,4 +1,4 @@
-"""`pollen dataset check`: what a merge would make of labelled pictures, for the people who label them."""
+"""`pollen dataset check`: tell the people who label pictures how a merge would use them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,43 +10,42 @@ from pollen.dataset.check import CheckResult, Verdict, check
 from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings
 from services.commands.running import guarded
-from services.console import OUT, set_up_logging
+from services.console import OUT, say, set_up_logging
 from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.options import parse_options
 
-#: Findings printed, the gravest first.
+#: Findings that are printed; the most serious come first.
 FINDINGS_SHOWN = 60
 _CODES = {Verdict.GOOD: DONE, Verdict.REFUSED: COULD_NOT_RUN}
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
 
 def run_check(path: Path, settings: Sequence[str], *, verbose: bool = False) -> int:
-    """Check a zip or folder and tell what was found; returns the exit code."""
+    """Check an export or a folder and print what was found; return the exit code."""
     set_up_logging(verbose=verbose)
 
-    def look() -> int:
+    def work() -> int:
         return _show(check(path.expanduser(), parse_options(settings, DatasetSettings)))
 
-    return guarded(look, stopped="stopped", kept="nothing was written", verbose=verbose)
+    return guarded(work, stopped="stopped", kept="nothing was written", verbose=verbose)
 
 
 def _show(result: CheckResult) -> int:
-    """Print what was found; returns the exit code."""
+    """Print what was found; return the exit code."""
     _show_findings(result)
     if result.pictures:
         _show_counts(result)
-    said = f"{result.name} {result.verdict.said('above')}"
-    OUT.print(said, markup=False, highlight=False, soft_wrap=True)
+    say(f"{result.name} {result.verdict.sentence('above')}")
     return _CODES.get(result.verdict, SOME_FAILED)
 
 
 def _show_findings(result: CheckResult) -> None:
     for found in result.findings[:FINDINGS_SHOWN]:
-        OUT.print(f"[{_COLOURS[found.severity]}]{found.severity}[/] ", end="")
-        OUT.print(f"{found.where}: {found.message}", markup=False, highlight=False, soft_wrap=True)
+        label = f"[{_COLOURS[found.severity]}]{found.severity}[/] "
+        say(f"{found.where}: {found.message}", label)
     rest = len(result.findings) - FINDINGS_SHOWN
     if rest > 0:
-        OUT.print(f"... and {rest} findings more")
+        say(f"... and {rest} more findings")
 
 
 def _show_counts(result: CheckResult) -> None:

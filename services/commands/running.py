@@ -1,4 +1,4 @@
-"""What commands that run a story have in common: with a Prefect server or without, and how they end."""
+"""Shared by the commands: run with a Prefect server or without, print the outcome, and turn errors into one line."""
 
 import logging
 from collections.abc import Callable
@@ -9,8 +9,9 @@ from prefect.client.schemas.objects import State
 from prefect.settings import get_current_settings
 
 from pollen.errors import PollenError
-from services.console import say_error
-from services.exit_codes import COULD_NOT_RUN
+from services.console import say_error, show_summary
+from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
+from tasks.detection.summary import Outcome, Summary
 from tasks.storage.store import Location
 
 R = TypeVar("R")
@@ -19,21 +20,21 @@ R = TypeVar("R")
 def run_story(
     alone: Callable[[], R], as_flow: Callable[[], Any], places: tuple[Location | None, ...]
 ) -> R:
-    """Run a story as a flow run where a Prefect server is configured, else in this process alone.
+    """Run stages as a flow run if a Prefect server is configured, else in this process alone.
 
     Args:
-        alone: The story.
+        alone: The stages.
         as_flow: The same as a flow; returns its final state.
-        places: The places it uses: blocks want a server.
+        places: The places that it uses: blocks need a server.
 
     Raises:
-        PollenError: The story could not do its work, or the server can't be used.
+        PollenError: If a stage fails, or the server can't be used.
     """
     url = get_current_settings().api.url
     if url is None:
         if any(place is not None and place.block for place in places):
             raise PollenError(
-                "a block is saved on a Prefect server: set PREFECT_API_URL, or leave --block away"
+                "--block needs a Prefect server, which holds the block: set PREFECT_API_URL, or leave out --block"
             )
         return alone()
     logging.getLogger("pollen").info("running as a flow run on %s", url)
@@ -49,14 +50,23 @@ def run_story(
     return state.result()
 
 
+def show_outcome(summary: Summary) -> int:
+    """Print what came of a detection; return the exit code."""
+    if summary.outcome is Outcome.NO_IMAGES:
+        say_error(summary.message)
+        return COULD_NOT_RUN
+    show_summary(summary)
+    return DONE if summary.failed.is_empty() else SOME_FAILED
+
+
 def guarded(work: Callable[[], int], *, stopped: str, kept: str, verbose: bool) -> int:
-    """Do the work of a command and turn what goes wrong into one clear error; returns the exit code.
+    """Do the work of a command and turn failures into one clear error; return the exit code.
 
     Args:
         work: Returns the exit code.
-        stopped: What to tell a person who pressed Ctrl-C.
-        kept: What is not lost, whatever happened.
-        verbose: Show unexpected errors whole.
+        stopped: Message after Ctrl-C.
+        kept: Assurance that an unexpected error ends with.
+        verbose: Raise unexpected errors.
     """
     try:
         return work()
@@ -67,8 +77,8 @@ def guarded(work: Callable[[], int], *, stopped: str, kept: str, verbose: bool) 
     except Exception as error:
         logging.getLogger("pollen").debug("unexpected", exc_info=True)
         say_error(
-            f"unexpected error ({type(error).__name__}: {error}): {kept}. "
-            "Run again with --verbose and report what it prints"
+            f"unexpected error ({type(error).__name__}: {error}). Run again with --verbose and report the output; "
+            f"{kept}"
         )
         if verbose:
             raise
