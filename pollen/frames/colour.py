@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.arrays import Pixels
-from pollen.frames.errors import FrameError
+from pollen.frames.frame_error import FrameError
 
 GREY_REASON = (
     "the picture is grey (one channel): the colour of the stain tells viable from non-viable "

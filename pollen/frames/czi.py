@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from pollen.frames.colour import GREY_REASON, rgb_order
-from pollen.frames.errors import FrameError, refused_as
 from pollen.frames.frame import Frame, FrameFile, new_lock, stack_notes
+from pollen.frames.frame_error import FrameError, refused_as
 from pollen.frames.limits import check_frame_count, check_frame_size
 from pollen.frames.metadata import Colour, ImageMetadata, pixel_size_um
 from pollen.frames.planes import CACHE_BYTES, Box, ColourRule, PlanesSource, Samples

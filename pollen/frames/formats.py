@@ -9,7 +9,7 @@ import codecs
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
-from pollen.frames.errors import FrameError
+from pollen.frames.frame_error import FrameError
 
 #: Suffixes of pictures, lower case; names match in any case.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".czi")

@@ -12,8 +12,8 @@ import numpy as np
 import simplejpeg  # type: ignore[import-untyped]
 
 from pollen.frames.colour import GREY_REASON
-from pollen.frames.errors import FrameError
 from pollen.frames.frame import Frame, FrameFile, new_lock
+from pollen.frames.frame_error import FrameError
 from pollen.frames.limits import check_whole_size
 from pollen.frames.orientation import exif_orientation
 from pollen.frames.planes import ColourRule, PlanesSource, Samples, WholePlane

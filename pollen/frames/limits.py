@@ -1,6 +1,6 @@
 """Limits of size, checked by the header before anything is decoded."""
 
-from pollen.frames.errors import FrameError
+from pollen.frames.frame_error import FrameError
 
 #: Default limit of what is decoded in one piece, pixels: 0.6 GB of memory as RGB.
 MAX_WHOLE_PIXELS = 200_000_000

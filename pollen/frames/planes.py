@@ -17,7 +17,7 @@ from pollen.frames.colour import (
     over_white,
     to_8_bit,
 )
-from pollen.frames.errors import FrameError
+from pollen.frames.frame_error import FrameError
 
 #: A region (x0, y0, x1, y1) in pixels, x1 and y1 exclusive.
 Box = tuple[int, int, int, int]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pollen.frames.colour import GREY_REASON, rgb_order
-from pollen.frames.errors import FrameError, refused_as
 from pollen.frames.frame import Frame, FrameFile, new_lock, stack_notes
+from pollen.frames.frame_error import FrameError, refused_as
 from pollen.frames.metadata import ImageMetadata
 from pollen.frames.orientation import valid_orientation
 from pollen.frames.planes import ColourRule, Plane, PlanesSource

@@ -8,7 +8,7 @@ import numpy as np
 
 from pollen.arrays import Pixels
 from pollen.frames.colour import GREY_REASON
-from pollen.frames.errors import FrameError, refused_as
+from pollen.frames.frame_error import FrameError, refused_as
 from pollen.frames.limits import check_frame_size, check_whole_size
 from pollen.frames.planes import ColourRule, MappedPlane, Plane, Samples, Segments
 

@@ -15,7 +15,7 @@ from PIL import Image
 from pylibCZIrw.czi import create_czi
 
 from pollen.frames import FrameError, open_frames
-from pollen.frames.errors import refused_as
+from pollen.frames.frame_error import refused_as
 
 SUFFIX_OF = {
     "JPEG": ".jpg",
