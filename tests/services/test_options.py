@@ -39,10 +39,10 @@ def test_the_last_of_two_values_counts_and_a_value_may_hold_an_equals_sign() -> 
 @pytest.mark.parametrize(
     ("pairs", "words"),
     [
-        (["epochs"], "'epochs' is no setting: expected NAME=VALUE"),
-        (["=3"], "'=3' is no setting: expected NAME=VALUE"),
-        (["train.=3"], "'train.=3' is no setting: expected NAME=VALUE"),
-        (["epochs=3", "epochs.of=4"], "'epochs.of=4' is no setting: epochs has a value already"),
+        (["epochs"], "'epochs' is not a setting: expected NAME=VALUE"),
+        (["=3"], "'=3' is not a setting: expected NAME=VALUE"),
+        (["train.=3"], "'train.=3' is not a setting: expected NAME=VALUE"),
+        (["epochs=3", "epochs.of=4"], "'epochs.of=4' is not a setting: epochs already has a value"),
         (["epochs=many"], "epochs: Input should be a valid integer"),
         (["epoch=3"], "epoch: Extra inputs are not permitted"),
         (["epochs=0", "flip=2"], "epochs: Input should be greater than or equal to 1; flip: Input"),
@@ -55,5 +55,5 @@ def test_what_can_not_be_used_is_named(pairs: list[str], words: str) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_names_there_are() -> None:
-    with pytest.raises(PollenError, match=r"Settings are: .*epochs.*seed"):
+    with pytest.raises(PollenError, match=r"The settings are: .*epochs.*seed"):
         parse_options(["epoch=3"], TrainSettings)

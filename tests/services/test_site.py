@@ -172,7 +172,7 @@ def test_what_neither_says_stays_unsaid(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("storage: {buckte: images}", "'storage.buckte' is no setting"),
+        ("storage: {buckte: images}", "'storage.buckte' is not a setting"),
         ("recovery: {requeues: -1}", "recovery.requeues: "),
         ("recovery: {zombie_minutes: 2}", "recovery.zombie_minutes: "),
         ("recovery: {restart_minutes: 3}", "recovery.restart_minutes: "),
@@ -189,7 +189,7 @@ def test_what_neither_says_stays_unsaid(tmp_path: Path) -> None:
             "events: longest_wait_seconds is less than quiet_seconds",
         ),
         ("events: {check_exports: maybe}", "events.check_exports: "),
-        ("events: {token: x}", "'events.token' is no setting"),
+        ("events: {token: x}", "'events.token' is not a setting"),
         ("events: {sqs_queue: uploads}", "events.sqs_queue: expected an address"),
         ("notifications: {to: [{block: lab}]}", "notifications.to.0.block: "),
         ("notifications: {to: [{block: slack-webhook/lab, about: []}]}", "to.0.about: "),

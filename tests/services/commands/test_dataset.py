@@ -60,7 +60,7 @@ def test_an_unsure_grain_is_1_and_named_with_its_line(
     code, told, _ = check(path)
     assert code == SOME_FAILED
     assert f"warning labelled.zip/{LABEL}, line 2: 1 of its grains are labelled 'unsure'" in told
-    assert "labelled.zip can be used; look at the warnings above first." in told
+    assert "labelled.zip can be used; check the warnings above first." in told
     assert number(told, "pictures left out") == 1
 
     code, told, _ = check(path, "unsure=cover")
@@ -113,7 +113,7 @@ def test_many_findings_are_cut_with_a_note(check: Check, tmp_path: Path) -> None
     code, told, _ = check(path)
     assert code == SOME_FAILED
     assert told.count("a label without a picture") == FINDINGS_SHOWN
-    assert "... and 5 findings more" in told
+    assert "... and 5 more findings" in told
 
 
 def test_a_zip_that_broke_off_is_2(check: Check, archive: Callable[..., Path]) -> None:

@@ -115,7 +115,7 @@ def test_a_dataset_without_grains_to_learn_from_or_choose_by_is_1_and_says_so(
     code, told, _ = check(dataset)
     assert code == SOME_FAILED
     assert f"warning pollen: has no labelled grain in {split}: " in told
-    assert "pollen can't be trained on yet: see above what is missing." in told
+    assert "pollen can't be trained on yet: the warnings above list what is missing." in told
     assert "can be used as it is" not in told
 
 

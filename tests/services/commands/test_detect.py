@@ -117,7 +117,7 @@ def test_an_output_that_can_not_be_written(run: Run, source: Path, output: Path)
     [
         ("confidence=2", "confidence: Input should be less than 1"),
         ("confidenc=0.5", "confidenc: Extra inputs are not permitted"),
-        ("confidence", "'confidence' is no setting: expected NAME=VALUE"),
+        ("confidence", "'confidence' is not a setting: expected NAME=VALUE"),
         ("io_threads=many", "io_threads: Input should be a valid integer"),
         ("sample_pattern=(", "is not a regular expression"),
         ("sample_pattern=abc", "names no part of a sample"),
@@ -293,7 +293,7 @@ def test_no_pictures_in_a_bucket(run: Run, s3_server: EmbeddedS3) -> None:
 
 def test_a_block_without_a_server(run: Run, source: Path) -> None:
     error = the_error(run(source, "s3://pollen/x", block="laboratory"))
-    assert "a block is saved on a Prefect server: set PREFECT_API_URL" in error
+    assert "--block needs a Prefect server, which holds the block: set PREFECT_API_URL" in error
 
 
 def test_counting_between_buckets(run: Run, s3_server: EmbeddedS3) -> None:

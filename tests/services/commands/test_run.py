@@ -382,7 +382,7 @@ def test_a_dataset_of_an_impossible_name(capsys: pytest.CaptureFixture[str]) -> 
     ("name", "expected"),
     [
         ("detect/no-such", DEPLOY),
-        ("no-such", "expected that of the flow too"),
+        ("no-such", "expected FLOW/NAME"),
     ],
 )
 def test_no_such_deployment(
@@ -403,14 +403,14 @@ def test_a_server_that_is_away_for_a_while(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    away, watched, tell = threading.Event(), threading.Event(), watching._tell
+    away, watched, tell = threading.Event(), threading.Event(), watching._show_news
 
     def telling(*arguments: Any) -> bool:  # noqa: ANN401
         ended = tell(*arguments)
         watched.set()
         return ended
 
-    monkeypatch.setattr(watching, "_tell", telling)
+    monkeypatch.setattr(watching, "_show_news", telling)
 
     def play(client: SyncPrefectClient, run: UUID) -> None:
         set_state(client, run, Running())
@@ -433,19 +433,19 @@ def test_a_server_that_is_away_for_a_while(
         Then(watched, away.set)
         assert start(deployment, watch=True) == 2
         away.clear()
-    assert "the run may go on all the same" in capsys.readouterr().err
+    assert "the run may continue without it" in capsys.readouterr().err
 
 
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Ctrl-C come once, as soon as the run is watched."""
-    tell, times = watching._tell, iter([True])
+    tell, times = watching._show_news, iter([True])
 
     def once(*arguments: Any) -> bool:  # noqa: ANN401
         if next(times, False):
             raise KeyboardInterrupt
         return tell(*arguments)
 
-    monkeypatch.setattr(watching, "_tell", once)
+    monkeypatch.setattr(watching, "_show_news", once)
 
 
 def test_without_a_terminal_ctrl_c_leaves_the_run_going(

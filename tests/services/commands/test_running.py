@@ -34,7 +34,7 @@ def test_without_a_server_the_story_runs_alone() -> None:
 
 def test_a_block_wants_a_server() -> None:
     place = Location.parse("s3://pollen/x", "laboratory")
-    with pytest.raises(PollenError, match="set PREFECT_API_URL, or leave --block away"):
+    with pytest.raises(PollenError, match="set PREFECT_API_URL, or leave out --block"):
         run_story(forbidden, forbidden, (None, place))
 
 
@@ -92,7 +92,8 @@ def test_what_nobody_expected_says_what_is_kept_and_how_to_report_it(
 ) -> None:
     code, told = ended(capsys, raising(ZeroDivisionError("by zero")))
     assert code == COULD_NOT_RUN
-    assert "unexpected error (ZeroDivisionError: by zero): epochs are kept" in told
+    assert "unexpected error (ZeroDivisionError: by zero)" in told
+    assert "epochs are kept" in told
     assert "--verbose" in told
     with pytest.raises(ZeroDivisionError):
         ended(capsys, raising(ZeroDivisionError("by zero")), verbose=True)

@@ -206,7 +206,7 @@ def test_what_is_changed_by_hand_is_found(ready: Path, doctor: Doctor) -> None:
     assert ("pools", "work pool 'gpu' is paused: its runs wait") in errors
     assert any(category == "limits" and "missing" in text for category, text in errors)
     warnings = [text for _, text in those(findings, "warning")]
-    assert "deployment 'detect/nightly' is not as in prefect.yaml" in warnings
+    assert "deployment 'detect/nightly' differs from prefect.yaml" in warnings
     assert "deployment 'detect/nightly' is paused: its schedule starts nothing" in warnings
     assert any("no fixed tag" in text for text in warnings)
     assert gpu.type == "kubernetes"
@@ -284,7 +284,7 @@ def test_nothing_is_set_up(doctor: Doctor, site: Path) -> None:
     errors = dict(those(findings, "error"))
     assert "block 'fresh' is missing" in errors["blocks"]
     assert "no S3Bucket block named 'fresh'" in errors["storage"]
-    assert ("model", "not looked at: storage can't be used") in those(findings, "info")
+    assert ("model", "not checked: storage can't be used") in those(findings, "info")
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_a_server_that_can_not_be_used(
     assert code == 2, findings
     (error,) = those(findings, "error")
     assert (error[0], expected in error[1]) == ("prefect", True), error
-    assert ("blocks", "not looked at: the Prefect server can't be used") in those(findings, "info")
+    assert ("blocks", "not checked: the Prefect server can't be used") in those(findings, "info")
     assert any(category == "storage" for category, _ in those(findings, "ok"))
     assert any(category == "model" for category, _ in those(findings, "ok"))
     assert PASSWORD not in repr(findings)
@@ -354,7 +354,7 @@ def test_runs_that_are_processes_need_no_cluster(
     fake.asked.clear()
     with temporary_settings({PREFECT_API_URL: None}):
         _, findings = doctor(config=path)
-    why = "nothing to look at: runs are processes, no pool of the site file is on a cluster"
+    why = "nothing to check: runs are processes, no pool of the site file is on a cluster"
     for category in ("cluster", "rights", "resources"):
         assert [each["summary"] for each in findings if each["category"] == category] == [why]
     assert fake.asked == []
@@ -367,15 +367,15 @@ def test_runs_that_are_processes_need_no_cluster(
             "pools: {gpu: {type: process}, cpu: {type: process}}",
             0,
             set(),
-            "Nothing is wrong in what was looked at (",
+            "Nothing is wrong in what was checked (",
         ),
-        ("pools: {gpu: {}, cpu: {}}", 1, {"prefect", "cluster"}, "Something wants a look ("),
+        ("pools: {gpu: {}, cpu: {}}", 1, {"prefect", "cluster"}, "Something needs attention ("),
         (
             "storage: {bucket: lab, endpoint_url: 'https://s3.example.org'}\n"
             "pools: {gpu: {type: process}, cpu: {type: process}}",
             1,
             {"prefect", "storage"},
-            "Something wants a look (",
+            "Something needs attention (",
         ),
     ],
 )
@@ -400,7 +400,7 @@ def test_what_was_not_looked_at_is_not_called_well(
     assert found == code
     assert {category for category, _ in those(findings, "warning")} == wants_a_look
     assert told.startswith(said)
-    assert ". Not looked at: storage, prefect, blocks, " in told
+    assert ". Not checked: storage, prefect, blocks, " in told
 
 
 def test_large_weights_on_a_slow_way_are_no_error(
@@ -417,7 +417,7 @@ def test_large_weights_on_a_slow_way_are_no_error(
     assert code == 0
     told = [text for category, text in those(findings, "info") if category == "model"]
     assert len(told) == 1
-    assert "was not looked at to its end" in told[0]
+    assert "was not checked completely" in told[0]
 
 
 def test_an_unexpected_error_is_a_finding(
@@ -443,7 +443,7 @@ def test_a_site_file_that_can_not_be_used(
     assert code == 2, findings
     ((category, text),) = those(findings, "error")
     assert category == "configuration"
-    assert "'storage.secret_key' is no setting" in text
+    assert "'storage.secret_key' is not a setting" in text
     assert "hush" not in repr(findings)
 
 
@@ -452,8 +452,8 @@ def test_a_site_file_that_can_not_be_used(
     [
         ("AWS_SECRET_ACCESS_KEY", "", "one of the two S3 keys is missing"),
         ("AWS_ACCESS_KEY_ID", "AKID\n", "line break"),
-        ("AWS_CA_BUNDLE", "/no/such.pem", "which is not there"),
-        ("AWS_ENDPOINT_URL", "s3.example.org", "is no address"),
+        ("AWS_CA_BUNDLE", "/no/such.pem", "which does not exist"),
+        ("AWS_ENDPOINT_URL", "s3.example.org", "is not an address"),
     ],
 )
 def test_the_environment(

@@ -147,7 +147,7 @@ def test_only_what_a_changed_figure_touches_is_updated(client: SyncPrefectClient
     assert isinstance(silent.trigger, EventTrigger)
     assert silent.trigger.within.total_seconds() == 20 * 60
     (step,) = (step for step in steps if step.change.action == "update")
-    assert step.change.detail == "actions, description, trigger; its counts begin anew"
+    assert step.change.detail == "actions, description, trigger; its counts start again"
 
 
 def test_ours_that_are_declared_no_more_go_and_those_of_others_stay(
@@ -163,7 +163,7 @@ def test_ours_that_are_declared_no_more_go_and_those_of_others_stay(
     gone = [step.change for step in steps if step.change.action == "delete"]
     assert sorted((change.name, change.detail) for change in gone) == [
         ("pollen: from an older version", "no longer declared"),
-        ("pollen: no sign of life", "there is another of that name"),
+        ("pollen: no sign of life", "there is another one with this name"),
     ]
     assert "pollen count of a colleague" in on_server(client)
     assert set(actions(plan_automations(client, Site())).values()) == {"keep"}
@@ -360,7 +360,7 @@ def test_a_file_that_cannot_be_used_is_named_with_what_is_wrong(
 
 
 def test_a_name_that_is_there_twice_is_an_error(folder: Callable[[str], Path]) -> None:
-    with pytest.raises(PollenError, match="another automation has the name 'pollen: x'"):
+    with pytest.raises(PollenError, match="there are two automations with the name 'pollen: x'"):
         declared_automations(Site(), folder=folder("for_each: [{}, {}]" + FILE))
 
 

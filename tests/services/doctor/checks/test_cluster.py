@@ -43,7 +43,7 @@ def test_all_is_well_and_no_secret_is_shown(access: Access) -> None:
     said = "\n".join(finding.summary for finding in findings)
     for part in (
         "context 'lab'",
-        "nobody else may read the kubeconfig (mode 600)",
+        "only you can read the kubeconfig (mode 600)",
         f"namespace '{NAMESPACE}'",
         "Kubernetes v1.36.0",
         "worker worker-gpu-1 watches its namespace",
@@ -55,8 +55,8 @@ def test_all_is_well_and_no_secret_is_shown(access: Access) -> None:
         "'pollen-worker' may do all that workers need",
         "quota 'lab' has room",
         "nodes offer 4 nvidia.com/gpu",
-        "Secret 'pollen-s3' is there",
-        "Secret 'registry' is there",
+        "Secret 'pollen-s3' exists",
+        "Secret 'registry' exists",
     ):
         assert part in said
     assert "aHVzaC1odXNo" not in repr(findings)
@@ -97,7 +97,7 @@ def test_a_token_that_ran_out(fake: FakeCluster, access: Access) -> None:
     (found,) = looked(check_cluster(access))
     assert found.level is Level.ERROR
     assert "401" in found.summary
-    assert "Download the kubeconfig anew" in found.summary
+    assert "Download the kubeconfig again" in found.summary
 
 
 def test_a_cluster_that_does_not_answer(
@@ -169,7 +169,7 @@ def test_rights_that_are_missing(fake: FakeCluster, access: Access) -> None:
     assert (mine.level, install.level, theirs.level) == (Level.ERROR, Level.WARNING, Level.ERROR)
     assert mine.summary.endswith("may not: get pods/log")
     assert install.summary.endswith(
-        "may not create pods/exec, get rolebindings, create rolebindings, patch rolebindings"
+        "it may not create pods/exec, get rolebindings, create rolebindings, patch rolebindings"
     )
     assert theirs.summary == "the service account 'pollen-worker' may not: create jobs"
 
@@ -230,10 +230,10 @@ def test_runs_want_what_their_pools_name_and_nothing_else(
     (missing,) = (each for each in found if each.level is Level.ERROR)
     assert missing.summary.startswith(f"there is no ConfigMap 'proxy' in '{NAMESPACE}'")
     assert "env_from" in missing.resolution
-    assert one(found, "Secret 'lab-keys' is there").level is Level.OK
+    assert one(found, "Secret 'lab-keys' exists").level is Level.OK
     fake.put("configmaps", {"metadata": {"name": "proxy"}, "data": {"HTTPS_PROXY": "x"}})
     assert (
-        one(looked(check_resources(access, Site(pools=pools))), "ConfigMap 'proxy' is there").level
+        one(looked(check_resources(access, Site(pools=pools))), "ConfigMap 'proxy' exists").level
         is Level.OK
     )
 
@@ -244,7 +244,7 @@ def test_the_servers_own_entries_are_wanted_where_it_is(fake: FakeCluster, acces
     assert one(looked(check_resources(access, SITE)), wanted).level is Level.ERROR
     fake.put("pods", worker_pod("worker-gpu-1"))
     assert (
-        one(looked(check_resources(access, SITE)), "Secret 'pollen-prefect' is there").level
+        one(looked(check_resources(access, SITE)), "Secret 'pollen-prefect' exists").level
         is Level.OK
     )
 
@@ -254,7 +254,7 @@ def test_a_cluster_without_gpus(fake: FakeCluster, access: Access) -> None:
     found = one(looked(check_resources(access, SITE)), "no node offers nvidia.com/gpu")
     assert "gpu_resource" in found.resolution
     without = Site(pools={"gpu": SitePool(variables={"gpu_count": 0}), "cpu": SitePool()})
-    found = one(looked(check_resources(access, without)), "no pool asks for GPUs")
+    found = one(looked(check_resources(access, without)), "no pool requests GPUs")
     assert found.level is Level.INFO
 
 

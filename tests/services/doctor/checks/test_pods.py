@@ -88,7 +88,7 @@ RUNS = {"ready": True, "state": {"running": {}}}
             "database",
             pod_status("Running", container("postgres", running={}) | RUNS | {"restartCount": 7}),
             Level.WARNING,
-            "was started anew 7 times",
+            "was restarted 7 times",
             "kubectl logs the-pod --previous",
         ),
     ],
@@ -134,4 +134,4 @@ def test_a_worker_that_does_not_start_and_one_that_is_not_there(
     found = looked(check_cluster(access))[-1]
     assert (found.level, "ImagePullError" in found.summary) == (Level.ERROR, True)
     fake.put("pods")
-    assert "no pod of a worker" in looked(check_cluster(access))[-1].summary
+    assert "no worker's pod" in looked(check_cluster(access))[-1].summary

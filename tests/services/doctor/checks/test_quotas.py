@@ -32,14 +32,14 @@ def put_quota(
     ("amounts", "level", "said"),
     [
         # Room is what is left, not whether all of it is used.
-        ({"limits.memory": ("32Gi", "24Gi")}, Level.WARNING, "'gpu' wants 12Gi, 24Gi of 32Gi"),
-        ({"requests.cpu": ("4", "3500m")}, Level.WARNING, "'gpu' wants 1, 3500m of 4"),
-        ({"requests.ephemeral-storage": ("2Gi", "1Gi")}, Level.WARNING, "'gpu' wants 2Gi"),
+        ({"limits.memory": ("32Gi", "24Gi")}, Level.WARNING, "'gpu' requests 12Gi, 24Gi of 32Gi"),
+        ({"requests.cpu": ("4", "3500m")}, Level.WARNING, "'gpu' requests 1, 3500m of 4"),
+        ({"requests.ephemeral-storage": ("2Gi", "1Gi")}, Level.WARNING, "'gpu' requests 2Gi"),
         ({"count/jobs.batch": ("5", "5")}, Level.WARNING, "count/jobs.batch"),
         ({"pods": ("5", "5")}, Level.WARNING, "pods: a pod of pool"),
         # A pod that fits into no quota of this size waits for ever.
-        ({"limits.cpu": ("3", "0")}, Level.ERROR, "limits.cpu: a pod of pool 'gpu' wants 4"),
-        ({"requests.nvidia.com/gpu": ("0", "0")}, Level.ERROR, "'gpu' wants 1"),
+        ({"limits.cpu": ("3", "0")}, Level.ERROR, "limits.cpu: a pod of pool 'gpu' requests 4"),
+        ({"requests.nvidia.com/gpu": ("0", "0")}, Level.ERROR, "'gpu' requests 1"),
         # What runs have none of.
         ({"services.loadbalancers": ("0", "0"), "pods": ("9", "1")}, Level.OK, "has room"),
         ({"persistentvolumeclaims": ("1", "1")}, Level.OK, "has room"),

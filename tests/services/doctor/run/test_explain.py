@@ -110,16 +110,16 @@ GONE: State = Crashed(message="No active or succeeded pods found for any job")
 PODS: tuple[tuple[dict[str, object], tuple[State, ...], str, str], ...] = (
     (PULL, PENDING, "ImagePullBackOff", "pull secret"),
     (unschedulable(NO_GPU), PENDING, "no node has enough free GPUs", "memory_request"),
-    (unschedulable(NO_NODE), PENDING, "node selector asks for", "node_selector"),
+    (unschedulable(NO_NODE), PENDING, "the labels of the pool's node selector", "node_selector"),
     (unschedulable(TAINTED), PENDING, "keep this pod away", "tolerations"),
     (terminated("OOMKilled"), (Running(), GONE), "more memory than its limit (12Gi)", "raise"),
     (
         {"phase": "Failed", "reason": "Evicted", "message": "low on ephemeral-storage."},
         (Running(), GONE),
-        "threw the run out (evicted)",
+        "evicted the run's pod (evicted)",
         "ephemeral_storage_request",
     ),
-    (waiting("CrashLoopBackOff"), PENDING, "ends at once, again and again", "log"),
+    (waiting("CrashLoopBackOff"), PENDING, "ends right after every start", "log"),
 )
 
 
@@ -162,7 +162,7 @@ def test_the_names_that_automations_give_to_states_are_understood(
     for each in shipped["for_each"]:
         found = first(Story((*PENDING, Pending(name=each["state"], message=each["why"]))))
         assert found.level is Level.ERROR
-        assert found.summary != "it is being started"
+        assert found.summary != "it is starting"
         assert each["why"] in found.detail
 
 
@@ -205,7 +205,7 @@ def hinted(reason: str, message: str) -> str:
         (
             "Forbidden",
             'pods "x" is forbidden: failed quota: lab: must specify limits.cpu for: prefect-job',
-            "counts what the pod does not state",
+            "counts a resource that the pod does not specify",
             "pool's variables",
         ),
         (
@@ -241,11 +241,11 @@ def hinted(reason: str, message: str) -> str:
             "Kubernetes forbids the Job or its pod",
             "admission policy",
         ),
-        ("Not Found", 'namespaces "stenc-ns" not found', "namespace in which", "site.yaml"),
+        ("Not Found", 'namespaces "stenc-ns" not found', "the namespace for the Job", "site.yaml"),
         (
             "Unprocessable Entity",
             'Job.batch "x" is invalid: spec.template.spec.containers[0].image: Required value',
-            "takes the Job for invalid",
+            "rejects the Job as invalid",
             "job variables",
         ),
     ],
@@ -261,13 +261,19 @@ def test_refused_jobs(reason: str, message: str, expected: str, remedy: str) -> 
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("Process exited with status code: -9. Process exited due to a SIGKILL", "want of memory"),
-        ("Process exited with status code: 137. Process was killed", "want of memory"),
-        ("Execution was aborted by a termination signal.", "told to stop (SIGTERM)"),
-        ("Kubernetes job was deleted", "deleted the run's Job"),
-        ("No active or succeeded pods found for any job", "ended without a word"),
-        ("Request to http://prefect/api/ready failed: httpx.ConnectError.", "lost the Prefect"),
-        ("No sign of life for 15 minutes: the node or the worker", "no sign of life"),
+        (
+            "Process exited with status code: -9. Process exited due to a SIGKILL",
+            "too little memory",
+        ),
+        ("Process exited with status code: 137. Process was killed", "too little memory"),
+        ("Execution was aborted by a termination signal.", "was terminated (SIGTERM)"),
+        ("Kubernetes job was deleted", "Job in Kubernetes was deleted"),
+        ("No active or succeeded pods found for any job", "ended without an error message"),
+        (
+            "Request to http://prefect/api/ready failed: httpx.ConnectError.",
+            "lost its connection to the Prefect",
+        ),
+        ("No sign of life for 15 minutes: the node or the worker", "no heartbeat"),
         ("something new", "the run crashed (Crashed)"),
     ],
 )
@@ -282,7 +288,7 @@ def test_crashes(message: str, expected: str) -> None:
 def test_a_run_past_its_deadline(prefect_server: EmbeddedPrefect) -> None:
     ended: State = Crashed(message="Execution was aborted by a termination signal.")
     facts, (before, *_) = tell(Story((Running(), ended)))
-    assert "told to stop (SIGTERM)" in before.summary
+    assert "was terminated (SIGTERM)" in before.summary
     run = facts.run.model_copy(update={"total_run_time": timedelta(seconds=172_800)})
     found = explain(replace(facts, run=run))[0]
     assert "longer than its Job's deadline (172800 s)" in found.summary
@@ -290,7 +296,7 @@ def test_a_run_past_its_deadline(prefect_server: EmbeddedPrefect) -> None:
 
 
 def test_what_was_before_does_not_explain_what_is_now(prefect_server: EmbeddedPrefect) -> None:
-    """A run that was killed for want of memory and started again is not said to be killed."""
+    """A run that was killed for too little memory and started again is not said to be killed."""
     again: State = AwaitingRetry(
         scheduled_time=datetime.now(UTC) + timedelta(seconds=5), message="Started again by itself"
     )
@@ -305,7 +311,7 @@ def test_what_was_before_does_not_explain_what_is_now(prefect_server: EmbeddedPr
             return explain(await gather(client, await client.read_flow_run(run)))
 
     now, before = asyncio.run(restarted())
-    assert (now.level, now.summary) == (Level.OK, "it is at work")
+    assert (now.level, now.summary) == (Level.OK, "it is running")
     assert "crashed once before and was started again" in before.summary
     assert "OOMKilled" in before.detail
     assert exit_code([now, before]) == 1
@@ -317,7 +323,7 @@ def test_a_run_that_is_about_to_be_started_again(prefect_server: EmbeddedPrefect
     restarting: State = Failed(name="Restarting", message="Crash 1; the state before says")
     _, (main, *notes) = tell(Story((Running(), GONE, restarting), logs=logs))
     assert main.level is Level.WARNING
-    assert "about to be started again by itself: the run was killed because" in main.summary
+    assert "will start again automatically: the run was killed because" in main.summary
     assert not any("before and was started again" in note.summary for note in notes)
 
     lost: State = Failed(name="LostBeforeStart", message="No start within 30 minutes. A worker")
@@ -327,7 +333,7 @@ def test_a_run_that_is_about_to_be_started_again(prefect_server: EmbeddedPrefect
 
 
 def test_an_earlier_crash_does_not_explain_a_later_one() -> None:
-    """Killed for want of memory, alive after all by a heartbeat, then lost with its node."""
+    """Killed for too little memory, alive after all by a heartbeat, then lost with its node."""
 
     def at(minute: int, state: State) -> State:
         moment = datetime(2026, 1, 1, 12, minute, tzinfo=UTC)
@@ -341,7 +347,7 @@ def test_an_earlier_crash_does_not_explain_a_later_one() -> None:
         at(30, Crashed(message="No sign of life for 15 minutes: the node")),
     )
     killed = PodProblem("OOMKilled", "x", datetime(2026, 1, 1, 12, 10, 5, tzinfo=UTC))
-    assert "no sign of life" in supposed(*states, problems=(killed,)).summary
+    assert "no heartbeat" in supposed(*states, problems=(killed,)).summary
     assert "OOMKilled" in supposed(*states[:3], problems=(killed,)).summary
 
 
@@ -351,9 +357,13 @@ def test_an_earlier_crash_does_not_explain_a_later_one() -> None:
         (Completed(message="3 images, 90 grains, 80.0% viable"), Level.OK, "done (Completed)"),
         (Completed(name="NothingNew", message="x"), Level.OK, "nothing new to do"),
         (Completed(name="NoImages", message="no pictures"), Level.ERROR, "nothing to count"),
-        (Completed(name="NotPromoted", message="model x"), Level.WARNING, "the gate did not let"),
+        (
+            Completed(name="NotPromoted", message="model x"),
+            Level.WARNING,
+            "the gate did not promote",
+        ),
         (Failed(message="model 'x' in s3://y is altered"), Level.ERROR, "the run failed (Failed)"),
-        (Failed(name="TimedOut", message="x"), Level.ERROR, "longer than it may"),
+        (Failed(name="TimedOut", message="x"), Level.ERROR, "exceeded its time limit"),
         (Cancelled(message=LIMIT_REACHED), Level.WARNING, "another run of this deployment"),
         (Cancelled(), Level.WARNING, "it was cancelled"),
         (State(type=StateType.CANCELLING), Level.INFO, "it is being cancelled"),
@@ -369,7 +379,7 @@ def test_other_ends(state: State, level: Level, expected: str) -> None:
 
 def test_no_gpu() -> None:
     found = supposed(Running(), Failed(message=f"{NO_GPU_TEXT} on this machine: run on"))
-    assert "no GPU that it can use" in found.summary
+    assert "no usable GPU" in found.summary
     assert "device=cpu" in found.resolution
 
 
@@ -381,7 +391,7 @@ def test_failed_images_are_listed(prefect_server: EmbeddedPrefect) -> None:
     )
     _, (main, images) = tell(story)
     assert main.level is Level.WARNING
-    assert images.summary == "250 images could not be counted"
+    assert images.summary == "250 pictures could not be counted"
     assert "0.png: the file is cut off" in images.detail
     assert "230 more in pollen_counts.csv" in images.detail
 
@@ -402,23 +412,28 @@ DUE = datetime.now(UTC) - timedelta(minutes=20)
         (
             Story((Late(scheduled_time=DUE),), workers=("one",)),
             Level.WARNING,
-            "none takes the run",
+            "none starts the run",
             "limit",
         ),
-        (Story((Late(scheduled_time=DUE),), kind=None), Level.ERROR, "nobody will start", "deploy"),
+        (
+            Story((Late(scheduled_time=DUE),), kind=None),
+            Level.ERROR,
+            "no worker will start",
+            "deploy",
+        ),
         (
             Story((Scheduled(scheduled_time=datetime(2999, 1, 1, tzinfo=UTC)),)),
             Level.INFO,
-            "it is to start at 2999-01-01",
+            "it will start at 2999-01-01",
             "",
         ),
         (
             Story((AwaitingConcurrencySlot(),)),
             Level.INFO,
-            "another run of this deployment is under way",
+            "another run of this deployment is active",
             "wait",
         ),
-        (Story(PENDING, workers=("one",)), Level.INFO, "it is being started", ""),
+        (Story(PENDING, workers=("one",)), Level.INFO, "it is starting", ""),
     ],
 )
 def test_runs_that_wait(

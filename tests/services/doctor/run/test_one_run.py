@@ -38,7 +38,7 @@ def test_by_name_and_by_id(prefect_server: EmbeddedPrefect, doctor: Doctor) -> N
         assert str(run) in header["detail"]
         assert main["summary"] == "done (Completed)"
         assert [note["summary"] for note in notes] == [
-            "there is no kubeconfig here: its pods were not looked at"
+            "there is no kubeconfig here: its pods were not checked"
         ]
 
 
@@ -89,14 +89,14 @@ def test_the_pods_of_a_run_are_looked_at(
         monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path)))
         code, (_, main, *_) = doctor(name)
         assert code == 2
-        assert "a Secret or ConfigMap that is not there" in main["summary"]
+        assert "a Secret or ConfigMap that does not exist" in main["summary"]
         assert "pollen-s3" in main["detail"]
 
         cluster.token = "another"
         code, (_, main, note) = doctor(name)
         assert code == 0
-        assert main["summary"] == "it is being started"
-        assert "its pods were not looked at: " in note["summary"]
+        assert main["summary"] == "it is starting"
+        assert "its pods were not checked: " in note["summary"]
 
 
 def test_a_run_whose_pod_is_gone_while_prefect_takes_it_for_running(
@@ -153,11 +153,13 @@ def test_a_coordinator_tells_of_its_shards(
         assert (code, others) == (0, [])
         assert (
             runs["summary"]
-            == "it started 3 runs, 2 of which did not end well; others made up for them"
+            == "it started 3 runs; 2 of them did not end well, and others did their work"
         )
         return
     assert code == 2
-    assert runs["summary"] == "1 of the 3 runs that it started are at work or done"
+    assert runs["summary"] == "1 of the 3 runs that it started are running or done"
     said = [each["summary"] for each in others]
     assert any(text.startswith("'part 1', started by it: no worker is online") for text in said)
-    assert any("'part 2', started by it: somebody or something deleted" in text for text in said)
+    assert any(
+        "'part 2', started by it: the run's Job in Kubernetes was deleted" in text for text in said
+    )
