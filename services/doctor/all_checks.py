@@ -42,10 +42,10 @@ def check_all(config: Path | None) -> list[Finding]:
     """
     # Report a server that is away at once: people wait, and the other checks do not need it.
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-        return asyncio.run(_Examination().all(config))
+        return asyncio.run(_AllChecks().all(config))
 
 
-class _Examination:
+class _AllChecks:
     """One run of all checks. Checks that do not depend on one another run at the same time."""
 
     def __init__(self) -> None:

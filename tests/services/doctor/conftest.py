@@ -10,7 +10,7 @@ import pytest
 from services.commands.doctor import run_doctor
 from services.console import ERR, OUT
 from services.doctor.cluster_access import Access
-from tests.services.doctor.looking import reached
+from tests.services.doctor.running_checks import access_to
 from tests.support.kubernetes import (
     FakeCluster,
     fake_cluster,
@@ -67,4 +67,4 @@ def fake() -> Iterator[FakeCluster]:
 @pytest.fixture
 def access(fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Access:
     """The way to it."""
-    return reached(fake.kubeconfig(tmp_path), monkeypatch)
+    return access_to(fake.kubeconfig(tmp_path), monkeypatch)

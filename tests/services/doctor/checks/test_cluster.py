@@ -16,7 +16,7 @@ from services.doctor.cluster_access import Access, find_access
 from services.doctor.finding import Finding, Level
 from services.embedded.ports import free_ports
 from services.site import Site, SitePool
-from tests.services.doctor.looking import SITE, looked, one, reached
+from tests.services.doctor.running_checks import SITE, access_to, findings_of, one
 from tests.support.kubernetes import (
     NAMESPACE,
     FakeCluster,
@@ -31,9 +31,9 @@ from tests.support.kubernetes import (
 def everything(access: Access) -> list[Finding]:
     return [
         *check_access(access),
-        *looked(check_cluster(access)),
-        *looked(check_rights(access)),
-        *looked(check_resources(access, SITE)),
+        *findings_of(check_cluster(access)),
+        *findings_of(check_rights(access)),
+        *findings_of(check_resources(access, SITE)),
     ]
 
 
@@ -67,7 +67,7 @@ def test_a_kubeconfig_that_others_can_read(
     fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = fake.kubeconfig(tmp_path, mode=0o644)
-    found = one(list(check_access(reached(file, monkeypatch))), "mode 644")
+    found = one(list(check_access(access_to(file, monkeypatch))), "mode 644")
     assert found.level is Level.WARNING
     assert found.resolution == f"chmod 600 {file}"
 
@@ -75,7 +75,7 @@ def test_a_kubeconfig_that_others_can_read(
 def test_a_context_without_a_namespace(
     fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    access = reached(fake.kubeconfig(tmp_path, namespace=None), monkeypatch)
+    access = access_to(fake.kubeconfig(tmp_path, namespace=None), monkeypatch)
     assert access.namespace == "default"
     assert one(list(check_access(access)), "no namespace").level is Level.WARNING
 
@@ -94,7 +94,7 @@ def test_no_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_token_that_ran_out(fake: FakeCluster, access: Access) -> None:
     fake.token = "another"
-    (found,) = looked(check_cluster(access))
+    (found,) = findings_of(check_cluster(access))
     assert found.level is Level.ERROR
     assert "401" in found.summary
     assert "Download the kubeconfig again" in found.summary
@@ -104,7 +104,7 @@ def test_a_cluster_that_does_not_answer(
     fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake.address = f"http://127.0.0.1:{free_ports(1)[0]}"
-    (found,) = looked(check_cluster(reached(fake.kubeconfig(tmp_path), monkeypatch)))
+    (found,) = findings_of(check_cluster(access_to(fake.kubeconfig(tmp_path), monkeypatch)))
     assert "can't be reached" in found.summary
     assert "VPN" in found.summary
 
@@ -165,7 +165,7 @@ def test_rights_that_are_missing(fake: FakeCluster, access: Access) -> None:
         return not refused and attributes.get("subresource") not in {"log", "exec"}
 
     fake.may = may
-    mine, install, theirs = looked(check_rights(access))
+    mine, install, theirs = findings_of(check_rights(access))
     assert (mine.level, install.level, theirs.level) == (Level.ERROR, Level.WARNING, Level.ERROR)
     assert mine.summary.endswith("may not: get pods/log")
     assert install.summary.endswith(
@@ -177,9 +177,9 @@ def test_rights_that_are_missing(fake: FakeCluster, access: Access) -> None:
 def test_rights_of_workers_are_read_from_their_role(fake: FakeCluster, access: Access) -> None:
     fake.forbid_local_reviews()
     path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/roles/pollen-worker"
-    assert "there is no Role 'pollen-worker'" in looked(check_rights(access))[-1].summary
+    assert "there is no Role 'pollen-worker'" in findings_of(check_rights(access))[-1].summary
     fake.objects[path] = role("watch")
-    assert "may not: watch jobs, watch pods" in looked(check_rights(access))[-1].summary
+    assert "may not: watch jobs, watch pods" in findings_of(check_rights(access))[-1].summary
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_what_runs_lack(
         for path in [path for path in fake.objects if "/secrets" in path]:
             del fake.objects[path]
     fake.put(kind, *items)
-    found = one(looked(check_resources(access, SITE)), expected)
+    found = one(findings_of(check_resources(access, SITE)), expected)
     assert found.level is level
     assert found.resolution
 
@@ -226,14 +226,16 @@ def test_runs_want_what_their_pools_name_and_nothing_else(
     pools = {name: SitePool(variables={"env_from": named}) for name in ("gpu", "cpu")}
     fake.take_away("secrets", "pollen-s3")
     fake.put("secrets", secret("lab-keys", "KEY"))
-    found = looked(check_resources(access, Site(pools=pools)))
+    found = findings_of(check_resources(access, Site(pools=pools)))
     (missing,) = (each for each in found if each.level is Level.ERROR)
     assert missing.summary.startswith(f"there is no ConfigMap 'proxy' in '{NAMESPACE}'")
     assert "env_from" in missing.resolution
     assert one(found, "Secret 'lab-keys' exists").level is Level.OK
     fake.put("configmaps", {"metadata": {"name": "proxy"}, "data": {"HTTPS_PROXY": "x"}})
     assert (
-        one(looked(check_resources(access, Site(pools=pools))), "ConfigMap 'proxy' exists").level
+        one(
+            findings_of(check_resources(access, Site(pools=pools))), "ConfigMap 'proxy' exists"
+        ).level
         is Level.OK
     )
 
@@ -241,20 +243,20 @@ def test_runs_want_what_their_pools_name_and_nothing_else(
 def test_the_servers_own_entries_are_wanted_where_it_is(fake: FakeCluster, access: Access) -> None:
     fake.put("secrets", secret("pollen-prefect", "auth-string"))
     wanted = "Secret 'pollen-prefect' lacks database-password, encryption-key"
-    assert one(looked(check_resources(access, SITE)), wanted).level is Level.ERROR
+    assert one(findings_of(check_resources(access, SITE)), wanted).level is Level.ERROR
     fake.put("pods", worker_pod("worker-gpu-1"))
     assert (
-        one(looked(check_resources(access, SITE)), "Secret 'pollen-prefect' exists").level
+        one(findings_of(check_resources(access, SITE)), "Secret 'pollen-prefect' exists").level
         is Level.OK
     )
 
 
 def test_a_cluster_without_gpus(fake: FakeCluster, access: Access) -> None:
     fake.put_nodes(node("a", nvidia_com__mig_1g_10gb="7"))
-    found = one(looked(check_resources(access, SITE)), "no node offers nvidia.com/gpu")
+    found = one(findings_of(check_resources(access, SITE)), "no node offers nvidia.com/gpu")
     assert "gpu_resource" in found.resolution
     without = Site(pools={"gpu": SitePool(variables={"gpu_count": 0}), "cpu": SitePool()})
-    found = one(looked(check_resources(access, without)), "no pool requests GPUs")
+    found = one(findings_of(check_resources(access, without)), "no pool requests GPUs")
     assert found.level is Level.INFO
 
 

@@ -5,7 +5,7 @@ import pytest
 from services.doctor.checks.cluster import check_cluster
 from services.doctor.cluster_access import PAGE, Access
 from services.doctor.finding import Level
-from tests.services.doctor.looking import looked, one
+from tests.services.doctor.running_checks import findings_of, one
 from tests.support.kubernetes import (
     NAMESPACE,
     FakeCluster,
@@ -22,21 +22,21 @@ def test_a_worker_that_does_not_watch_its_namespace(
     fake: FakeCluster, access: Access, observer: str | None
 ) -> None:
     fake.put("pods", worker_pod("worker-gpu-1", observer=observer))
-    found = one(looked(check_cluster(access)), "namespace")
+    found = one(findings_of(check_cluster(access)), "namespace")
     assert found.level is (Level.ERROR if observer is None else Level.WARNING)
     assert f"OBSERVER_NAMESPACES={NAMESPACE}" in found.resolution
 
 
 def test_a_worker_that_watches_several_namespaces(fake: FakeCluster, access: Access) -> None:
     fake.put("pods", worker_pod("worker-gpu-1", observer=f"other, {NAMESPACE}"))
-    assert one(looked(check_cluster(access)), "watches its namespace").level is Level.OK
+    assert one(findings_of(check_cluster(access)), "watches its namespace").level is Level.OK
 
 
 def test_workers_are_found_among_many_pods(fake: FakeCluster, access: Access) -> None:
     """By their label, and not on the first page of all pods alone."""
     others = [{"metadata": {"name": f"a-{n}"}, "status": {}} for n in range(2 * PAGE)]
     fake.put("pods", *others, worker_pod("worker-gpu-1"))
-    assert one(looked(check_cluster(access)), "watches its namespace").level is Level.OK
+    assert one(findings_of(check_cluster(access)), "watches its namespace").level is Level.OK
 
 
 NO_KEY = {
@@ -103,7 +103,7 @@ def test_pods_of_server_and_database(
     remedy: str,
 ) -> None:
     fake.put("pods", worker_pod("worker-gpu-1"), role_pod(role, "the-pod", status=status))
-    found = one(looked(check_cluster(access)), "the-pod")
+    found = one(findings_of(check_cluster(access)), "the-pod")
     assert found.summary.startswith(f"{role} the-pod ")
     assert (found.level, expected in found.summary, remedy in found.resolution) == (
         level,
@@ -120,7 +120,7 @@ def test_pods_that_have_a_successor_say_nothing(fake: FakeCluster, access: Acces
         role_pod("server", "leaving", deletionTimestamp="2026-01-01T12:00:00Z"),
         role_pod("server", "new"),
     )
-    said = [finding.summary for finding in looked(check_cluster(access))]
+    said = [finding.summary for finding in findings_of(check_cluster(access))]
     assert "server new runs" in said
     assert not any("old" in text or "leaving" in text for text in said)
 
@@ -131,7 +131,7 @@ def test_a_worker_that_does_not_start_and_one_that_is_not_there(
     denied = {"reason": "ImagePullBackOff", "message": "denied"}
     status = pod_status("Pending", container("worker", waiting=denied))
     fake.put("pods", worker_pod("worker-gpu-1", status=status))
-    found = looked(check_cluster(access))[-1]
+    found = findings_of(check_cluster(access))[-1]
     assert (found.level, "ImagePullError" in found.summary) == (Level.ERROR, True)
     fake.put("pods")
-    assert "no worker's pod" in looked(check_cluster(access))[-1].summary
+    assert "no worker's pod" in findings_of(check_cluster(access))[-1].summary

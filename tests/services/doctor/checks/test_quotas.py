@@ -5,7 +5,7 @@ import pytest
 from services.doctor.checks.resources import check_resources
 from services.doctor.cluster_access import Access
 from services.doctor.finding import Level
-from tests.services.doctor.looking import SITE, looked, one
+from tests.services.doctor.running_checks import SITE, findings_of, one
 from tests.support.kubernetes import (
     FakeCluster,
     Json,
@@ -54,10 +54,10 @@ def test_quotas_are_compared_with_what_a_pod_wants(
     said: str,
 ) -> None:
     put_quota(fake, amounts)
-    found = one(looked(check_resources(access, SITE)), "quota 'lab'")
+    found = one(findings_of(check_resources(access, SITE)), "quota 'lab'")
     assert (found.level, said in found.summary) == (level, True), found
 
 
 def test_a_quota_for_other_pods_is_left_alone(fake: FakeCluster, access: Access) -> None:
     put_quota(fake, {"pods": ("1", "1")}, {"scopes": ["Terminating"]})
-    assert "no quota for pods of runs" in looked(check_resources(access, SITE))[0].summary
+    assert "no quota for pods of runs" in findings_of(check_resources(access, SITE))[0].summary

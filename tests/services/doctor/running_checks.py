@@ -1,4 +1,4 @@
-"""How tests look at a cluster as the doctor does."""
+"""Run single checks of a cluster as the doctor does."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,21 +19,21 @@ SITE = Site(
 )
 
 
-def reached(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Access:
+def access_to(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Access:
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     found = find_access()
     assert found is not None
     return found
 
 
-def looked(check: AsyncIterator[Finding]) -> list[Finding]:
-    """What a check finds, run as the doctor runs it."""
+def findings_of(check: AsyncIterator[Finding]) -> list[Finding]:
+    """Run a check as the doctor does; return its findings."""
     found: list[Finding] = []
     asyncio.run(collect(About(Category.CLUSTER), "it", check, found))
     return found
 
 
 def one(findings: list[Finding], part: str) -> Finding:
-    """The finding that says something."""
+    """Return the one finding with a text in its summary."""
     (found,) = (finding for finding in findings if part in finding.summary)
     return found
