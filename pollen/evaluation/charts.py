@@ -104,7 +104,8 @@ def _bland_altman_counts(both: Named) -> bytes:
 
 def _bland_altman_viability(both: Named) -> bytes:
     agreements = {
-        name: Agreement.of_viability(list(evaluation.slides.values())) for name, evaluation in both
+        name: Agreement.of_viability(list(evaluation.figures.slides.values()))
+        for name, evaluation in both
     }
     slides = max(len(agreement.differences) for agreement in agreements.values())
     return _bland_altman(
@@ -141,9 +142,9 @@ def _bland_altman_panel(axes: "Axes", name: str, agreement: Agreement) -> None:
 
 def _viability_by_group(both: Named) -> bytes:
     """Labelled and found viability of every group, those with most grains."""
-    groups = both[0][1].groups
+    groups = both[0][1].figures.groups
     known = [name for name, item in groups.items() if item.viability_true is not None]
-    largest = sorted(known, key=lambda name: (-groups[name].grains, name))[:MOST_GROUPS]
+    largest = sorted(known, key=lambda name: (-(groups[name].grains or 0), name))[:MOST_GROUPS]
     shown = sorted(largest, reverse=True)
     figure, (axes,) = panels(9.6, 2.2 + 0.42 * max(len(shown), 1))
     rows = np.arange(len(shown))
@@ -153,7 +154,7 @@ def _viability_by_group(both: Named) -> bytes:
     for name, evaluation in both:
         colour, mark, _ = _STYLES[name]
         pairs = [
-            (evaluation.groups[group].viability_found, row)
+            (evaluation.figures.groups[group].viability_found, row)
             for row, group in zip(rows, shown, strict=True)
         ]
         points = np.array([pair for pair in pairs if pair[0] is not None], float).reshape(-1, 2)
@@ -175,7 +176,7 @@ def _confusion(both: Named) -> bytes:
         axes.set_title(name)
         axes.set_xlabel("the model says")
     parts[0].set_ylabel("the label says")
-    grains = both[0][1].overall.grains
+    grains = both[0][1].figures.overall.grains
     figure.suptitle(f"Grains by label and by model (n = {grains} labelled grains)")
     return to_png(figure)
 

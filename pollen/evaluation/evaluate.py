@@ -9,28 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.classes import GrainClass
-from pollen.detection.detector import Detector, Profile, detect_frames
+from pollen.dataset.labelled import LabelledPicture
+from pollen.detection.detector import Detector
 from pollen.detection.grains import Grains
+from pollen.detection.pipeline import detect_frames
+from pollen.detection.profile import Profile
 from pollen.detection.settings import DetectSettings
 from pollen.evaluation.figures import (
-    Rate,
-    SizeRecall,
-    Summary,
+    Agreement,
     called_wrong,
     confusion,
-    diameter_error_percent,
+    confusion_by_label,
+    diameter_error,
     recall_by_size,
     summaries_by,
     summarise,
 )
 from pollen.evaluation.matching import PictureScore, score_picture
-from pollen.dataset.labelled import LabelledPicture
-from pollen.evaluation.precision import ClassPrecision, PrecisionMeter, mean_of_known
+from pollen.evaluation.precision import ClassPrecision, PrecisionMeter
+from pollen.evaluation.record import MeasuredModel, ModelFigures
 from pollen.frames import Frame, FrameError, open_frames
 from pollen.models.card import ModelCard
 
+#: Average precision is computed from detections down to this confidence.
 LEAST_CONFIDENCE = 0.001
-"""Average precision looks at detections down to here."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,7 @@ class Evaluation:
     Attributes:
         card: Of the model.
         scores: Every picture, at the thresholds of the card.
-        precision: Average precision by class, from all detections down to
-            :data:`LEAST_CONFIDENCE`.
+        precision: Average precision by class, from all detections down to `LEAST_CONFIDENCE`.
     """
 
     card: ModelCard
@@ -49,49 +50,35 @@ class Evaluation:
     precision: dict[GrainClass, ClassPrecision]
 
     @cached_property
-    def overall(self) -> Summary:
-        """All pictures together."""
-        return summarise(self.scores)
-
-    @cached_property
-    def groups(self) -> dict[str, Summary]:
-        """By group: the plant, the unit by which data are split."""
-        return summaries_by(self.scores, lambda score: score.picture.group)
-
-    @cached_property
-    def slides(self) -> dict[str, Summary]:
-        """By slide."""
-        return summaries_by(self.scores, lambda score: score.picture.slide)
-
-    @cached_property
     def confusion(self) -> NDArray[np.int64]:
-        """``(3, 3)`` grains by label (rows) and found class (columns); background is last."""
+        """`(3, 3)` grains by label (rows) and found class (columns); background is last."""
         return confusion(self.scores)
 
     @cached_property
-    def called_wrong(self) -> dict[GrainClass, Rate]:
-        """How often found grains of each class are called the other."""
-        return {item: called_wrong(self.scores, item) for item in GrainClass}
-
-    @property
-    def sizes(self) -> tuple[SizeRecall, ...]:
-        """How many grains of each size were found."""
-        return recall_by_size(self.scores)
-
-    @property
-    def diameter_error(self) -> tuple[float, float] | None:
-        """Median signed and absolute error of diameters, percent."""
-        return diameter_error_percent(self.scores)
-
-    @property
-    def map50(self) -> dict[str, float | None]:
-        """Box mAP50 by class name; ``None`` where no grain of the class is labelled."""
-        return {item.label: self.precision[item].ap50 for item in GrainClass}
-
-    @property
-    def map50_95(self) -> float | None:
-        """Box mAP50-95, the mean over the classes that have labels."""
-        return mean_of_known([self.precision[item].ap50_95 for item in GrainClass])
+    def figures(self) -> ModelFigures:
+        """All figures, exact; they are rounded when they are written."""
+        card = self.card
+        slides = summaries_by(self.scores, lambda score: score.picture.slide)
+        return ModelFigures(
+            model=MeasuredModel(
+                version=card.version,
+                sha256=card.sha256,
+                confidence=card.confidence,
+                merge_iou=card.merge_iou,
+                viable_odds=card.viable_odds,
+            ),
+            map50={item.label: self.precision[item].ap50 for item in GrainClass},
+            map50_95={item.label: self.precision[item].ap50_95 for item in GrainClass},
+            overall=summarise(self.scores),
+            groups=summaries_by(self.scores, lambda score: score.picture.group),
+            slides=slides,
+            confusion=confusion_by_label(self.confusion),
+            called_wrong={item.label: called_wrong(self.scores, item) for item in GrainClass},
+            counts_per_picture=Agreement.of_counts(self.scores).figures(),
+            viability_per_slide=Agreement.of_viability(list(slides.values())).figures(),
+            recall_by_size=recall_by_size(self.scores),
+            diameter_error_percent=diameter_error(self.scores),
+        )
 
 
 def evaluate(
@@ -145,11 +132,7 @@ def find_grains(
         DeviceError: The device asked for can't be used.
     """
     detector = Detector(weights, card, Profile.resolve(card, settings), cache)
-    results = detect_frames(
-        _frames(pictures),
-        detector,
-        lambda frame: detector.grid(settings.pixel_size_um or frame.pixel_size_um),
-    )
+    results = detect_frames(_frames(pictures), detector)
     for picture, (_, result) in zip(pictures, results, strict=True):
         if isinstance(result, FrameError):
             raise result.within(str(picture.path)) from result

@@ -1,87 +1,38 @@
-"""The gate: whether a newly trained model may go into production without a person deciding.
+"""The gate: decide whether a newly trained model goes into production without a person.
 
-A pure decision on figures. Whatever is missing, not a number or not comparable speaks against a
-model, never for it. A refused model is kept; a person may promote it all the same.
+The decision depends on figures only. A figure that is missing, not a number or not comparable speaks against the
+model, never for it. A refused model is kept, and a person may still promote it.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeGuard
+from typing import TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pollen.classes import GrainClass
-
-
-class Rate(BaseModel):
-    """A fraction with its 95 % interval; ``None`` (or NaN) where it can't be told."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-
-class GroupFigures(BaseModel):
-    """One group of pictures that belong together, such as a plant.
-
-    Attributes:
-        group: Its name.
-        grains: Labelled grains.
-        viability_error_points: Detected minus labelled viability, percentage points.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    group: str
-    grains: int = Field(ge=0)
-    viability_error_points: float | None
-
-
-class EvaluationFigures(BaseModel):
-    """How good one model is on one split of a dataset; what the gate looks at.
-
-    A figure that can't be told (mAP of a class that no picture has) is ``None`` or NaN.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    split: Literal["test", "val"]
-    pictures: int = Field(ge=0)
-    grains: int = Field(ge=0, description="Labelled grains.")
-    map50: dict[str, float | None] = Field(description="By class label, 0 to 1.")
-    map50_95: float | None = Field(description="Mean of both classes, 0 to 1.")
-    count_error_percent: float | None = Field(
-        description="Sum over pictures of |detected - labelled grains|, per 100 labelled grains."
-    )
-    viability_error_points: float | None = Field(
-        description="Detected minus labelled viability of all pictures together, percentage points."
-    )
-    p_nonviable_given_viable: Rate = Field(
-        description="Part of the viable grains that is called non-viable."
-    )
-    groups: tuple[GroupFigures, ...] = ()
+from pollen.dataset.manifest import Split
+from pollen.evaluation.record import Decision, ModelFigures, PartFigures, Rate
 
 
 class GateSettings(BaseModel):
-    """When a new model is promoted by itself. The defaults are a little below the bundled model."""
+    """Thresholds for automatic promotion. The defaults are a little below what the bundled model reaches."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     auto_promote: bool = Field(
-        True, description="Promote a model that passes the gate; otherwise a person decides."
+        True, description="Promote a model that passes the gate. If off, a person decides."
     )
     accept_val: bool = Field(
         False,
-        description="Promote on figures of the val split where a dataset has no test split. Val chose the weights, so "
-        "its figures flatter the new model.",
+        description="Promote on figures of the val split if a dataset has no test split. Val chose the weights, so its "
+        "figures flatter the new model.",
     )
     min_grains: int = Field(
         300,
         ge=1,
-        description="Labelled grains the evaluation needs: with fewer, chance decides.",
+        description="Least number of labelled grains in the evaluation: with fewer, chance decides.",
     )
     min_map50_viable: float = Field(0.9, ge=0, le=1, description="Least mAP50 of viable grains.")
     min_map50_non_viable: float = Field(
@@ -108,7 +59,7 @@ class GateSettings(BaseModel):
     group_worse_points: float = Field(
         2,
         ge=0,
-        description="The same for every group (plant), which has fewer grains and so more noise.",
+        description="The same for each group (plant), which has fewer grains and so more noise.",
     )
     min_group_grains: int = Field(
         100,
@@ -117,19 +68,6 @@ class GateSettings(BaseModel):
         "their errors. In a group of 20 a single grain is 5 points: alone, small groups would refuse good models by "
         "chance.",
     )
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the gate says.
-
-    Attributes:
-        promote: Whether the model goes into production by itself.
-        reasons: One sentence each: everything that speaks against it, or what it passed on.
-    """
-
-    promote: bool
-    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -143,59 +81,61 @@ class _Part:
 
 
 def decide(
-    new: EvaluationFigures, production: EvaluationFigures | None, settings: GateSettings
+    new: ModelFigures, production: ModelFigures | None, split: Split, settings: GateSettings
 ) -> Decision:
     """Decide on automatic promotion.
 
     Args:
         new: Figures of the new model.
-        production: Figures of the model in production on the same pictures; None where there is none.
+        production: Figures of the model in production on the same pictures; None if there is no such model.
+        split: The split of the dataset on which both were measured.
         settings: The thresholds; a figure exactly at its threshold passes.
     """
-    against = [*_too_little(new, settings), *_thresholds(new, settings)]
+    against = [*_too_little(new, split, settings), *_thresholds(new, split, settings)]
     if production is not None:
         against += _worse_than(production, new, settings)
     if against:
-        return Decision(False, tuple(against))
-    passed = _passed(new, production)
+        return Decision(promote=False, reasons=tuple(against))
+    passed = _passed(new, production, split)
     if not settings.auto_promote:
         off = "the gate is passed, but auto_promote is off: a person decides"
-        return Decision(False, (off, passed))
-    return Decision(True, (passed,))
+        return Decision(promote=False, reasons=(off, passed))
+    return Decision(promote=True, reasons=(passed,))
 
 
-def _too_little(new: EvaluationFigures, settings: GateSettings) -> Iterator[str]:
-    if new.split != "test" and not settings.accept_val:
+def _too_little(new: ModelFigures, split: Split, settings: GateSettings) -> Iterator[str]:
+    if split is not Split.TEST and not settings.accept_val:
         yield (
             "the dataset has no test split, and val, which chose the weights, flatters the model: add pictures of "
             "further plants to test, set accept_val, or let a person decide"
         )
-    if new.grains < settings.min_grains:
+    grains = new.overall.grains or 0
+    if grains < settings.min_grains:
         yield (
-            f"only {new.grains} labelled grains in {new.split}, expected at least {settings.min_grains}: that is too "
-            "few to tell a good model by; label more pictures, or let a person decide"
+            f"only {grains} labelled grains in {split}, expected at least {settings.min_grains}: too few to judge a "
+            "model by; label more pictures, or let a person decide"
         )
 
 
-def _thresholds(new: EvaluationFigures, settings: GateSettings) -> Iterator[str]:
-    """What is missing or beyond its threshold."""
+def _thresholds(new: ModelFigures, split: Split, settings: GateSettings) -> Iterator[str]:
+    """Yield a reason for every figure that is missing or beyond its threshold."""
     for grain_class, least in (
         (GrainClass.VIABLE, settings.min_map50_viable),
         (GrainClass.NON_VIABLE, settings.min_map50_non_viable),
     ):
         name, value = f"mAP50 of {grain_class.label} grains", new.map50.get(grain_class.label)
         if not _is_known(value):
-            yield f"{name} could not be told on {new.split}: are grains of this class labelled?"
+            yield f"{name} is not known on {split}: are grains of this class labelled?"
         elif value < least:
             yield f"{name} is {value:.3f}, expected at least {least:.3f}"
-    if not _is_known(new.map50_95):
-        yield f"mAP50-95 could not be told on {new.split}"
-    called = new.p_nonviable_given_viable.value
+    if not _is_known(new.mean_map50_95):
+        yield f"mAP50-95 is not known on {split}"
+    called = new.called_wrong.get(GrainClass.VIABLE.label, Rate()).fraction
     for name, value, most, unit in (
-        ("count error", new.count_error_percent, settings.max_count_error_percent, "%"),
+        ("count error", new.overall.count_error_percent, settings.max_count_error_percent, "%"),
         (
             "viability error",
-            new.viability_error_points,
+            new.overall.viability_error,
             settings.max_viability_error_points,
             "points",
         ),
@@ -207,15 +147,15 @@ def _thresholds(new: EvaluationFigures, settings: GateSettings) -> Iterator[str]
         ),
     ):
         if not _is_known(value):
-            yield f"{name} could not be told on {new.split}"
+            yield f"{name} is not known on {split}"
         elif _exceeds(abs(value), most):
             yield f"{name} is {value:.2f} {unit}, at most {most:g} {unit} are allowed"
 
 
 def _worse_than(
-    production: EvaluationFigures, new: EvaluationFigures, settings: GateSettings
+    production: ModelFigures, new: ModelFigures, settings: GateSettings
 ) -> Iterator[str]:
-    """Where the viability error is larger than that of the model in production."""
+    """Yield a reason for every part whose viability error is larger than that of the model in production."""
     if _pictures(new) != _pictures(production):
         yield (
             "the new model and the one in production were not measured on the same pictures and groups: evaluate both "
@@ -223,7 +163,10 @@ def _worse_than(
         )
         return
     overall = _Part(
-        "all pictures", new.grains, new.viability_error_points, production.viability_error_points
+        "all pictures",
+        new.overall.grains or 0,
+        new.overall.viability_error,
+        production.overall.viability_error,
     )
     yield from _worse(overall, settings.worse_points)
     parts = _parts(new.groups, production.groups)
@@ -235,27 +178,27 @@ def _worse_than(
     )
 
 
-def _pictures(figures: EvaluationFigures) -> tuple[str, int, int, list[tuple[str, int]]]:
-    """What two sets of figures have in common when they are of the same pictures."""
-    groups = sorted((group.group, group.grains) for group in figures.groups)
-    return figures.split, figures.pictures, figures.grains, groups
+def _pictures(figures: ModelFigures) -> tuple[int | None, int | None, dict[str, int | None]]:
+    """Return what two sets of figures have in common if they are of the same pictures."""
+    overall = figures.overall
+    groups = {name: group.grains for name, group in figures.groups.items()}
+    return overall.pictures, overall.grains, groups
 
 
-def _parts(new: Sequence[GroupFigures], production: Sequence[GroupFigures]) -> list[_Part]:
-    """Both models' errors by group; a group without labelled grains has no viability to be wrong about."""
-    errors = {group.group: group.viability_error_points for group in production}
+def _parts(new: Mapping[str, PartFigures], production: Mapping[str, PartFigures]) -> list[_Part]:
+    """Return both models' errors by group; groups without labelled grains have no viability and are left out."""
     return [
-        _Part(group.group, group.grains, group.viability_error_points, errors[group.group])
-        for group in new
+        _Part(name, group.grains, group.viability_error, production[name].viability_error)
+        for name, group in new.items()
         if group.grains
     ]
 
 
 def _small_worse(small: Sequence[_Part], settings: GateSettings) -> list[str]:
-    """What speaks against small groups: all of them as one, and then each for itself, in the mean.
+    """Return what speaks against small groups: judged as one group, then by the mean size of their errors.
 
-    Errors up in one plant and down in another cancel in the first, and are errors all the same. Where even all
-    small groups together are too few, they are judged within the overall figure only.
+    Errors up in one plant and down in another cancel in the first judgement, not in the second. If all small groups
+    together have too few grains, only the overall figure judges them.
     """
     grains = sum(part.grains for part in small)
     if grains < settings.min_group_grains:
@@ -277,7 +220,7 @@ def _small_worse(small: Sequence[_Part], settings: GateSettings) -> list[str]:
 
 
 def _pooled(errors: Sequence[tuple[int, float | None]]) -> float | None:
-    """Mean weighted by grains; of signed errors it is the error of the groups as if they were one."""
+    """Return the mean weighted by grains; of signed errors that is the error of all groups as one."""
     total = sum(grains for grains, _ in errors)
     known = [grains * error for grains, error in errors if _is_known(error)]
     return sum(known) / total if len(known) == len(errors) else None
@@ -289,7 +232,7 @@ def _size(error: float | None) -> float | None:
 
 def _worse(part: _Part, tolerance: float) -> Iterator[str]:
     if not (_is_known(part.new) and _is_known(part.production)):
-        yield f"{part.name}: the viability error of one of the models could not be told"
+        yield f"{part.name}: the viability error of one of the models is not known"
     elif _exceeds(abs(part.new), abs(part.production) + tolerance):
         yield (
             f"{part.name} ({part.grains} grains): viability error {part.new:+.2f} points, the model in production has "
@@ -302,18 +245,18 @@ def _is_known(value: float | None) -> TypeGuard[float]:
 
 
 def _exceeds(value: float, limit: float) -> bool:
-    """Beyond the limit by more than the rounding of sums of decimal fractions."""
+    """Return whether a value is beyond the limit by more than the rounding of sums of decimal fractions."""
     return value > limit + 1e-9
 
 
-def _passed(new: EvaluationFigures, production: EvaluationFigures | None) -> str:
-    """The figures a model passed on, for the note of its promotion."""
+def _passed(new: ModelFigures, production: ModelFigures | None, split: Split) -> str:
+    """Return the figures a model passed with, for the note of its promotion."""
     viable, non_viable = (new.map50[item.label] for item in GrainClass)
     compared = (
-        "" if production is None else f" (in production: {production.viability_error_points:+.2f})"
+        "" if production is None else f" (in production: {production.overall.viability_error:+.2f})"
     )
     return (
-        f"passed on {new.grains} grains of {new.split}: mAP50 {viable:.3f} viable, {non_viable:.3f} non_viable, "
-        f"count error {new.count_error_percent:.2f} %, "
-        f"viability error {new.viability_error_points:+.2f} points{compared}"
+        f"passed on {new.overall.grains} grains of {split}: mAP50 {viable:.3f} viable, {non_viable:.3f} non_viable, "
+        f"count error {new.overall.count_error_percent:.2f} %, "
+        f"viability error {new.overall.viability_error:+.2f} points{compared}"
     )

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from pollen.arrays import FloatArray
 from pollen.classes import GrainClass
-from pollen.detection.grains import Grains, overlaps
 from pollen.dataset.labelled import LabelledPicture
+from pollen.detection.grains import Grains, overlaps
 
 MATCH_IOU = 0.5
 """Detection and label are one grain when their boxes overlap by at least this much."""

@@ -1,58 +1,57 @@
-"""The page of an evaluation: one HTML file that stands alone, for people."""
+"""The page of an evaluation: one HTML file that needs no other files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isinf
-from typing import Any, Literal
+from typing import Any
 
 from pollen.classes import GrainClass
+from pollen.dataset.manifest import Split
 from pollen.evaluation import wording
 from pollen.evaluation.disagreement import Disagreement
 from pollen.evaluation.evaluate import Evaluation
-from pollen.evaluation.figures import SizeRecall, Summary
-from pollen.evaluation.gate import Decision
+from pollen.evaluation.figures import Closeness
+from pollen.evaluation.record import Decision, ModelFigures, PartFigures
 from pollen.reports.pages import environment
 from pollen.statistics.intervals import ASSUMED_CORRELATION
 
+#: Longer tables are cut to the parts with most grains, with a note.
 MOST_ROWS = 200
-"""Longer tables are cut to the parts with most grains, with a note."""
 
-#: What each chart shows and how to read it, in the order of the page. Keys are file names.
+#: Explanations of the charts by file name, in the order of the page.
 _CHARTS = {
-    "viability_by_group.png": "Viability of every plant: the mark should lie on the black line. Plants "
-    "with few grains scatter more.",
-    "counts.png": "Each mark is a picture. On the line, the model counts as the person did.",
-    "counts_bland_altman.png": "The same as differences (Bland and Altman 1986): the solid line is the "
-    "mean difference, 95 % of the pictures are expected between the dashed ones.",
-    "viability_bland_altman.png": "Difference of viability for each slide, read in the same way.",
-    "confusion.png": "What became of every labelled grain. The right column holds grains that were "
-    "missed, the lowest row grains found where none is labelled.",
-    "precision_recall.png": "How many of the labelled grains are found (recall) at which share of right "
-    "ones (precision), while the least confidence falls.",
-    "training.png": "The course of the training. Losses should fall and level off; val losses that rise "
-    "again while train losses fall mean that the model learns the pictures by heart.",
+    "viability_by_group.png": "Viability of each plant: the mark should lie on the black line. Plants with few grains "
+    "scatter more.",
+    "counts.png": "Each mark is a picture. On the line, model and person count the same.",
+    "counts_bland_altman.png": "The same as differences (Bland and Altman 1986): the solid line is the mean "
+    "difference; 95 % of the pictures are expected between the dashed lines.",
+    "viability_bland_altman.png": "Difference of viability for each slide; read it in the same way.",
+    "confusion.png": "Labelled grains by what the model called them. The right column holds grains that it missed, "
+    "the bottom row grains that it found but nobody labelled.",
+    "precision_recall.png": "The share of labelled grains that are found (recall) against the share of found grains "
+    "that are right (precision), as the confidence threshold falls.",
+    "training.png": "The course of the training. Losses should fall and level off. Val losses that rise again while "
+    "train losses fall mean that the model learns the pictures by heart.",
 }
 
 
 @dataclass(frozen=True)
 class PageData:
-    """What the page is made of.
+    """The content of the page.
 
     Attributes:
-        new: The model that is judged.
-        production: The model in production on the same pictures, where there is one.
-        split: On which split of the dataset.
-        charts: PNG files by name, from :func:`pollen.evaluation.charts.draw_charts` and as
-            ``training.png`` :func:`pollen.evaluation.curves.draw_training`.
+        new: The evaluation of the new model.
+        production: The evaluation of the model in production on the same pictures, if there is one.
+        split: The split of the dataset that both were measured on.
+        charts: PNG files by name, from `draw_charts`, and from `draw_training` as `training.png`.
         disagreements: Pictures to look at.
-        decision: What the gate says.
-        notices: What flatters one of the models.
-        facts: What else to state at the end, such as dataset and code version, by name.
+        decision: What the gate decided.
+        notices: Sentences about what makes the figures of one of the models look too good.
+        facts: Further facts by name, such as dataset and code version.
     """
 
     new: Evaluation
     production: Evaluation | None
-    split: Literal["test", "val"]
+    split: Split
     charts: Mapping[str, bytes]
     disagreements: Sequence[Disagreement] = ()
     decision: Decision | None = None
@@ -61,12 +60,15 @@ class PageData:
 
 
 def render_page(data: PageData) -> str:
-    """The page, without scripts or outside resources; equal evaluations give equal bytes."""
-    new, production = data.new, data.production
+    """Return the page, without scripts or outside resources; equal evaluations give equal bytes."""
+    new = data.new.figures
+    production = data.production.figures if data.production else None
+    closeness = Closeness.of(data.new.scores, data.production.scores) if data.production else None
     template = environment({}).get_template("evaluation.html.j2")
     return template.render(
         data=data,
-        sentences=wording.sentences(new, production),
+        figures=new,
+        sentences=wording.sentences(new, production, closeness),
         rows=wording.rows(new, production),
         tiles=_tiles(new, production),
         charts=[(name, text) for name, text in _CHARTS.items() if name in data.charts],
@@ -76,7 +78,8 @@ def render_page(data: PageData) -> str:
         ],
         assumed_correlation=ASSUMED_CORRELATION,
         sizes=_sizes([new] + ([production] if production else [])),
-        models=[("new model", new)] + ([("production model", production)] if production else []),
+        models=[("new model", data.new.card)]
+        + ([("production model", data.production.card)] if data.production else []),
     )
 
 
@@ -90,19 +93,18 @@ class _Tile:
     production: str
 
 
-def _tiles(new: Evaluation, production: Evaluation | None) -> list[_Tile]:
-    """The figures a person wants first."""
+def _tiles(new: ModelFigures, production: ModelFigures | None) -> list[_Tile]:
+    """Return the figures a person wants first."""
     rows = {row.name: row for row in wording.rows(new, production)}
-    summary = new.overall
-    interval = new.called_wrong[GrainClass.VIABLE].interval
+    overall = new.overall
+    wrong = new.called_wrong[GrainClass.VIABLE.label]
     notes = {
-        "count error": f"{summary.found:,} grains found, {summary.grains:,} labelled",
-        "viability error": f"points: {wording.number(summary.viability_found)} % found, "
-        f"{wording.number(summary.viability_true)} % labelled",
-        "viable called non-viable": f"95 % interval {100 * interval.low:.1f} to "
-        f"{100 * interval.high:.1f} %"
-        if interval
-        else "",
+        "count error": f"{overall.found:,} grains found, {overall.grains:,} labelled",
+        "viability error": f"{wording.number(overall.viability_found)} % found, "
+        f"{wording.number(overall.viability_true)} % labelled",
+        "viable called non-viable": ""
+        if wrong.low is None or wrong.high is None
+        else f"95 % interval {100 * wrong.low:.1f} to {100 * wrong.high:.1f} %",
         "mAP50, viable": "1 is perfect",
         "mAP50, non-viable": "1 is perfect",
     }
@@ -111,31 +113,37 @@ def _tiles(new: Evaluation, production: Evaluation | None) -> list[_Tile]:
     ]
 
 
-def _sizes(models: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """How many grains of each size every model found."""
+def _sizes(models: Sequence[ModelFigures]) -> list[dict[str, Any]]:
+    """Return how many grains of each size every model found."""
+    sizes = models[0].recall_by_size
+    bounds = [size.from_px for size in sizes]
     return [
         {
-            "name": parts[0].name,
-            "diameters": _diameters(parts[0]),
-            "grains": parts[0].grains,
-            "found": [part.found for part in parts],
+            "name": size.name,
+            "diameters": _diameters(low, high),
+            "grains": size.grains,
+            "found": [figures.recall_by_size[number].found for figures in models],
         }
-        for parts in zip(*(model.sizes for model in models), strict=True)
+        for number, (size, low, high) in enumerate(
+            zip(sizes, bounds, [*bounds[1:], None], strict=True)
+        )
     ]
 
 
-def _diameters(size: SizeRecall) -> str:
-    """The bounds of a size class in words."""
-    if size.low_px == 0:
-        return f"below {size.high_px:.0f}"
-    if isinf(size.high_px):
-        return f"{size.low_px:.0f} and more"
-    return f"{size.low_px:.0f} to {size.high_px:.0f}"
+def _diameters(low: float | None, high: float | None) -> str:
+    """Return the bounds of a size class in words."""
+    if not low:
+        return f"below {wording.number(high, 0)}"
+    if high is None:
+        return f"{low:.0f} and more"
+    return f"{low:.0f} to {high:.0f}"
 
 
-def _parts(new: Mapping[str, Summary], production: Mapping[str, Summary] | None) -> dict[str, Any]:
-    """The table of the plants or slides: those with most grains, by name."""
-    largest = sorted(new, key=lambda name: (-new[name].grains, name))[:MOST_ROWS]
+def _parts(
+    new: Mapping[str, PartFigures], production: Mapping[str, PartFigures] | None
+) -> dict[str, Any]:
+    """Return the table of the plants or slides: those with most grains, by name."""
+    largest = sorted(new, key=lambda name: (-(new[name].grains or 0), name))[:MOST_ROWS]
     return {
         "total": len(new),
         "rows": list(_part_rows(sorted(largest), new, production)),
@@ -143,7 +151,9 @@ def _parts(new: Mapping[str, Summary], production: Mapping[str, Summary] | None)
 
 
 def _part_rows(
-    names: Sequence[str], new: Mapping[str, Summary], production: Mapping[str, Summary] | None
+    names: Sequence[str],
+    new: Mapping[str, PartFigures],
+    production: Mapping[str, PartFigures] | None,
 ) -> Iterator[dict[str, Any]]:
     for name in names:
         own = new[name]

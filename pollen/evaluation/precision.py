@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pollen.arrays import FloatArray
 from pollen.classes import GrainClass
-from pollen.detection.grains import FloatArray, Grains
-from pollen.evaluation.matching import match, overlap_matrix, to_judge
 from pollen.dataset.labelled import LabelledPicture
+from pollen.detection.grains import Grains
+from pollen.evaluation.matching import match, overlap_matrix, to_judge
 
 IOU_LEVELS = np.linspace(0.5, 0.95, 10)
 """Overlaps at which COCO asks for a match; mAP50 is the first, mAP50-95 the mean of all."""
@@ -111,9 +112,3 @@ def precision_curves(
         reached = places < len(recall)
         curves[level, reached] = envelope[level, places[reached]]
     return curves
-
-
-def mean_of_known(values: list[float | None]) -> float | None:
-    """Mean over the classes that have labels; ``None`` where none has."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None

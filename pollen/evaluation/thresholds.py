@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pollen.classes import GrainClass
+from pollen.dataset.labelled import LabelledPicture
 from pollen.detection.grains import Grains
 from pollen.detection.settings import DetectSettings
 from pollen.errors import PollenError
 from pollen.evaluation.evaluate import find_grains
 from pollen.evaluation.figures import viability_percent
 from pollen.evaluation.matching import by_class, score_picture
-from pollen.dataset.labelled import LabelledPicture
 from pollen.models.card import ModelCard
 
 CONFIDENCES: Final = tuple(round(0.1 + 0.05 * step, 2) for step in range(15))

@@ -1,22 +1,25 @@
-"""An evaluation in sentences and table cells, for people who count pollen and train no models."""
+"""The figures of an evaluation in sentences and table cells, for people who count pollen and train no models."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from pollen.classes import GrainClass
-from pollen.evaluation.evaluate import Evaluation
-from pollen.evaluation.figures import Rate, Summary
+from pollen.evaluation.record import Metrics, ModelFigures, PartFigures, Rate
+
+if TYPE_CHECKING:
+    from pollen.evaluation.figures import Closeness
 
 _UNITS = {"group": "plants", "picture": "pictures"}
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
-    """A figure with its unit, or a dash where nothing is known."""
-    return "-" if value is None else f"{value:.{digits}f}{unit}"
+    """Return a figure with its unit, or a dash if it is not known."""
+    return "-" if value is None else f"{value:,.{digits}f}{unit}"
 
 
 def signed(value: float | None) -> str:
-    """A difference in percentage points, with its sign where it is not zero."""
+    """Return a difference in percentage points, with its sign unless it is zero."""
     if value is None:
         return "-"
     text = f"{value:+.1f}"
@@ -24,98 +27,102 @@ def signed(value: float | None) -> str:
 
 
 def rate(value: Rate) -> str:
-    """A rate with its interval and what it stands on."""
-    if value.interval is None:
+    """Return a rate with its interval and what it is based on."""
+    if value.fraction is None or value.low is None or value.high is None:
         return "-"
-    found = value.interval
     return (
-        f"{100 * found.estimate:.1f} % ({value.events} of {value.grains} grains of {value.units} "
-        f"{_UNITS[value.unit]}; 95 % interval {100 * found.low:.1f} to {100 * found.high:.1f} %)"
+        f"{100 * value.fraction:.1f} % ({value.events} of {value.grains} grains of {value.units} "
+        f"{_UNITS.get(value.unit or '', 'groups')}; 95 % interval {100 * value.low:.1f} to {100 * value.high:.1f} %)"
     )
 
 
-@dataclass(frozen=True)
-class Standing:
-    """On how many pictures the count of one model is closer to the labels than that of another."""
-
-    closer: int
-    further: int
-    equal: int
-
-    @classmethod
-    def of(cls, new: Evaluation, production: Evaluation) -> "Standing":
-        """Compare picture by picture."""
-        pairs = zip(new.scores, production.scores, strict=True)
-        gains = [abs(theirs.bias) - abs(own.bias) for own, theirs in pairs]
-        closer, further = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
-        return cls(closer, further, len(gains) - closer - further)
+def headline(metrics: Metrics) -> str:
+    """Return the figures a person wants first, in one line."""
+    overall = metrics.new.overall
+    count, viability = overall.count_error_percent, overall.viability_error
+    return (
+        f"on {overall.grains} grains of {metrics.split}: "
+        f"count error {'unknown' if count is None else f'{count:.2f} %'}, "
+        f"viability error {'unknown' if viability is None else f'{viability:+.2f} points'}"
+    )
 
 
-def sentences(new: Evaluation, production: Evaluation | None) -> tuple[str, ...]:
-    """What was found, in plain sentences."""
+def sentences(
+    new: ModelFigures, production: ModelFigures | None, closeness: "Closeness | None"
+) -> tuple[str, ...]:
+    """Return what was found, in plain sentences.
+
+    Args:
+        new: Figures of the new model.
+        production: Figures of the model in production, if there is one.
+        closeness: How often the count of the new model is the better one, if there are two.
+    """
+    beside = production.overall if production else None
     return tuple(
         sentence
         for sentence in (
-            _counts(new.overall, production.overall if production else None),
-            _standing(Standing.of(new, production)) if production else "",
-            _viability(new.overall, production.overall if production else None),
-            _called_non_viable(new),
-            _called_viable(new),
+            _counts(new.overall, beside),
+            _closeness(closeness) if closeness else "",
+            _viability(new.overall, beside),
+            _called_non_viable(_called_wrong(new, GrainClass.VIABLE)),
+            _called_viable(_called_wrong(new, GrainClass.NON_VIABLE)),
         )
         if sentence
     )
 
 
-def _counts(new: Summary, production: Summary | None) -> str:
+def _counts(new: PartFigures, production: PartFigures | None) -> str:
     beside = (
         f" (production model: {number(production.count_error_percent)} %)" if production else ""
     )
     share = f", {number(new.count_error_percent)} % of all grains{beside}" if new.grains else ""
     return (
-        f"Counting: {new.grains:,} grains are labelled, the new model found {new.found:,}. Picture by "
-        f"picture the differences add up to {new.count_error:,} grains{share}. It missed "
-        f"{new.missed:,} labelled grains and found {new.false:,} where none is labelled."
+        f"Counting: {number(new.grains, 0)} grains are labelled, and the new model found {number(new.found, 0)}. The "
+        f"differences of the single pictures add up to {number(new.count_error, 0)} grains{share}. The model missed "
+        f"{number(new.missed, 0)} labelled grains and found {number(new.false, 0)} that are not labelled."
     )
 
 
-def _standing(standing: Standing) -> str:
+def _closeness(closeness: "Closeness") -> str:
     return (
-        f"Its count is closer to the labels than that of the production model on {standing.closer:,} "
-        f"pictures, further away on {standing.further:,}, and equally far on {standing.equal:,}."
+        "Its count is closer to the labels than the count of the production model on "
+        f"{closeness.closer:,} pictures, further away on {closeness.further:,}, and equally far on {closeness.equal:,}."
     )
 
 
-def _viability(new: Summary, production: Summary | None) -> str:
+def _viability(new: PartFigures, production: PartFigures | None) -> str:
     if new.viability_true is None or new.viability_error is None:
-        return "Viability: there are no labelled grains, or none was found, so nothing can be said."
+        return "Viability: not known, because no grain is labelled or none was found."
     beside = (
-        f"; the production model says {number(production.viability_found)} % "
+        f"; the production model finds {number(production.viability_found)} % "
         f"({signed(production.viability_error)})"
         if production and production.viability_error is not None
         else ""
     )
     return (
         f"Viability: {new.viability_true:.1f} % of the labelled grains are stained viable; the new model "
-        f"says {number(new.viability_found)} % ({signed(new.viability_error)} percentage points){beside}."
+        f"finds {number(new.viability_found)} % ({signed(new.viability_error)} percentage points){beside}."
     )
 
 
-def _called_non_viable(new: Evaluation) -> str:
-    wrong = new.called_wrong[GrainClass.VIABLE]
-    if wrong.interval is None:
+def _called_non_viable(wrong: Rate) -> str:
+    if wrong.fraction is None:
         return ""
-    left = 99 * (1 - wrong.interval.estimate)
+    left = 99 * (1 - wrong.fraction)
     return (
-        f"Of the viable grains it finds, it calls {rate(wrong)} non-viable. In a sample that is 99 % "
-        f"viable, this mistake alone would make {left:.1f} % of it."
+        f"Of the viable grains that it finds, it calls {rate(wrong)} non-viable. In a sample that is 99 % viable, "
+        f"this error alone would lower the result to {left:.1f} %."
     )
 
 
-def _called_viable(new: Evaluation) -> str:
-    wrong = new.called_wrong[GrainClass.NON_VIABLE]
-    if wrong.interval is None:
+def _called_viable(wrong: Rate) -> str:
+    if wrong.fraction is None:
         return ""
-    return f"Of the non-viable grains it finds, it calls {rate(wrong)} viable."
+    return f"Of the non-viable grains that it finds, it calls {rate(wrong)} viable."
+
+
+def _called_wrong(figures: ModelFigures, grain_class: GrainClass) -> Rate:
+    return figures.called_wrong.get(grain_class.label, Rate())
 
 
 @dataclass(frozen=True)
@@ -123,11 +130,11 @@ class Row:
     """One figure of both models.
 
     Attributes:
-        name: Of the figure.
-        new: Of the new model.
-        production: Of the one in production; empty where there is none.
-        meaning: What it tells.
-        better: ``new`` or ``production``, or empty where they are equal or can't be compared.
+        name: Name of the figure.
+        new: The value of the new model; a dash if it is not known.
+        production: The value of the model in production; empty if there is no such model.
+        meaning: What the figure means.
+        better: `new` or `production`; empty if they are equal or can't be compared.
     """
 
     name: str
@@ -139,21 +146,24 @@ class Row:
 
 @dataclass(frozen=True)
 class _Figure:
-    """How to take a figure from an evaluation, and how to write it; small is good or large is."""
+    """How to take a figure from the record, how to write it, and which values are better."""
 
     name: str
-    take: Callable[[Evaluation], float | None]
+    take: Callable[[ModelFigures], float | None]
     form: str
     meaning: str
-    large_is_good: bool = False
+    better: Literal["small", "large", "neither"] = "small"
 
-    def row(self, new: Evaluation, production: Evaluation | None) -> Row:
-        """The figure of both models."""
+    def row(self, new: ModelFigures, production: ModelFigures | None) -> Row:
+        """Return the figure of both models."""
         own = self.take(new)
         theirs = self.take(production) if production else None
         better = ""
         if own is not None and theirs is not None and abs(own) != abs(theirs):
-            better = "new" if (abs(own) > abs(theirs)) == self.large_is_good else "production"
+            is_large = abs(own) > abs(theirs)
+            better = "new" if is_large == (self.better == "large") else "production"
+        if self.better == "neither":
+            better = ""
         return Row(
             self.name,
             self._text(own),
@@ -166,71 +176,85 @@ class _Figure:
         return "-" if value is None else self.form.format(value)
 
 
-def _wrong(grain_class: GrainClass) -> Callable[[Evaluation], float | None]:
-    def take(evaluation: Evaluation) -> float | None:
-        interval = evaluation.called_wrong[grain_class].interval
-        return 100 * interval.estimate if interval else None
+def _wrong_percent(grain_class: GrainClass) -> Callable[[ModelFigures], float | None]:
+    def take(figures: ModelFigures) -> float | None:
+        fraction = _called_wrong(figures, grain_class).fraction
+        return None if fraction is None else 100 * fraction
 
     return take
 
 
 _FIGURES: Sequence[_Figure] = (
     _Figure(
+        "labelled grains",
+        lambda f: f.overall.grains,
+        "{:,d}",
+        "grains that people labelled in these pictures",
+        better="neither",
+    ),
+    _Figure(
+        "found grains",
+        lambda f: f.overall.found,
+        "{:,d}",
+        "grains that the model found in them",
+        better="neither",
+    ),
+    _Figure(
         "count error",
-        lambda e: e.overall.count_error_percent,
+        lambda f: f.overall.count_error_percent,
         "{:.2f} %",
-        "differences of all pictures added up, per 100 labelled grains",
+        "the differences of all pictures added up, per 100 labelled grains",
     ),
     _Figure(
         "count bias",
-        lambda e: e.overall.bias_percent,
+        lambda f: f.overall.bias_percent,
         "{:+.2f} %",
         "the same, but surplus and lack cancel: what remains in large samples",
     ),
     _Figure(
         "viability error",
-        lambda e: e.overall.viability_error,
-        "{:+.2f}",
+        lambda f: f.overall.viability_error,
+        "{:+.2f} points",
         "found minus labelled viability of all grains together, percentage points",
     ),
     _Figure(
         "viable called non-viable",
-        _wrong(GrainClass.VIABLE),
+        _wrong_percent(GrainClass.VIABLE),
         "{:.2f} %",
         "of the viable grains that were found; decides the result of very viable samples",
     ),
     _Figure(
         "non-viable called viable",
-        _wrong(GrainClass.NON_VIABLE),
+        _wrong_percent(GrainClass.NON_VIABLE),
         "{:.2f} %",
         "of the non-viable grains that were found",
     ),
-    _Figure("missed grains", lambda e: e.overall.missed, "{:d}", "labelled, but not found"),
-    _Figure("false grains", lambda e: e.overall.false, "{:d}", "found where none is labelled"),
+    _Figure("missed grains", lambda f: f.overall.missed, "{:,d}", "labelled, but not found"),
+    _Figure("false grains", lambda f: f.overall.false, "{:,d}", "found, but not labelled"),
     _Figure(
         "mAP50, viable",
-        lambda e: e.map50[GrainClass.VIABLE.label],
-        "{:.4f}",
+        lambda f: f.map50.get(GrainClass.VIABLE.label),
+        "{:.3f}",
         "1 is perfect: precision over all thresholds",
-        large_is_good=True,
+        better="large",
     ),
     _Figure(
         "mAP50, non-viable",
-        lambda e: e.map50[GrainClass.NON_VIABLE.label],
-        "{:.4f}",
+        lambda f: f.map50.get(GrainClass.NON_VIABLE.label),
+        "{:.3f}",
         "the same for the rarer and harder class",
-        large_is_good=True,
+        better="large",
     ),
     _Figure(
         "mAP50-95",
-        lambda e: e.map50_95,
-        "{:.4f}",
-        "mean of both classes; also asks how exactly boxes fit",
-        large_is_good=True,
+        lambda f: f.mean_map50_95,
+        "{:.3f}",
+        "mean of both classes; also measures how exactly boxes fit",
+        better="large",
     ),
 )
 
 
-def rows(new: Evaluation, production: Evaluation | None) -> tuple[Row, ...]:
-    """The table of figures."""
+def rows(new: ModelFigures, production: ModelFigures | None) -> tuple[Row, ...]:
+    """Return the table of figures."""
     return tuple(figure.row(new, production) for figure in _FIGURES)

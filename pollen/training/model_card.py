@@ -1,12 +1,11 @@
-"""What a trained model says of itself to people: ``model_card.md``."""
+"""The model card for people, `model_card.md`."""
 
 from dataclasses import dataclass
 
 from pollen.dataset.families import tells_plant
-from pollen.dataset.manifest import GrainCounts, Manifest, Split
+from pollen.dataset.manifest import Manifest, Split
 from pollen.dataset.settings import DatasetSettings
-from pollen.evaluation.evaluate import Evaluation
-from pollen.evaluation.gate import Decision
+from pollen.evaluation.record import Metrics
 from pollen.models.card import ModelCard
 from pollen.training.identity import TrainingIdentity
 from pollen.training.lineage import Lineage
@@ -37,12 +36,11 @@ class Making:
     lineage: Lineage
 
 
-def card_text(
-    card: ModelCard, making: Making, evaluation: Evaluation, split: Split, decision: Decision
-) -> str:
-    """The card in Markdown; equal models give equal text."""
+def card_text(card: ModelCard, making: Making, metrics: Metrics) -> str:
+    """Return the card in Markdown; equal models give equal text."""
+    gate = metrics.gate
     settings = "\n".join(f"* {name}: {value}" for name, value in making.identity.settings.items())
-    reasons = "\n".join(f"* {reason}" for reason in decision.reasons)
+    reasons = "\n".join(f"* {reason}" for reason in (gate.reasons if gate else ()))
     low, high = card.grain_diameter_range_px or (None, None)
     return f"""# Model card: {card.version}
 
@@ -76,15 +74,15 @@ px from 5 to 95 %.
 
 {settings}
 
-## What it reaches on `{split}`
+## What it reaches on `{metrics.split}`
 
-{_figures(evaluation)}
+{_figures(metrics)}
 
-More, and the pictures it errs on, are in `evaluation.html`; all figures in `metrics.json`.
+`evaluation.html` shows more, and the pictures on which it errs; `metrics.json` holds all figures.
 
 ## Promotion
 
-{"Promoted" if decision.promote else "Not promoted"} by the gate:
+{"Promoted" if gate and gate.promote else "Not promoted"} by the gate:
 
 {reasons}
 
@@ -93,32 +91,31 @@ Licence: AGPL-3.0, as Ultralytics YOLO.
 
 
 def separation(manifest: Manifest) -> str:
-    """What keeps the splits apart, as far as names tell."""
-    # That by which the splits were made; a manifest need not say it, and a card must not fail behind a training.
+    """Return one sentence on how far the splits are apart."""
+    # The pattern by which the splits were made. Older manifests lack it, and a card must not fail after a training.
     pattern = manifest.settings.get("sample_pattern", DatasetSettings().sample_pattern)
     unknown = sum(not tells_plant(image.original, pattern) for image in manifest.images)
     if not unknown:
         return "No plant is in two splits."
     return (
-        f"The names of {unknown} of its {len(manifest.images)} pictures tell no plant: each was put into a split by "
-        "itself, so pictures of one plant may be in several."
+        f"The names of {unknown} of its {len(manifest.images)} pictures tell no plant: each of them was put into a "
+        "split on its own, so pictures of one plant may be in several splits."
     )
 
 
 def _rows(manifest: Manifest) -> str:
-    return "\n".join(
-        f"| {split} | {len(manifest.split(split))} | {_cells(manifest.grains(split))} |"
-        for split in Split
-    )
+    rows = []
+    for split in Split:
+        grains = manifest.grains(split)
+        rows.append(
+            f"| {split} | {len(manifest.split(split))} | {grains.viable} | {grains.non_viable} |"
+        )
+    return "\n".join(rows)
 
 
-def _cells(grains: GrainCounts) -> str:
-    return f"{grains.viable} | {grains.non_viable}"
-
-
-def _figures(evaluation: Evaluation) -> str:
-    overall = evaluation.overall
-    maps = ", ".join(f"{name} {_known(value, '.4f')}" for name, value in evaluation.map50.items())
+def _figures(metrics: Metrics) -> str:
+    overall = metrics.new.overall
+    maps = ", ".join(f"{name} {_known(value, '.4f')}" for name, value in metrics.new.map50.items())
     return "\n".join(
         [
             f"* {overall.pictures} pictures, {overall.grains} labelled grains, {overall.found} found",

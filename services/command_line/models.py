@@ -35,9 +35,9 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.
 @app.command("list")
 def list_all(root: Root = None, block: Block = None, verbose: Verbose = False) -> None:
     """List all models, how good they are, and which one is in production."""
-    from services.commands.models import tell_list
+    from services.commands.models import print_list
 
-    sys.exit(tell_list(root, block, verbose=verbose))
+    sys.exit(print_list(root, block, verbose=verbose))
 
 
 @app.command()
@@ -50,9 +50,9 @@ def show(
     verbose: Verbose = False,
 ) -> None:
     """Show one model: its card, its figures, and when it was promoted."""
-    from services.commands.models import tell_one
+    from services.commands.models import print_one
 
-    sys.exit(tell_one(name, root, block, verbose=verbose))
+    sys.exit(print_one(name, root, block, verbose=verbose))
 
 
 @app.command()

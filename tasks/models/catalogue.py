@@ -1,12 +1,11 @@
-"""What lies in the registry: all versions in a list, one of them in full."""
+"""The catalogue of the registry: all versions in a list, or one of them in full."""
 
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
-
 from pollen.errors import PollenError
+from pollen.evaluation.record import Metrics
 from pollen.layout import MODELS, card_key, metrics_key
 from pollen.models.card import ModelCard
 from pollen.models.promotions import Promotion
@@ -25,71 +24,40 @@ from tasks.stage import stage
 from tasks.storage.store import Location, Store, open_store
 
 
-class _Overall(BaseModel):
-    count_error_percent: float | None = None
-    viability_error: float | None = None
-
-
-class _New(BaseModel):
-    map50: dict[str, float | None] = {}
-    overall: _Overall = _Overall()
-
-
-class _Gate(BaseModel):
-    promote: bool
-    reasons: tuple[str, ...] = ()
-
-
-class Figures(BaseModel):
-    """What lists show of ``metrics.json``; ``None`` where a figure is not known.
-
-    Attributes:
-        split: On which split of its dataset the model was measured.
-        new: The figures of this model.
-        gate: What the gate said of it; None where it was not asked.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    split: str
-    new: _New
-    gate: _Gate | None = None
-
-
 @dataclass(frozen=True)
-class Listed:
-    """A version that lies in the registry.
+class ListedModel:
+    """A version in the registry.
 
     Attributes:
         version: Name of its folder.
-        card: Its card; None where it can't be used.
-        trouble: Why it can't be used, empty for a published model.
-        figures: How good it is, where that was published with it.
+        card: Its card; None if the version can't be used.
+        problem: Why it can't be used; empty for a published model.
+        metrics: Its figures, if they were published with it.
         in_production: Whether it is the one in production.
     """
 
     version: str
     card: ModelCard | None
-    trouble: str
-    figures: Figures | None
+    problem: str
+    metrics: Metrics | None
     in_production: bool
 
 
 @dataclass(frozen=True)
-class Shown:
-    """All there is to say of a published model.
+class ModelDetails:
+    """Everything about one published model.
 
     Attributes:
         card: Its card.
-        figures: How good it is, where that was published with it.
+        metrics: Its figures, if they were published with it.
         promotions: Its promotions by number.
-        lost: Why its training did not promote it although the gate let it; empty for all others.
+        lost: Why its training did not promote it although the gate allowed it; empty for all others.
         in_production: Whether it is the one in production.
-        address: The folder where all about it lies.
+        address: The folder that holds its files.
     """
 
     card: ModelCard
-    figures: Figures | None
+    metrics: Metrics | None
     promotions: Mapping[int, Promotion]
     lost: str
     in_production: bool
@@ -97,11 +65,11 @@ class Shown:
 
 
 @stage("list models")
-def list_models(root: Location) -> tuple[Listed, ...]:
-    """All versions that lie in the registry, unfinished ones included, by name.
+def list_models(root: Location) -> tuple[ListedModel, ...]:
+    """Return all versions in the registry by name, unfinished ones included.
 
     Raises:
-        PollenError: The place can't be read.
+        PollenError: If the place can't be read.
     """
     store = open_store(root)
     store.check()
@@ -114,39 +82,39 @@ def list_models(root: Location) -> tuple[Listed, ...]:
     return tuple(_listed(store, version, kept[version], current) for version in sorted(kept))
 
 
-def _listed(store: Store, version: str, keys: set[str], current: Promotion | None) -> Listed:
+def _listed(store: Store, version: str, keys: set[str], current: Promotion | None) -> ListedModel:
     in_production = current is not None and current.version == version
     if card_key(version) not in keys:
-        return Listed(
+        return ListedModel(
             version,
             None,
-            "unfinished: its publishing broke off or is under way, so it is not used",
+            "unfinished: it is being published, or publishing it was interrupted; it is not used",
             None,
             in_production,
         )
     try:
         card = read_card(store, version)
     except DamagedCardError:
-        return Listed(
+        return ListedModel(
             version,
             None,
             "its card (model.json) is damaged, so it is not used: publish it again under another version",
             None,
             in_production,
         )
-    return Listed(version, card, "", read_figures(store, version), in_production)
+    return ListedModel(version, card, "", read_metrics(store, version), in_production)
 
 
 @stage("show model {name}")
-def show_model(root: Location, name: str) -> Shown:
-    """One model in full.
+def show_model(root: Location, name: str) -> ModelDetails:
+    """Return everything about one model.
 
     Args:
-        root: The place that holds ``trained_models/``.
-        name: A published version, ``production``, or ``bundled`` for the version of the shipped one.
+        root: The place that holds `trained_models/`.
+        name: A published version, `production`, or `bundled` for the version of the model shipped with this package.
 
     Raises:
-        PollenError: There is no such model.
+        PollenError: If there is no such model.
     """
     store = open_store(root)
     store.check()
@@ -161,9 +129,9 @@ def show_model(root: Location, name: str) -> Shown:
             )
         version = history.current.version
     ended = read_conclusion(store, version)
-    return Shown(
+    return ModelDetails(
         card=read_card(store, version),
-        figures=read_figures(store, version),
+        metrics=read_metrics(store, version),
         promotions={
             number: made
             for number, made in history.promotions.items()
@@ -175,9 +143,9 @@ def show_model(root: Location, name: str) -> Shown:
     )
 
 
-def read_figures(store: Store, version: str) -> Figures | None:
-    """The figures published with a model; None where there are none to be read."""
+def read_metrics(store: Store, version: str) -> Metrics | None:
+    """Read the figures published with a model; None if there are none that can be read."""
     try:
-        return Figures.model_validate_json(store.read(metrics_key(version)))
+        return Metrics.model_validate_json(store.read(metrics_key(version)))
     except (NotFoundError, ValueError):
         return None

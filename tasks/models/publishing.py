@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pollen.errors import PollenError
+from pollen.evaluation.record import Metrics
 from pollen.layout import (
     CHECKPOINTS,
     METRICS_NAME,
@@ -180,7 +181,7 @@ def publish_bundled(store: Store) -> ModelCard:
     shipped = json.loads(model.weights.with_name(CARD_NAME).read_bytes())
     files = {
         "model_card.md": model.weights.with_name("MODEL_CARD.md").read_bytes(),
-        METRICS_NAME: _json({"split": "val", "new": shipped["metrics"]["val"]}),
+        METRICS_NAME: Metrics(split="val", new=shipped["metrics"]["val"]).to_json(),
         TRAINING_NAME: _json(shipped["training"]),
     }
     _publish(store, model.card, model.weights, files)

@@ -1,13 +1,13 @@
-"""What the Prefect UI shows of a trained model: verdict, figures beside production, charts."""
+"""The artifact of a trained model in the Prefect UI: the gate's decision, figures beside production, charts."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
 from pollen.errors import PollenError
 from pollen.evaluation.comparison import SHOWN, chart_lines, comparison_lines, small_chart
+from pollen.evaluation.record import Metrics
 from pollen.layout import model_folder
 from pollen.reports.pages import code, markdown
 from pollen.reports.summary import LOGIN_NOTE
@@ -18,17 +18,14 @@ from tasks.storage.store import Store
 KEY: Final = "training-summary"
 
 
-def show_model(
-    store: Store, version: str, message: str, reasons: Sequence[str], told: Mapping[str, Any]
-) -> None:
-    """Show a model in the Prefect UI, where a flow run is under way; nothing of it fails a run.
+def show_model(store: Store, version: str, message: str, metrics: Metrics) -> None:
+    """Show a model in the Prefect UI, if a flow run is under way; a failure here never fails the run.
 
     Args:
         store: The registry.
         version: Of the model.
-        message: What the run says of it.
-        reasons: What the gate said.
-        told: What its ``metrics.json`` says.
+        message: The message of the run.
+        metrics: Its figures and the gate's decision.
     """
     if FlowRunContext.get() is None:
         return
@@ -38,9 +35,9 @@ def show_model(
         lines = [
             f"# Model {markdown(version)}",
             "",
-            *(f"* {markdown(reason)}" for reason in reasons),
+            *(f"* {markdown(reason)}" for reason in (metrics.gate.reasons if metrics.gate else ())),
             "",
-            *comparison_lines(told),
+            *comparison_lines(metrics),
             *chart_lines(_charts(store, version)),
             "",
             "All figures and charts: "
@@ -52,7 +49,7 @@ def show_model(
 
 
 def _charts(store: Store, version: str) -> dict[str, bytes]:
-    """Small copies of the charts beside the model, of those that are there."""
+    """Return small copies of those charts that are stored with the model."""
     small = {}
     for name in SHOWN:
         try:

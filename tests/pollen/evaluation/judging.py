@@ -3,17 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from pollen.arrays import FloatArray
+from pollen.dataset.labelled import LabelledPicture, Origin
+from pollen.dataset.labels import LABEL_NAMES, UNSURE
 from pollen.detection.grains import Grains
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.matching import score_picture
-from pollen.dataset.labelled import LabelledPicture, Origin
-from pollen.dataset.labels import LABEL_NAMES, UNSURE
 from pollen.evaluation.precision import PrecisionMeter
 from pollen.models.card import ModelCard
+
+T = TypeVar("T")
 
 CARD = ModelCard.model_validate({"version": "model-1", "sha256": "0" * 64})
 
@@ -69,3 +72,9 @@ def judged(
         meter.add(picture, grains)
     scores = tuple(score_picture(p, grains) for p, grains in zip(pictures, found, strict=True))
     return Evaluation(card, scores, meter.result())
+
+
+def known(value: T | None) -> T:
+    """A figure that must be known."""
+    assert value is not None
+    return value

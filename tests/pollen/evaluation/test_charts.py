@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pollen.dataset.labelled import LabelledPicture
 from pollen.detection.grains import Grains
 from pollen.evaluation.charts import draw_charts
 from pollen.evaluation.curves import draw_training
 from pollen.evaluation.evaluate import Evaluation
-from pollen.dataset.labelled import LabelledPicture
 from tests.pollen.evaluation.judging import judged, perfect, picture_of
 from tests.pollen.grain_making import discs
 

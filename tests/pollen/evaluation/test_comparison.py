@@ -9,6 +9,7 @@ import pytest
 import ultralytics
 from PIL import Image, ImageColor
 
+from pollen.dataset.labelled import LabelledPicture
 from pollen.evaluation.charts import draw_charts
 from pollen.evaluation.comparison import (
     CHART_PX,
@@ -18,7 +19,7 @@ from pollen.evaluation.comparison import (
     small_chart,
 )
 from pollen.evaluation.curves import _LOSSES, draw_training
-from pollen.dataset.labelled import LabelledPicture
+from pollen.evaluation.record import Metrics
 from tests.pollen.evaluation.judging import judged, perfect
 
 NAME = "a|b`c\n# d<script>[x](y)_z_"
@@ -92,7 +93,7 @@ def test_charts_that_are_there_are_shown_with_what_they_show() -> None:
 
 
 def test_what_was_not_measured_is_a_dash_and_hostile_names_stay_text() -> None:
-    told = {
+    content = {
         "split": NAME,
         "new": {
             "model": {"version": NAME},
@@ -100,10 +101,10 @@ def test_what_was_not_measured_is_a_dash_and_hostile_names_stay_text() -> None:
             "map50": {"viable": 0.91234},
         },
     }
-    lines = comparison_lines(json.loads(json.dumps(told)))
+    lines = comparison_lines(Metrics.model_validate_json(json.dumps(content)))
     text = "\n".join(lines)
     assert "| labelled grains | 1,234 | - |" in lines
-    assert "| viability error, points | -0.40 | - |" in lines
+    assert "| viability error | -0.40 points | - |" in lines
     assert "| mAP50, viable | 0.912 | - |" in lines
     for name in ("found grains", "missed grains", "count error", "mAP50, non-viable"):
         assert f"| {name} | - | - |" in lines

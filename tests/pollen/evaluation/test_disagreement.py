@@ -1,15 +1,14 @@
 """Which pictures are shown, and what is drawn into them."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from pollen.dataset.labelled import LabelledPicture
 from pollen.detection.grains import Grains
 from pollen.evaluation.disagreement import PANEL_PX, disputed, draw_disagreements
-from pollen.dataset.labelled import LabelledPicture
 from pollen.reports.annotate import decode_jpeg
 from tests.pollen.evaluation.judging import far_away, judged, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 
 from pollen.classes import GrainClass
+from pollen.dataset.labelled import LabelledPicture
 from pollen.detection.grains import Grains
 from pollen.evaluation.figures import (
     Agreement,
     called_wrong,
-    diameter_error_percent,
+    diameter_error,
     recall_by_size,
     summaries_by,
     summarise,
 )
 from pollen.evaluation.matching import score_picture
-from pollen.dataset.labelled import LabelledPicture
 from pollen.statistics.intervals import clopper_pearson
-from tests.pollen.evaluation.judging import far_away, other_class, perfect, picture_of
+from tests.pollen.evaluation.judging import far_away, known, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs
 
 
@@ -63,9 +63,9 @@ def test_grains_called_the_other_class_are_counted_among_those_found() -> None:
     scores = [score_picture(picture_of(truth, name), found) for name in ("a", "b")]
     rate = called_wrong(scores, GrainClass.VIABLE)
     assert (rate.events, rate.grains, rate.unit, rate.units) == (4, 16, "picture", 2)
-    assert rate.interval
-    assert rate.interval.estimate == 0.25
-    assert called_wrong(scores, GrainClass.NON_VIABLE).interval is None
+    assert rate.fraction == 0.25
+    unknown = called_wrong(scores, GrainClass.NON_VIABLE)
+    assert (unknown.fraction, unknown.low, unknown.high) == (None, None, None)
 
 
 def test_the_interval_knows_that_mistakes_come_in_clusters() -> None:
@@ -75,9 +75,8 @@ def test_the_interval_knows_that_mistakes_come_in_clusters() -> None:
     scores = [score_picture(p, wrong if p.name == "0" else truth) for p in pictures]
     rate = called_wrong(scores, GrainClass.VIABLE)
     assert (rate.unit, rate.units, rate.events, rate.grains) == ("group", 8, 20, 160)
-    assert rate.interval
     low, high = clopper_pearson(20, 160)
-    assert rate.interval.high - rate.interval.low > 1.5 * (high - low)
+    assert known(rate.high) - known(rate.low) > 1.5 * (high - low)
 
 
 def test_agreement_by_hand() -> None:
@@ -114,5 +113,7 @@ def test_diameters_are_compared_grain_by_grain() -> None:
     truth = row(5)
     larger = discs([(60 * i + 50, 50) for i in range(5)], 44)
     score = score_picture(picture_of(truth), larger)
-    assert diameter_error_percent([score]) == pytest.approx((10, 10), abs=0.1)
-    assert diameter_error_percent([score_picture(picture_of(truth), Grains.none())]) is None
+    error = diameter_error([score])
+    assert (error.median, error.median_absolute) == pytest.approx((10, 10), abs=0.1)
+    unknown = diameter_error([score_picture(picture_of(truth), Grains.none())])
+    assert (unknown.median, unknown.median_absolute) == (None, None)

@@ -1,14 +1,12 @@
 """Scores of detections whose mistakes are known."""
 
-from dataclasses import replace
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pollen.dataset.labelled import LabelledPicture
 from pollen.detection.grains import Grains
 from pollen.evaluation.matching import by_class, match, score_picture
-from pollen.dataset.labelled import LabelledPicture
 from tests.pollen.evaluation.judging import far_away, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs
 

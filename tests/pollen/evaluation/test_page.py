@@ -6,13 +6,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from pollen.dataset.labelled import LabelledPicture
+from pollen.dataset.manifest import Split
 from pollen.detection.grains import Grains
 from pollen.evaluation.charts import draw_charts
 from pollen.evaluation.disagreement import draw_disagreements
 from pollen.evaluation.evaluate import Evaluation
-from pollen.evaluation.gate import Decision
 from pollen.evaluation.page import MOST_ROWS, PageData, render_page
-from pollen.dataset.labelled import LabelledPicture
+from pollen.evaluation.record import Decision
 from tests.pollen.evaluation.judging import CARD, judged, other_class, perfect, picture_of
 from tests.pollen.grain_making import discs
 
@@ -59,12 +60,12 @@ def production(pictures: list[LabelledPicture]) -> Evaluation:
 def test_both_models_stand_side_by_side(new: Evaluation, production: Evaluation) -> None:
     charts = draw_charts(new, production)
     shown = draw_disagreements(new, production)
-    text, addresses = read(render_page(PageData(new, production, "test", charts, shown)))
+    text, addresses = read(render_page(PageData(new, production, Split.TEST, charts, shown)))
     assert "Judged on 4 pictures of 2 plants (2 slides) with 24 labelled grains" in text
     assert "the new model found 23" in text
     assert "beside model model-0, which detection uses now" in text
     assert (
-        "closer to the labels than that of the production model on 1 pictures, further away on 1, "
+        "closer to the labels than the count of the production model on 1 pictures, further away on 1, "
         "and equally far on 2" in text
     )
     assert "Where the two models disagree most" in text
@@ -73,7 +74,7 @@ def test_both_models_stand_side_by_side(new: Evaluation, production: Evaluation)
 
 
 def test_one_model_alone_is_compared_with_the_labels(new: Evaluation) -> None:
-    data = PageData(new, None, "test", {}, draw_disagreements(new, None))
+    data = PageData(new, None, Split.TEST, {}, draw_disagreements(new, None))
     page = render_page(data)
     text, _ = read(page)
     assert "Where model and labels disagree most" in text
@@ -83,22 +84,22 @@ def test_one_model_alone_is_compared_with_the_labels(new: Evaluation) -> None:
 
 def test_figures_of_val_come_with_a_warning(new: Evaluation) -> None:
     warning = "split also chose the weights"
-    assert warning in read(render_page(PageData(new, None, "val", {})))[0]
-    assert warning not in read(render_page(PageData(new, None, "test", {})))[0]
+    assert warning in read(render_page(PageData(new, None, Split.VAL, {})))[0]
+    assert warning not in read(render_page(PageData(new, None, Split.TEST, {})))[0]
 
 
 def test_the_gate_speaks(new: Evaluation) -> None:
-    refused = Decision(False, ("count error: 9.00 %, allowed are 8 %",))
-    text, _ = read(render_page(PageData(new, None, "test", {}, decision=refused)))
+    refused = Decision(promote=False, reasons=("count error: 9.00 %, allowed are 8 %",))
+    text, _ = read(render_page(PageData(new, None, Split.TEST, {}, decision=refused)))
     assert "does not go into production by itself" in text
     assert refused.reasons[0] in text
-    passed = Decision(True, ("all is well",))
-    text, _ = read(render_page(PageData(new, None, "test", {}, decision=passed)))
+    passed = Decision(promote=True, reasons=("all is well",))
+    text, _ = read(render_page(PageData(new, None, Split.TEST, {}, decision=passed)))
     assert "The model goes into production." in text
 
 
 def test_the_better_figure_is_marked(new: Evaluation, production: Evaluation) -> None:
-    page = render_page(PageData(new, production, "test", {}))
+    page = render_page(PageData(new, production, Split.TEST, {}))
     missed = re.search(r"<td>missed grains</td>(.*?)</tr>", page, re.DOTALL)
     assert missed
     assert re.findall(r'<td class="n( better)?">(\d+)</td>', missed[1]) == [
@@ -111,7 +112,7 @@ def test_hostile_names_stay_text(pictures: list[LabelledPicture]) -> None:
     evil = '<script>alert("x")</script>'
     picture = picture_of(discs([(50, 50)], 30), evil, group=evil, slide=evil)
     page = render_page(
-        PageData(judged([picture], [Grains.none()]), None, "test", {}, facts={evil: evil})
+        PageData(judged([picture], [Grains.none()]), None, Split.TEST, {}, facts={evil: evil})
     )
     assert "<script" not in page
     assert evil in read(page)[0]
@@ -119,8 +120,8 @@ def test_hostile_names_stay_text(pictures: list[LabelledPicture]) -> None:
 
 def test_what_is_unknown_is_a_dash() -> None:
     empty = judged([picture_of(Grains.none())], [Grains.none()])
-    text, _ = read(render_page(PageData(empty, empty, "test", draw_charts(empty, empty))))
-    assert "nothing can be said" in text
+    text, _ = read(render_page(PageData(empty, empty, Split.TEST, draw_charts(empty, empty))))
+    assert "Viability: not known, because no grain is labelled" in text
     assert "nan" not in text
     assert "None" not in text
 
@@ -128,7 +129,7 @@ def test_what_is_unknown_is_a_dash() -> None:
 def test_many_slides_are_cut_with_a_note() -> None:
     one = discs([(50, 50)], 30)
     many = [picture_of(one, f"{n}", slide=f"slide-{n}") for n in range(MOST_ROWS + 5)]
-    text, _ = read(render_page(PageData(judged(many, [one] * len(many)), None, "test", {})))
+    text, _ = read(render_page(PageData(judged(many, [one] * len(many)), None, Split.TEST, {})))
     assert f"The {MOST_ROWS} with most grains of {MOST_ROWS + 5}" in text
     assert text.count("slide-") == MOST_ROWS
 
@@ -138,13 +139,15 @@ def test_a_mistake_is_put_into_the_biologists_units() -> None:
     found = Grains.concatenate(
         [other_class(truth.take(np.arange(1))), truth.take(np.arange(1, 10))]
     )
-    text, _ = read(render_page(PageData(judged([picture_of(truth)], [found]), None, "test", {})))
+    text, _ = read(
+        render_page(PageData(judged([picture_of(truth)], [found]), None, Split.TEST, {}))
+    )
     assert "it calls 10.0 % (1 of 10 grains of 1 pictures; 95 % interval" in text
-    assert "99 % viable, this mistake alone would make 89.1 % of it" in text
+    assert "99 % viable, this error alone would lower the result to 89.1 %" in text
 
 
 def test_what_flatters_the_figures_stands_above_them(new: Evaluation) -> None:
     said = ["the base (x) has learnt from the plants of 2 of the 3 pictures of test"]
-    text, _ = read(render_page(PageData(new, None, "test", {}, notices=said)))
+    text, _ = read(render_page(PageData(new, None, Split.TEST, {}, notices=said)))
     assert "The base (x) has learnt from the plants of 2 of the 3 pictures of test." in text
     assert text.index("The base (x)") < text.index("In words")

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollen.classes import GrainClass
-from pollen.detection.grains import Grains
 from pollen.dataset.labelled import LabelledPicture
+from pollen.detection.grains import Grains
 from pollen.evaluation.precision import (
     IOU_LEVELS,
     ClassPrecision,

@@ -5,11 +5,11 @@ import pytest
 from numpy.typing import NDArray
 
 from pollen.classes import GrainClass
+from pollen.dataset.labelled import LabelledPicture
 from pollen.detection.grains import Grains
 from pollen.detection.settings import DetectSettings
 from pollen.errors import PollenError
 from pollen.evaluation.evaluate import evaluate
-from pollen.dataset.labelled import LabelledPicture
 from pollen.evaluation.thresholds import (
     CONFIDENCES,
     ODDS,
@@ -19,7 +19,7 @@ from pollen.evaluation.thresholds import (
     sweep,
 )
 from tests.pollen.conftest import Prepared
-from tests.pollen.evaluation.judging import CARD, picture_of
+from tests.pollen.evaluation.judging import CARD, known, picture_of
 
 ON_CPU = DetectSettings.model_validate({"device": "cpu"})
 SHAPE = len(CONFIDENCES), len(ODDS)
@@ -91,9 +91,11 @@ def test_a_sweep_agrees_with_an_evaluation_at_the_same_thresholds(
     swept = sweep("rendered", pictures, *model, ON_CPU)
     reached = evaluate(pictures, *model, ON_CPU)
     place = CONFIDENCES.index(bundled.card.confidence), ODDS.index(bundled.card.viable_odds)
-    assert swept.count_error_percent[place] == pytest.approx(reached.overall.count_error_percent)
-    called = reached.called_wrong[GrainClass.VIABLE]
-    assert swept.called_non_viable[place] == pytest.approx(100 * called.events / called.grains)
+    assert swept.count_error_percent[place] == pytest.approx(
+        reached.figures.overall.count_error_percent
+    )
+    called = reached.figures.called_wrong[GrainClass.VIABLE.label]
+    assert swept.called_non_viable[place] == pytest.approx(100 * known(called.fraction))
     # Whoever asks for surer viable grains calls more of them non-viable.
     assert (np.diff(swept.called_non_viable, axis=1) >= 0).all()
     assert np.isfinite(swept.cost).all()

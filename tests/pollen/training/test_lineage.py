@@ -2,7 +2,7 @@
 
 import pytest
 
-from pollen.training.lineage import LEARNT_FROM, Lineage, Overlap, notices, unknown_plants
+from pollen.training.lineage import LEARNT_FROM, Lineage, notices, unknown_plants
 
 SCRATCH = Lineage()
 TRAINED = SCRATCH.and_of(["1-3-F_4x", "2-1-A_2x"])
@@ -28,9 +28,7 @@ def test_what_was_recorded_comes_back() -> None:
 
 
 def test_figures_on_plants_that_were_learnt_from_are_called_flattering() -> None:
-    said = notices(
-        Overlap.between("bundled", TRAINED, TEST), Overlap.between("new-1", TRAINED, TEST), "test"
-    )
+    said = notices(TRAINED.overlap("bundled", TEST), TRAINED.overlap("new-1", TEST), "test")
 
     assert said == (
         "the base (bundled) has learnt from the plants of 2 of the 3 pictures of test (1-3-F_4x, 1-3-f_4x): "
@@ -41,18 +39,16 @@ def test_figures_on_plants_that_were_learnt_from_are_called_flattering() -> None
 
 
 def test_where_nothing_is_known_that_is_said() -> None:
-    said = notices(
-        Overlap.between("mine.pt", FILE, TEST), Overlap.between("new-1", SCRATCH, TEST), "val"
-    )
+    said = notices(FILE.overlap("mine.pt", TEST), SCRATCH.overlap("new-1", TEST), "val")
 
     assert said == (
-        "nobody recorded what the base (mine.pt) has learnt from: if plants of val were among it, "
+        "it is not recorded what the base (mine.pt) has learnt from: if plants of val were part of it, "
         "the figures flatter the new model",
     )
 
 
 def test_other_plants_need_no_word() -> None:
-    strangers = Overlap.between("bundled", TRAINED, ["9-9-Z_2x"])
+    strangers = TRAINED.overlap("bundled", ["9-9-Z_2x"])
 
     assert (strangers.pictures, strangers.of) == (0, 1)
     assert notices(strangers, strangers, "test") == ()
@@ -68,7 +64,7 @@ def test_names_that_tell_no_plant_are_told() -> None:
 
 def test_of_many_plants_some_are_named() -> None:
     plants = [f"{number}-1-A_2x" for number in range(9)]
-    all_of_them = Overlap.between("m", SCRATCH.and_of(plants), plants)
+    all_of_them = SCRATCH.and_of(plants).overlap("m", plants)
     (said, _) = notices(all_of_them, all_of_them, "test")
 
     assert "(0-1-A_2x, 1-1-A_2x, 2-1-A_2x, 3-1-A_2x, 4-1-A_2x and 4 more)" in said

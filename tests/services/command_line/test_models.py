@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.commands.models import order_promotion, order_rollback, tell_list, tell_one
+from services.commands.models import order_promotion, order_rollback, print_list, print_one
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.exit_codes import COULD_NOT_RUN, DONE
 from tasks.models.resolve import PRODUCTION, read_history, resolve_model
@@ -42,16 +42,16 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 
 
 def test_a_model_is_promoted_listed_shown_and_taken_back(root: Path, said: Said) -> None:
-    assert tell_list(str(root), None) == DONE
+    assert print_list(str(root), None) == DONE
     assert "None of them is in production" in said()
     assert order_promotion("v1", str(root), None, note="first") == DONE
     assert said() == "model v1 is now in production (promotion 1)"
     assert order_promotion("v2", str(root), None, note="better [really]") == DONE
-    assert tell_list(str(root), None) == DONE
+    assert print_list(str(root), None) == DONE
     listed = said()
     assert "v1 published" in listed
     assert "v2 production" in listed
-    assert tell_one("production", str(root), None) == DONE
+    assert print_one("production", str(root), None) == DONE
     shown = said()
     assert "Model v2" in shown
     assert "better [really]" in shown
@@ -66,9 +66,9 @@ def test_a_model_is_promoted_listed_shown_and_taken_back(root: Path, said: Said)
 
 def test_the_bundled_model_shows_its_figures(tmp_path: Path, said: Said) -> None:
     assert order_promotion("bundled", str(tmp_path), None, note="") == DONE
-    assert tell_list(str(tmp_path), None) == DONE
+    assert print_list(str(tmp_path), None) == DONE
     assert "bundled-1 production 0.9" in said()
-    assert tell_one("bundled", str(tmp_path), None) == DONE
+    assert print_one("bundled", str(tmp_path), None) == DONE
     shown = said()
     assert "measured on │ val" in shown
     assert "working scale │ 0.75" in shown
@@ -81,35 +81,39 @@ def test_what_the_gate_said_is_shown(root: Path, said: Said) -> None:
         "gate": {"promote": False, "reasons": ["mAP50 is [low]"]},
     }
     (root / "trained_models" / "v1" / "metrics.json").write_text(json.dumps(told))
-    assert tell_one("v1", str(root), None) == DONE
+    assert print_one("v1", str(root), None) == DONE
     assert "gate │ mAP50 is [low]" in said()
 
 
 def test_a_promotion_that_came_too_late_is_shown(root: Path, said: Said) -> None:
     lost = "promotion 2 put model 'v2' [there] since"
     (root / "trained_models" / "v1" / "conclusion.json").write_text(json.dumps({"lost": lost}))
-    assert tell_one("v1", str(root), None) == DONE
+    assert print_one("v1", str(root), None) == DONE
     assert f"not promoted │ {lost}" in said()
 
 
 def test_unusable_versions_are_listed_with_the_reason(root: Path, said: Said) -> None:
     (root / "trained_models" / "v2" / "model.json").unlink()
-    assert tell_list(str(root), None) == DONE
+    assert print_list(str(root), None) == DONE
     listed = said()
     assert "v2 unusable" in listed
-    assert "v2: unfinished: its publishing broke off" in listed
+    assert "v2: unfinished: it is being published, or publishing it was interrupted" in listed
 
 
 def test_an_empty_registry(tmp_path: Path, said: Said) -> None:
-    assert tell_list(str(tmp_path), None) == DONE
-    assert "no model is published here; runs by hand use the bundled one" in said()
+    assert print_list(str(tmp_path), None) == DONE
+    assert "No model is published here; runs on this machine use the bundled model." in said()
 
 
 @pytest.mark.parametrize(
     ("root", "block", "words"),
     [
-        (None, None, "Name the place that holds trained_models/ with --root"),
-        (None, "lab", "set PREFECT_API_URL, or leave --block away"),
+        (
+            None,
+            None,
+            "name the folder or s3://bucket/prefix that holds trained_models/ with --root",
+        ),
+        (None, "lab", "set PREFECT_API_URL, or leave out --block"),
         ("s3://", None, "names no bucket"),
         ("nowhere", None, "there is no folder"),
     ],
@@ -123,7 +127,7 @@ def test_places_that_can_not_be_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert tell_list(root, block) == COULD_NOT_RUN
+    assert print_list(root, block) == COULD_NOT_RUN
     assert words in said()
 
 
@@ -136,7 +140,7 @@ def test_a_block_alone_names_the_place(
     assert order_promotion("v1", None, "models", note="") == DONE
     with s3_server.active():
         assert resolve_model(PRODUCTION, bucket_folder("models/block")).card.version == "v1"
-        assert tell_list(f"s3://{BUCKET}/models/block", None) == DONE
+        assert print_list(f"s3://{BUCKET}/models/block", None) == DONE
     assert "v1 production" in said()
 
 

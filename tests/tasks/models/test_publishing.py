@@ -155,7 +155,7 @@ def test_a_publishing_that_breaks_off_leaves_nothing_usable_and_can_be_repeated(
         promote(root, "v1", Order.now())
     listed = list_models(root)
     assert [model.version for model in listed] == (["v1"] if moment else [])
-    assert all("unfinished" in model.trouble and model.card is None for model in listed)
+    assert all("unfinished" in model.problem and model.card is None for model in listed)
     publish(root, card, weights, FILES)
     assert resolve_model("v1", root).card == card
     assert "trained_models/v1/claim.zip" not in keys(root)
@@ -346,13 +346,13 @@ def test_the_catalogue(root: Location, tmp_path: Path) -> None:
     assert list(listed) == ["bundled-1", "v1", "v2", "v3"]
     bundled = listed["bundled-1"]
     assert bundled.in_production
-    assert bundled.figures is not None
-    assert bundled.figures.split == "val"
-    assert (bundled.figures.new.map50["viable"] or 0) > 0.9
-    assert bundled.figures.new.overall.count_error_percent is not None
-    assert (listed["v1"].trouble, listed["v1"].figures) == ("", None)
-    assert "is damaged" in listed["v2"].trouble
-    assert "unfinished" in listed["v3"].trouble
+    assert bundled.metrics is not None
+    assert bundled.metrics.split == "val"
+    assert (bundled.metrics.new.map50["viable"] or 0) > 0.9
+    assert bundled.metrics.new.overall.count_error_percent is not None
+    assert (listed["v1"].problem, listed["v1"].metrics) == ("", None)
+    assert "is damaged" in listed["v2"].problem
+    assert "unfinished" in listed["v3"].problem
 
 
 def test_one_model_in_full(root: Location, tmp_path: Path) -> None:
