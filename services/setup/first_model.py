@@ -7,7 +7,7 @@ from services.setup.limits import roots
 from services.setup.plan import Change, Step, keep
 from services.site import Site
 from tasks.models.promotions import Order, register_bundled
-from tasks.models.resolve import read_history
+from tasks.models.registry import read_history
 from tasks.storage.store import Location, open_store
 
 KIND = "model"

@@ -6,19 +6,12 @@ from dataclasses import dataclass
 
 from pollen.errors import PollenError
 from pollen.evaluation.record import Metrics
-from pollen.layout import MODELS, card_key, metrics_key
+from pollen.layout import MODELS, card_key
 from pollen.models.card import ModelCard
 from pollen.models.promotions import Promotion
-from tasks.faults import NotFoundError
 from tasks.models.publishing import NO_VERSIONS
-from tasks.models.resolve import (
-    BUNDLED,
-    PRODUCTION,
-    DamagedCardError,
-    bundled_model,
-    read_card,
-    read_history,
-)
+from tasks.models.registry import DamagedCardError, read_card, read_history, read_metrics
+from tasks.models.resolve import BUNDLED, PRODUCTION, bundled_model
 from tasks.models.verdicts import read_conclusion
 from tasks.stage import stage
 from tasks.storage.store import Location, Store, open_store
@@ -141,11 +134,3 @@ def show_model(root: Location, name: str) -> ModelDetails:
         in_production=history.current is not None and history.current.version == version,
         address=f"{store.address}/{MODELS}{version}",
     )
-
-
-def read_metrics(store: Store, version: str) -> Metrics | None:
-    """Read the figures published with a model; None if there are none that can be read."""
-    try:
-        return Metrics.model_validate_json(store.read(metrics_key(version)))
-    except (NotFoundError, ValueError):
-        return None

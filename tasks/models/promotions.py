@@ -21,7 +21,8 @@ from pollen.models.card import ModelCard, check_weights
 from pollen.models.promotions import History, Promotion
 from tasks.faults import NotFoundError
 from tasks.models.publishing import publish_bundled
-from tasks.models.resolve import BUNDLED, PRODUCTION, read_card, read_history, read_promotion
+from tasks.models.registry import read_card, read_history, read_promotion
+from tasks.models.resolve import BUNDLED, PRODUCTION
 from tasks.stage import stage
 from tasks.storage.store import Location, Store, open_store
 

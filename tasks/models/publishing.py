@@ -34,7 +34,8 @@ from pollen.layout import (
 )
 from pollen.models.card import CARD_NAME, ModelCard, check_weights
 from tasks.faults import NotFoundError, StorageError
-from tasks.models.resolve import BUNDLED, PRODUCTION, bundled_model, read_card
+from tasks.models.registry import read_card
+from tasks.models.resolve import BUNDLED, PRODUCTION, bundled_model
 from tasks.stage import logger, stage
 from tasks.storage.store import Location, Store, open_store
 

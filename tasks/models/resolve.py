@@ -9,20 +9,16 @@ from prefect.runtime import deployment
 
 import pollen.bundled
 from pollen.errors import PollenError
-from pollen.layout import PROMOTIONS, card_key, promotion_number, weights_key
+from pollen.layout import weights_key
 from pollen.models.card import CARD_NAME, ModelCard, check_weights, sha256_of
-from pollen.models.promotions import History, Promotion
-from tasks.faults import NotFoundError
+from pollen.models.promotions import Promotion
+from tasks.models.registry import promotion_keys, read_card, read_promotion
 from tasks.stage import logger, stage
 from tasks.storage.local_copies import cache_folder
 from tasks.storage.store import Location, Store, open_store
 
 PRODUCTION = "production"
 BUNDLED = "bundled"
-
-
-class DamagedCardError(PollenError):
-    """The card of a published model can't be read."""
 
 
 @dataclass(frozen=True)
@@ -83,26 +79,6 @@ def _checked(weights: Path, card: ModelCard) -> Model:
     return Model(weights, card)
 
 
-def promotion_keys(store: Store) -> dict[int, str]:
-    """Keys of all promotions by number; other objects that lie in the folder are none."""
-    numbers = {entry.key: promotion_number(entry.key) for entry in store.list(PROMOTIONS)}
-    return {number: key for key, number in numbers.items() if number is not None}
-
-
-def read_promotion(store: Store, key: str) -> Promotion | None:
-    """A promotion; None where its content can't be read as one."""
-    try:
-        return Promotion.model_validate_json(store.read(key))
-    except ValueError:
-        return None
-
-
-def read_history(store: Store) -> History:
-    """All promotions."""
-    keys = promotion_keys(store)
-    return History({number: read_promotion(store, key) for number, key in sorted(keys.items())})
-
-
 def _promoted(store: Store) -> Promotion | None:
     """The highest promotion, ``None`` where there is none."""
     keys = promotion_keys(store)
@@ -116,25 +92,6 @@ def _promoted(store: Store) -> Promotion | None:
             "writes. Promote a model again"
         )
     return promotion
-
-
-def read_card(store: Store, version: str) -> ModelCard:
-    """The card of a published model.
-
-    Raises:
-        PollenError: There is no such model, it was never published whole, or its card is damaged.
-    """
-    try:
-        return ModelCard.model_validate_json(store.read(card_key(version)))
-    except NotFoundError as error:
-        raise PollenError(
-            f"there is no model '{version}' in {store.address}: expected 'production', 'bundled', one of the versions "
-            "below trained_models/, or the path of a .pt file"
-        ) from error
-    except ValueError as error:
-        raise DamagedCardError(
-            f"the card of model '{version}' in {store.address} is damaged: {error}"
-        ) from error
 
 
 def _published(store: Store, version: str, promised_sha256: str | None = None) -> Model:

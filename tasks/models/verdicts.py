@@ -1,6 +1,5 @@
 """What the registry holds against or for a trained model: its figures, the gate's decision, how its training ended."""
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -9,9 +8,9 @@ from pydantic import BaseModel, ConfigDict
 from pollen.errors import PollenError
 from pollen.evaluation.record import Decision, Metrics
 from pollen.evaluation.wording import headline
-from pollen.layout import MODELS, card_key, conclusion_key, metrics_key, training_key
+from pollen.layout import conclusion_key, metrics_key
 from tasks.faults import NotFoundError, StorageError
-from tasks.models.resolve import read_history
+from tasks.models.registry import read_history
 from tasks.stage import healing, logger, stage
 from tasks.storage.store import Location, Store, open_store
 
@@ -130,32 +129,6 @@ def read_conclusion(store: Store, version: str) -> Conclusion | None:
         return Conclusion.model_validate_json(store.read(conclusion_key(version)))
     except (NotFoundError, ValueError):
         return None
-
-
-def published_versions(store: Store) -> set[str]:
-    """Return all versions that were published completely.
-
-    Raises:
-        StorageError: If the store fails.
-    """
-    first_parts = (
-        (e.key, e.key.removeprefix(MODELS).partition("/")[0]) for e in store.list(MODELS)
-    )
-    return {version for key, version in first_parts if key == card_key(version)}
-
-
-def read_training_id(store: Store, version: str) -> str | None:
-    """Read the id of the training that made a published model; None if it is not recorded or can't be read.
-
-    Raises:
-        StorageError: If the store fails.
-    """
-    try:
-        facts = json.loads(store.read(training_key(version)))
-    except (NotFoundError, ValueError):
-        return None
-    found = facts.get("training_id") if isinstance(facts, dict) else None
-    return found if isinstance(found, str) else None
 
 
 def record_conclusion(store: Store, version: str, lost: str) -> None:

@@ -33,13 +33,9 @@ from pollen.training.ultralytics_run import (
 )
 from tasks.cluster.devices import check_device
 from tasks.models.lineage import lineage_of
+from tasks.models.registry import published_versions, read_training
 from tasks.models.resolve import BUNDLED, resolve_model
-from tasks.models.verdicts import (
-    DamagedVerdictError,
-    published_versions,
-    read_training_id,
-    read_verdict,
-)
+from tasks.models.verdicts import DamagedVerdictError, read_verdict
 from tasks.progress import Progress
 from tasks.stage import logger, stage
 from tasks.storage.local_copies import cache_folder
@@ -79,7 +75,7 @@ class TrainingPlan:
 
     @property
     def version(self) -> str:
-        """What the model is called."""
+        """The version of the model."""
         return f"{self.dataset}-{self.id[:8]}"
 
 
@@ -88,7 +84,7 @@ class LaidOut:
     """A training's pictures as the model sees them.
 
     Attributes:
-        description: ``data.yaml``; None: the recipe makes its own pictures of the files.
+        description: `data.yaml`; None: the recipe makes its own pictures of the files.
         sizes: Of the labelled grains of the train split.
         grid: How pictures were cut, and detection will cut them.
         pixel_size_um: Width of a pixel, where the files say it and agree.
@@ -113,38 +109,38 @@ class Trained:
 
 
 def begin_training(settings: TrainSettings) -> None:
-    """Take away what killed runs left here, and miss a GPU that is not there before anything is merged.
+    """Remove what killed runs left here, and check the device before anything is merged.
 
     Raises:
-        PollenError: A GPU is wanted and there is none.
+        PollenError: If a GPU is wanted and there is none.
     """
     remove_dead(scratch_folders())
     check_device(settings.device)
 
 
 def base_name(named: str | None, settings: TrainSettings) -> str:
-    """What a training starts from: what a person named, or what its recipe starts from."""
+    """Return the name of the base: the one a person gave, or the default of the recipe."""
     return named or (ARCHITECTURE if settings.recipe == "bundled" else BUNDLED)
 
 
 @stage("find base {name}")
 def resolve_base(name: str, output: Location, settings: TrainSettings) -> Base:
-    """Find what a training starts from.
+    """Find the base of a training.
 
     Args:
-        name: An architecture (``yolov8n-seg.yaml``: random weights), ``bundled``, ``production``, a published
-            version, or the path of a ``.pt`` file.
+        name: An architecture (`yolov8n-seg.yaml`: random weights), `bundled`, `production`, a published
+            version, or the path of a `.pt` file.
         output: The place whose registry is asked.
         settings: The recipe must be able to train it.
 
     Raises:
-        PollenError: There is no such thing, or it can't be trained.
+        PollenError: If there is no such thing, or it can't be trained.
     """
     architecture = untrained(name)
     if architecture is not None:
         if settings.recipe == "bundled" and name != ARCHITECTURE:
             raise PollenError(
-                f"the bundled recipe trains {ARCHITECTURE}, not {name}: leave out the base, or choose recipe: "
+                f"the bundled recipe trains {ARCHITECTURE}, not {name}: leave out the base, or set recipe: "
                 "ultralytics"
             )
         return architecture
@@ -170,7 +166,7 @@ def find_training(
     *,
     fresh: bool,
 ) -> TrainingPlan:
-    """Find out whether a training was done before; with ``fresh`` it is to be done once more.
+    """Find out whether a training was done before; with `fresh` it is done once more.
 
     A fresh one that was stopped goes on, too: it is the first that is not published. What was trained
     before is known by the training's identity: a later version of the dataset that has the same
@@ -185,7 +181,7 @@ def find_training(
         fresh: See above.
 
     Raises:
-        PollenError: The store fails.
+        PollenError: If the store fails.
     """
     store = open_store(output)
     published = published_versions(store)
@@ -200,18 +196,18 @@ def find_training(
 
 
 def _published(plan: TrainingPlan, published: Collection[str], store: Store) -> TrainingPlan | None:
-    """The plan of the model that this training made before, under the number its dataset had then."""
+    """Return the plan of the model that this training made before, under the number its dataset had then."""
     if plan.version in published:
         return replace(plan, published=True)
     ending = plan.version.removeprefix(plan.dataset)
     for version in sorted(name for name in published if name.endswith(ending)):
-        if read_training_id(store, version) == plan.id:
+        if read_training(store, version).get("training_id") == plan.id:
             return replace(plan, dataset=version.removesuffix(ending), published=True)
     return None
 
 
 def _is_concluded(done: TrainingPlan, store: Store) -> bool:
-    """Whether nothing is left to do for a published model: no run was stopped behind its publishing."""
+    """Return whether nothing is left to do for a published model: no run was stopped after its publishing."""
     try:
         verdict = read_verdict.fn(done.output, done.version)
     except DamagedVerdictError:
@@ -230,10 +226,10 @@ def lay_out(
     plan: TrainingPlan,
     folder: Path,
 ) -> LaidOut:
-    """Cut all pictures into the pieces the model sees.
+    """Cut all pictures into the tiles that the model sees.
 
     Raises:
-        PollenError: A picture or label can't be used, there are none, or the grains do not fit the input.
+        PollenError: If a picture or label can't be used, there are none, or the grains do not fit the input.
     """
     settings = plan.settings
     files = (*training, *negatives)
@@ -251,45 +247,45 @@ def lay_out(
         raise PollenError(
             f"{largest_label(training)} does not fit the model's input of {tile_px} px at working scale {scale:g}: "
             "check that label first; if it is right, "
-            + ("choose recipe: ultralytics, and " if settings.recipe == "bundled" else "")
+            + ("set recipe: ultralytics, and " if settings.recipe == "bundled" else "")
             + "raise image_px, or lower working_scale"
         ) from error
     except OSError as error:
         raise PollenError(
             f"the training pictures can't be written to {folder} ({error}): make room on this disk, or set TMPDIR"
         ) from error
-    logger().info("%d pieces of %d pictures to train on", pieces, len(files))
+    logger().info("%d tiles of %d pictures to train on", pieces, len(files))
     return LaidOut(write_description(folder), sizes, grid, _pixel_size_um(training), files)
 
 
 def _sizes(
     training: Sequence[LabelledPicture], validation: Sequence[LabelledPicture]
 ) -> GrainSizes:
-    """Sizes of the train split's grains; both splits must have some."""
+    """Return the sizes of the train split's grains; both splits must have some."""
     if not any(outlines_of(file.grains, file.size_px)[0] for file in validation):
         raise TrainingError(
-            "the dataset has no labelled grain in its val split, by which the best epoch is chosen: stage labelled "
-            "pictures of further plants, and train again"
+            "the dataset has no labelled grain in its val split, which decides the best epoch: stage labelled "
+            "pictures of more plants, and train again"
         )
     return GrainSizes.of([outlines_of(file.grains, file.size_px)[0] for file in training])
 
 
 def _pixel_size_um(training: Sequence[LabelledPicture]) -> float | None:
-    """Width of a pixel where every picture with grains says it, and all agree.
+    """Return the width of a pixel if every picture with grains states it, and all agree.
 
     One for some of them would be claimed of all that the model learnt from: frames that say their
     own would be counted at a scale that the others never had.
     """
     labelled = [file for file in training if outlines_of(file.grains, file.size_px)[0]]
-    told = [round(size, 4) for file in labelled if (size := file.pixel_size_um())]
-    known = sorted(set(told))
-    if len(known) == 1 and len(told) == len(labelled):
+    stated = [round(size, 4) for file in labelled if (size := file.pixel_size_um())]
+    known = sorted(set(stated))
+    if len(known) == 1 and len(stated) == len(labelled):
         return known[0]
     if known:
         logger().warning(
-            "%d of %d training pictures with grains say how large a pixel is (%s micrometres): expected all of them to "
-            "say it, and to agree. The model's card names no size, and other frames are taken at their own scale",
-            len(told),
+            "%d of %d training pictures with grains state the size of a pixel (%s micrometres): expected all of them "
+            "to state it, and to agree. The model's card states no size, and other frames are taken at their own scale",
+            len(stated),
             len(labelled),
             ", ".join(map(str, known[:SIZES_NAMED]))
             + (", ..." if len(known) > SIZES_NAMED else ""),
@@ -299,10 +295,10 @@ def _pixel_size_um(training: Sequence[LabelledPicture]) -> float | None:
 
 @stage("train {plan.id}")
 def train_model(plan: TrainingPlan, laid_out: LaidOut, folder: Path, progress: Progress) -> Trained:
-    """Train, or go on with the same training from its newest checkpoint.
+    """Train, or resume the same training from its newest checkpoint.
 
     Raises:
-        PollenError: The training can't go on; the message holds the remedy.
+        PollenError: If the training can't go on; the message holds the remedy.
     """
     let_forks_end()
     settings = plan.settings
@@ -313,14 +309,14 @@ def train_model(plan: TrainingPlan, laid_out: LaidOut, folder: Path, progress: P
         newest = keeper.newest()
         if newest is not None:
             unit = "step" if settings.recipe == "bundled" else "epoch"
-            logger().info("training %s goes on behind %s %d", plan.id, unit, newest.epoch)
+            logger().info("training %s resumes after %s %d", plan.id, unit, newest.epoch)
         run = _run_recipe if laid_out.description is None else _run_ultralytics
         trained = run(plan, laid_out, folder, _Watch(keeper, progress), newest)
         keeper.wait()
     except OSError as error:
         raise PollenError(
-            f"the training can't write below {folder} ({error}): make room on this disk, or set TMPDIR; it goes on "
-            "from its last checkpoint"
+            f"the training can't write below {folder} ({error}): make room on this disk, or set TMPDIR, then run "
+            "again to resume from the last checkpoint"
         ) from error
     finally:
         keeper.close()
@@ -330,7 +326,7 @@ def train_model(plan: TrainingPlan, laid_out: LaidOut, folder: Path, progress: P
 def _run_ultralytics(
     plan: TrainingPlan, laid_out: LaidOut, folder: Path, watch: "_Watch", newest: Checkpoint | None
 ) -> Trained:
-    """Train on pieces of the pictures, the whole of them every epoch."""
+    """Train on tiles of the pictures, all of them in every epoch."""
     base, settings = plan.base, plan.settings
     data = laid_out.description or folder
     last = train(base.source, base.task, data, folder / "training", settings, watch, newest)
@@ -362,10 +358,10 @@ class _Watch:
         self._progress = progress
 
     def epoch_done(self, epoch: Epoch) -> None:
-        """See :class:`pollen.training.ultralytics_run.Watcher`."""
+        """See `pollen.training.ultralytics_run.Watcher`."""
         logger().info("%s", epoch.sentence)
         self._progress.reached(epoch.number, epoch.of, epoch.sentence)
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """See :class:`pollen.training.ultralytics_run.Watcher`."""
+        """See `pollen.training.ultralytics_run.Watcher`."""
         self._keeper.keep(checkpoint)

@@ -8,7 +8,8 @@ from prefect.client.schemas.objects import State
 
 from flows.promote import promote
 from services.embedded import EmbeddedPrefect, EmbeddedS3
-from tasks.models.resolve import PRODUCTION, read_history, resolve_model
+from tasks.models.registry import read_history
+from tasks.models.resolve import PRODUCTION, resolve_model
 from tasks.storage.store import Location, open_store
 from tests.flows.test_flow_run import save_block
 from tests.support.models import put_model

@@ -11,7 +11,7 @@ from services.doctor.checks.storage import HASTY
 from services.doctor.finding import Category, Finding
 from tasks.faults import storage_errors
 from tasks.models.promotions import check_stored_weights
-from tasks.models.resolve import read_card, read_history
+from tasks.models.registry import read_card, read_history
 from tasks.storage.buckets import BucketStore
 from tasks.storage.store import Location, open_store
 

@@ -9,7 +9,8 @@ import pytest
 from services.commands.models import order_promotion, order_rollback, print_list, print_one
 from services.embedded import EmbeddedPrefect, EmbeddedS3
 from services.exit_codes import COULD_NOT_RUN, DONE
-from tasks.models.resolve import PRODUCTION, read_history, resolve_model
+from tasks.models.registry import read_history
+from tasks.models.resolve import PRODUCTION, resolve_model
 from tasks.storage.store import Location, open_store
 from tests.flows.test_flow_run import save_block
 from tests.services.command_line.test_command_line import imports_of

@@ -18,7 +18,7 @@ from services.setup.automation_files import PREFIX
 from services.setup.limits import roots
 from services.site import Overrides, read_site
 from tasks.cluster.turns import limit_name
-from tasks.models.resolve import read_history
+from tasks.models.registry import read_history
 from tasks.storage.store import Location, open_store
 from tests.support.prefect_servers import PreparedPrefect
 from tests.support.wire import tapped

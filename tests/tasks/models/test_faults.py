@@ -14,7 +14,7 @@ from tasks.faults import StorageError
 from tasks.models.catalogue import list_models, show_model
 from tasks.models.promotions import Order, promote, register_bundled, rollback
 from tasks.models.publishing import publish
-from tasks.models.resolve import read_history
+from tasks.models.registry import read_history
 from tasks.stage import Stage
 from tasks.storage.store import Location, open_store
 from tests.support.models import put_model, stand_in

@@ -15,7 +15,8 @@ from pollen.layout import promotion_key, weights_key
 from services.embedded import EmbeddedS3
 from tasks.faults import StorageError
 from tasks.models.promotions import Order, Promoted, promote, register_bundled, rollback
-from tasks.models.resolve import PRODUCTION, read_history, resolve_model
+from tasks.models.registry import read_history
+from tasks.models.resolve import PRODUCTION, resolve_model
 from tasks.storage.buckets import BucketStore
 from tasks.storage.store import Location, Store, open_store
 from tests.support.models import put_model

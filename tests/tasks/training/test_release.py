@@ -21,7 +21,7 @@ from tasks.faults import StorageError
 from tasks.models.catalogue import show_model
 from tasks.models.promotions import Order, promote, rollback
 from tasks.models.publishing import publish
-from tasks.models.resolve import read_history
+from tasks.models.registry import read_history
 from tasks.models.verdicts import read_conclusion
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location, open_store
