@@ -156,7 +156,7 @@ class Published:
             self._bar.show(100.0, text)
 
 
-class OfBatch:
+class BatchProgress:
     """Progress of one batch, as an artifact of its task run; `other` gets it as well.
 
     There is no update in the first seconds: many batches are done by then, and one call is enough.

@@ -26,7 +26,7 @@ from tasks.detection.records import write_records
 from tasks.detection.work import Work
 from tasks.detection.writing import FrameResult, FrameWriter
 from tasks.models.resolve import Model
-from tasks.progress import OfBatch, Progress
+from tasks.progress import BatchProgress, Progress
 from tasks.stage import BATCHES_AT_ONCE, Pool, logger, stage
 from tasks.storage.local_copies import cache_folder
 from tasks.storage.scratch import scratch_folder
@@ -91,7 +91,7 @@ def detect_batch(batch: Batch, work: Work, progress: Progress, title: str = "bat
     # Two attempts never write the same files, so grains and image rows of one name belong together.
     attempt = f"{batch.id}-{uuid4().hex[:8]}"
     output = open_store(work.output)
-    shown = OfBatch(progress, title, len(batch.items))
+    shown = BatchProgress(progress, title, len(batch.items))
     results = _count(batch, attempt, work, output, shown)
     images = pl.DataFrame([result.image for result in results], schema=IMAGE_RECORD)
     grains = pl.concat([pl.DataFrame(schema=GRAIN_RECORD), *(result.grains for result in results)])

@@ -364,15 +364,16 @@ def test_shards_of_another_run_are_waited_for(place: DetectRequest) -> None:
         assert client.read_flow_run(waiting.id).state_name == "Cancelled"
 
 
-def detected(**parameters: object) -> "State[Any]":
-    """Run the flow as its deployments do."""
+def detect_deployed(monkeypatch: pytest.MonkeyPatch, **parameters: object) -> "State[Any]":
+    """Run the flow as from a deployment."""
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "as from a deployment")
     given: dict[str, Any] = {"bucket": "sharded", "model": MODEL, "settings": SETTINGS} | parameters
     return cast("State[Any]", detect(**given, return_state=True))
 
 
 @pytest.mark.usefixtures("deployed")
-def test_a_root_without_a_limit_is_refused() -> None:
-    state = detected(prefix="never set up")
+def test_a_root_without_a_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = detect_deployed(monkeypatch, prefix="never set up")
     assert state.is_failed()
     assert "run `pollen setup`" in str(state.message)
 
@@ -381,13 +382,15 @@ def test_shards_that_are_not_deployed_name_the_remedy(
     place: DetectRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "DEPLOYMENT", "detect-shard/elsewhere")
-    state = detected(prefix=place.prefix)
+    state = detect_deployed(monkeypatch, prefix=place.prefix)
     assert state.is_failed()
     assert DEPLOY in str(state.message)
 
 
-def test_a_production_model_is_never_replaced_by_another(place: DetectRequest) -> None:
-    state = detected(prefix=place.prefix, model="production")
+def test_a_production_model_is_never_replaced_by_another(
+    place: DetectRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = detect_deployed(monkeypatch, prefix=place.prefix, model="production")
     assert state.is_failed()
     assert "no model is in production" in str(state.message)
 
@@ -399,10 +402,10 @@ def test_a_number_of_shards_that_can_not_be(place: DetectRequest, number: int) -
 
 
 def test_settings_that_no_gpu_can_follow_are_refused_before_anything_starts(
-    place: DetectRequest,
+    place: DetectRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = settings(backend="openvino")
-    state = detected(prefix=place.prefix, settings=wanted)
+    state = detect_deployed(monkeypatch, prefix=place.prefix, settings=wanted)
     assert state.is_failed()
     assert "set device: cpu or backend: torch" in str(state.message)
     assert not runs_of("detect-shard", place.tag)
