@@ -6,11 +6,14 @@ JOBS ?= 2
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
+# Where it is set, as in many containers, every process of a test compiles all of the project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format lock bench image push image-ttl clean
+.PHONY: help venv demo test test-quick lint format lock bench image push image-ttl clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## make or update .venv from the lock (PYTHON=... names an interpreter)
 
@@ -24,6 +27,9 @@ demo: venv ## count sample micrographs over a real S3 and a real Prefect server,
 # Many tests wait for servers. By file, for what a file shares; in the order of tests/conftest.py.
 test: venv ## run the tests, some files at once (ARGS="-k name" for some of them, JOBS=0 for one by one)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-quick: venv ## run only tests that need no server and no patience (ARGS and JOBS as above)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not server and not slow" $(ARGS)
 
 lint: venv ## check style, types, the floors, the deployments and the locks
 	$(BIN)/ruff check .

@@ -35,6 +35,8 @@ from tests.deployments.rendering import IMAGE, NAMESPACE, ROOT, as_the_worker, r
 from tests.support.prefect_servers import PreparedPrefect
 from tools.deployment_lint.rules import CONTRACT
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 AUTH_STRING = "operator:a-long-password"
 
 

@@ -35,10 +35,10 @@ from tests.support.runs import COUNTS, bucket_tables, objects, rows, upload
 from tests.support.training import OPEN_GATE, train_settings
 
 PICTURES = 3
-BURST = 500
+BURST = 200
 #: Names that some form of notice or address encodes in its own way.
 ODD = ("a b.png", "a+b.png", "100%.png", "a%2Bb.png", "žluťoučký kůň/ěščř.png", "Ä & ß #1?.PNG")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow(seconds=150), pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

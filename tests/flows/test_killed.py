@@ -62,6 +62,8 @@ from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location
 from tests.support.runs import count
 
+pytestmark = pytest.mark.slow
+
 def die_after(store, kind, part, times):
     lock, left = threading.Lock(), [times]
 

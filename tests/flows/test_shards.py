@@ -32,10 +32,10 @@ from tests.support.runs import (
 )
 
 #: More than are counted before something is killed.
-PICTURES = 30
+PICTURES = 18
 #: Settings as a person or a deployment gives them.
 SETTINGS = {"device": "cpu", "edge_rule": "all", "batch_images": 1}
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow(seconds=70), pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

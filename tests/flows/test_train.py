@@ -25,6 +25,8 @@ from tests.support.pictures import picture
 from tests.support.runs import objects, upload
 from tests.support.training import CLOSED_GATE, OPEN_GATE, request_below, train_settings
 
+pytestmark = pytest.mark.slow
+
 ROOT = "train/whole"
 Train = Callable[..., State[Any]]
 

@@ -77,7 +77,7 @@ for kind, part in json.loads(moments):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=80)
 @pytest.mark.timeout(900)  # nine trainings, each in processes of its own
 def test_a_training_killed_anywhere_goes_on_and_ends_whole(
     s3_server: EmbeddedS3, monkeypatch: pytest.MonkeyPatch

@@ -22,7 +22,11 @@ from tasks.training.request import TrainRequest
 from tests.support.labelled import export
 from tests.support.training import request_below
 
-FIRST = RecipeStage("1-first", SceneMix(), side_px=96, scale=0.5, steps=2, batch=2, warmup=1, seed=9)
+pytestmark = pytest.mark.slow
+
+FIRST = RecipeStage(
+    "1-first", SceneMix(), side_px=96, scale=0.5, steps=2, batch=2, warmup=1, seed=9
+)
 SETTINGS = TrainSettings(recipe="bundled", rendered_frames=0, workers=0, device="cpu")
 
 

@@ -22,7 +22,7 @@ from tests.support.runs import COUNTS, GRAINS, REPORT, REPOSITORY, rows
 from tests.support.scanning import leaks, secrets_in
 
 # The first of them installs several GB; links into uv's cache make it quick on one disk.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow(seconds=25), pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

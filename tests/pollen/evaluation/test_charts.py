@@ -29,6 +29,7 @@ def decoded(png: bytes) -> np.ndarray[tuple[int, ...]]:
     return np.asarray(pixels)
 
 
+@pytest.mark.slow
 def test_charts_are_drawn_for_one_model_and_for_two(
     new: Evaluation, pictures: list[LabelledPicture]
 ) -> None:
@@ -40,6 +41,7 @@ def test_charts_are_drawn_for_one_model_and_for_two(
         assert png != alone[name], name
 
 
+@pytest.mark.slow
 def test_equal_figures_give_equal_bytes_without_time_or_version(
     new: Evaluation, tmp_path: Path
 ) -> None:
@@ -50,6 +52,7 @@ def test_equal_figures_give_equal_bytes_without_time_or_version(
         assert set(Image.open(tmp_path / "chart.png").info) <= {"dpi"}
 
 
+@pytest.mark.slow
 def test_the_users_own_style_changes_nothing(new: Evaluation) -> None:
     import matplotlib as mpl
 
@@ -59,6 +62,7 @@ def test_the_users_own_style_changes_nothing(new: Evaluation) -> None:
         assert mpl.rcParams["font.size"] == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "truth", [Grains.none(), discs([(50, 50)], 30)], ids=["no grain", "one grain"]
 )

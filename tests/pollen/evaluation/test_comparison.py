@@ -69,6 +69,7 @@ def test_lines_are_told_apart_by_colour_as_in_the_chart(tmp_path: Path) -> None:
         assert np.abs(colours - wanted).max(axis=1).min() < 40, colour
 
 
+@pytest.mark.slow
 def test_the_charts_of_a_training_are_small_enough(pictures: list[LabelledPicture]) -> None:
     evaluation = judged(pictures, [perfect(picture) for picture in pictures])
     charts = draw_charts(evaluation, evaluation)
@@ -77,6 +78,7 @@ def test_the_charts_of_a_training_are_small_enough(pictures: list[LabelledPictur
     assert len(small) <= MOST_BYTES
 
 
+@pytest.mark.slow
 def test_a_chart_that_stays_heavy_is_not_shown_and_one_that_is_none_is_an_error() -> None:
     assert ultralytics.__version__  # importing it changes how Pillow opens pictures
     assert small_chart(png(900, 900, noise=True)) is None

@@ -123,6 +123,7 @@ def test_a_damaged_picture_stops_the_evaluation(
         evaluate([picture], bundled.weights, bundled.card, bundled.cache, ON_CPU)
 
 
+@pytest.mark.slow
 def test_pictures_are_read_one_after_the_other(
     pictures: list[LabelledPicture], tmp_path: Path, bundled: Prepared
 ) -> None:

@@ -84,6 +84,7 @@ def test_large_groups_weigh_more_and_empty_ones_nothing() -> None:
     assert mean_viability_error(true, lost, ["a", "b", "c"]) == pytest.approx(100 / 4)
 
 
+@pytest.mark.slow
 def test_a_sweep_agrees_with_an_evaluation_at_the_same_thresholds(
     pictures: list[LabelledPicture], bundled: Prepared
 ) -> None:

@@ -14,7 +14,7 @@ from services.exit_codes import COULD_NOT_RUN, DONE
 from tests.support.runs import GRAINS, REPORT, rows
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=45)
 def test_the_demo_leaves_tables_report_and_pictures_and_no_process(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

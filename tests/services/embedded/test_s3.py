@@ -17,6 +17,8 @@ from botocore.exceptions import ClientError
 from services.embedded import EmbeddedS3, EmbeddedServerError, s3
 from services.embedded.ports import LOOPBACK, free_ports, is_free
 
+pytestmark = pytest.mark.server
+
 _OWNER = """
 import sys, time
 from services.embedded import EmbeddedS3

@@ -60,6 +60,7 @@ class Notes:
         )
 
 
+@pytest.mark.slow
 def test_a_recipe_stopped_in_the_middle_goes_on_elsewhere_and_ends(
     pictures: list[Example], tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_recipe_stopped_in_the_middle_goes_on_elsewhere_and_ends(
     assert not torch.equal(state["mean"][name], state["average"][name])
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_told_beyond_its_checkpoint_is_told_once(
     pictures: list[Example], tmp_path: Path
 ) -> None:
@@ -103,6 +105,7 @@ def test_what_a_killed_run_told_beyond_its_checkpoint_is_told_once(
         assert [row["step"] for row in csv.DictReader(file)] == ["2", "4"]
 
 
+@pytest.mark.slow
 def test_weights_to_start_from_are_taken_and_others_refused(
     pictures: list[Example], tmp_path: Path, stages: tuple[RecipeStage, ...]
 ) -> None:
@@ -122,7 +125,7 @@ def test_weights_to_start_from_are_taken_and_others_refused(
 
 def test_pictures_without_a_whole_grain_are_told(pictures: list[Example], tmp_path: Path) -> None:
     bare = [replace(picture, outlines=()) for picture in pictures]
-    with pytest.raises(TrainingError, match="label pictures that have some"):
+    with pytest.raises(TrainingError, match="label pictures that show some"):
         train_recipe(bare, tmp_path, SETTINGS, Notes(tmp_path))
 
 
