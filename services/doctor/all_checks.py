@@ -12,9 +12,10 @@ from pollen.errors import PollenError
 from services.doctor.checking import CHECK_SECONDS, About, collect, in_thread
 from services.doctor.checks.cluster import check_access, check_cluster
 from services.doctor.checks.configuration import check_environment
+from services.doctor.checks.declared_objects import PLANNERS, check_declared
 from services.doctor.checks.deployments import check_deployments
 from services.doctor.checks.model import check_model
-from services.doctor.checks.prefect_api import PLANNERS, check_server, check_setup
+from services.doctor.checks.prefect_api import check_server
 from services.doctor.checks.resources import check_resources
 from services.doctor.checks.rights import check_rights
 from services.doctor.checks.storage import check_storage
@@ -98,7 +99,7 @@ class _AllChecks:
         )
 
     async def _setup(self, category: Category, site: Site) -> None:
-        await self._check(category, category, in_thread(lambda: check_setup(category, site)))
+        await self._check(category, category, in_thread(lambda: check_declared(category, site)))
 
     async def _storage_without_block(self, why: str) -> None:
         """Check the bucket with the keys of the environment alone, if the site file names the bucket."""

@@ -112,9 +112,7 @@ async def _with_cluster(facts: RunFacts) -> tuple[RunFacts, list[Finding]]:
         return await _from_cluster(facts, access), []
     except PollenError as error:
         return facts, [_ABOUT.info(f"its pods were not checked: {error}")]
-    except (
-        Exception
-    ) as error:  # the server's facts are worth showing without the cluster's
+    except Exception as error:  # the server's facts are worth showing without the cluster's
         logging.getLogger("pollen").debug("unexpected", exc_info=True)
         return facts, [_ABOUT.info(f"its pods were not checked: unexpected error ({error!r})")]
 
