@@ -1,8 +1,8 @@
 # One image for everything in a cluster: flow runs with and without a GPU, workers, the Prefect
-# server, `pollen setup` and `pollen doctor`. Build it with `make image`, which gives the arguments.
+# server, `pollen setup` and `pollen doctor`. Build it with `make image`, which sets the arguments.
 #
-# The base needs python3 >= 3.11 with its venv module. `tini` and the CA certificates are installed
-# with apt-get where it lacks them. A base of your own builds without any other registry:
+# The base needs python3 >= 3.11 with its venv module. If it lacks `tini` or the CA certificates,
+# apt-get installs them. With a base of your own, no other registry is needed:
 #   make image BASE_IMAGE=localhost/debian-python:bookworm
 ARG BASE_IMAGE=docker.io/library/python:3.11.15-slim-bookworm
 
@@ -10,7 +10,7 @@ ARG BASE_IMAGE=docker.io/library/python:3.11.15-slim-bookworm
 # -- The packages of the lock, in a virtual environment without pip ------------------------------
 FROM ${BASE_IMAGE} AS packages
 
-# Every package with version and hash. Another file of that kind may be named, such as one without CUDA.
+# Every package with version and hash. You may name another such file, for example one without CUDA.
 ARG CONSTRAINTS=requirements.lock
 
 WORKDIR /build
@@ -18,12 +18,12 @@ RUN python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "BASE_IMAGE:
     && python3 -m venv /build/installer \
     && python3 -m venv --without-pip /opt/venv
 COPY ${CONSTRAINTS} /build/constraints.lock
-# An index or mirror of your own, with its password if it has one, comes as a secret file that no
+# A package index of your own, with its password if it has one, is passed as a secret file that no
 # layer keeps: make image PIP_CONF=$HOME/.config/pip/pip.conf
-# Bytecode is made now, because Python can't write it on a read-only root; `unchecked`: it does not
-# depend on times of files, which may change while layers are packed. Some packages hold files that
-# only a newer Python can read; they are listed and do no harm. Then the large and seldom changed
-# parts are put aside for layers of their own, which are pulled side by side, and only if changed.
+# Bytecode is compiled now, because Python can't write it on a read-only root; `unchecked`, so that it
+# does not depend on times of files, which may change while layers are packed. Some packages have files
+# that only a newer Python can compile; they are listed and do no harm. Then the large parts, which
+# rarely change, are moved into separate layers, which are pulled in parallel, and only if they changed.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     /build/installer/bin/pip --python /opt/venv/bin/python --disable-pip-version-check --no-input \
         --no-cache-dir install --require-hashes --no-deps --only-binary :all: --no-compile \
@@ -57,7 +57,7 @@ RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash \
 # -- The image: no pip, no compiler, no cache -------------------------------------------------------
 FROM ${BASE_IMAGE}
 
-# tini, as process 1, passes signals on and reaps what ends: process 1 itself would ignore SIGTERM.
+# tini, as process 1, passes signals on and reaps processes: any other process 1 would ignore SIGTERM.
 RUN if ! command -v tini >/dev/null || ! [ -s /etc/ssl/certs/ca-certificates.crt ]; then \
         apt-get update -qq \
         && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends tini ca-certificates \
@@ -76,7 +76,7 @@ COPY LICENSE prefect.yaml /opt/app/
 COPY flows /opt/app/flows
 COPY deployments /opt/app/deployments
 
-# All that is written goes below /scratch and /tmp: mount a volume at both, make the rest read-only.
+# Everything is written below /scratch and /tmp: mount a volume at both, and make the rest read-only.
 ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1 \
@@ -96,16 +96,16 @@ ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE=false \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-# NVIDIA_VISIBLE_DEVICES is left to the device plugin: `all` would give GPUs to pods that asked for none.
+# NVIDIA_VISIBLE_DEVICES is left to the device plugin: `all` would give GPUs to pods that requested none.
 
 WORKDIR /opt/app
-# As a number, so that Kubernetes can tell that it is not root.
+# As a number, so that Kubernetes can check that it is not root.
 USER 1000:1000
 
-# Kubernetes ignores this line: there, the probes of the manifests do it. `docker run` and podman use it.
+# For `docker run` and podman; Kubernetes ignores it and uses the probes of the manifests.
 HEALTHCHECK --interval=5m --timeout=60s --start-period=60s CMD ["python", "-m", "services.health"]
 
-# Prefect's worker gives `prefect flow-run execute` as arguments; the script runs what it is given.
+# Prefect's worker passes `prefect flow-run execute` as arguments; the script runs its arguments.
 ENTRYPOINT ["tini", "--", "/opt/app/deployments/entrypoint.sh"]
 CMD ["pollen", "--help"]
 

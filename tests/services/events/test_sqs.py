@@ -143,7 +143,7 @@ def test_many_messages_come_in_batches(amazon: Amazon) -> None:
     assert len(reading.taken) == 25
 
 
-def test_what_is_no_notice_is_told_and_deleted(
+def test_what_is_no_notice_is_logged_and_deleted(
     amazon: Amazon, caplog: pytest.LogCaptureFixture
 ) -> None:
     url, arn = amazon.new_queue()
@@ -159,7 +159,7 @@ def test_what_is_no_notice_is_told_and_deleted(
     assert reading.counters.strange == 15
     told = [each.getMessage() for each in caplog.records if each.name == "pollen.events"]
     assert len(told) == 10
-    assert "no notice, deleted: the message is not JSON" in told[0]
+    assert "deleted a message of the queue that is not a notice: the message is not JSON" in told[0]
     assert "It begins with 'line\\nxxx" in told[0]
     assert not any("end" in each for each in told)
 
@@ -278,16 +278,16 @@ def refused(code: str) -> bytes:
 @pytest.mark.parametrize(
     ("status", "body", "sentence"),
     [
-        (400, refused("RequestThrottled"), "asks to slow down"),
+        (400, refused("RequestThrottled"), "asks for fewer requests"),
         (403, refused("AccessDeniedException"), "need sqs:ReceiveMessage and sqs:DeleteMessage"),
-        (403, refused("ExpiredTokenException"), "keys that expired must be renewed"),
+        (403, refused("ExpiredTokenException"), "renew keys that have expired"),
         (403, refused("InvalidClientTokenId"), "set AWS_ACCESS_KEY_ID"),
         (403, refused("InvalidSecurity"), "set AWS_ACCESS_KEY_ID"),
         (400, refused("QueueDoesNotExist"), "there is no queue at"),
         (500, refused("InternalError"), "answered HTTP 500 ('InternalError')"),
         (503, b"", "answered HTTP 503"),
         (502, b"<html>Bad Gateway</html>", "answered HTTP 502"),
-        (200, b"<html>Please log in</html>", "a web page answers"),
+        (200, b"<html>Please log in</html>", "answers with a web page"),
     ],
 )
 def test_bad_answers_are_waited_out(
