@@ -1,8 +1,7 @@
-"""Real servers on this machine for as long as a command or a test session runs.
+"""Real servers on this machine for the duration of a command or a test session.
 
-``EmbeddedS3`` is a SeaweedFS, ``EmbeddedPrefect`` a Prefect server. Both listen on loopback only,
-send no telemetry, read none of the user's own settings, and leave nothing behind: not when their
-owner ends, and not when it is killed.
+`EmbeddedS3` is a SeaweedFS, `EmbeddedPrefect` a Prefect server. Both listen on loopback only, send no telemetry, read
+none of the user's own settings, and leave nothing behind, even if their owner is killed.
 """
 
 from services.embedded.prefect_server import EmbeddedPrefect

@@ -5,19 +5,19 @@ import socket
 
 LOOPBACK = "127.0.0.1"
 
+#: SeaweedFS opens a second port this much above each port that it is given.
 GRPC_OFFSET = 10_000
-"""SeaweedFS opens a second port this much above each port it is given."""
 
-# Below every system's range for outgoing connections (Linux: from 32768), so that no client's
-# socket takes a port between our look and the server's bind. The upper half holds the companions.
+# Below every system's range for outgoing connections (Linux: from 32768), so that no client takes a
+# port between our check and the server's bind. The second ports of SeaweedFS are in the upper half.
 _FIRST_PORT = 11_000
 _PORTS = 10_000
 
 
 def is_free(port: int) -> bool:
-    """Tell whether a server could listen on this loopback port now."""
+    """Return whether a server could listen on this loopback port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: connections that are just closing don't keep a port from a new listener.
+        # As servers do: connections that are closing don't keep a port from a new listener.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -27,12 +27,12 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """Choose ports at random, each free together with its companion ``GRPC_OFFSET`` above.
+    """Choose ports at random, each of them free together with the port `GRPC_OFFSET` above it.
 
     Another process may take one before it is used, so callers try again with new ones.
 
     Raises:
-        OSError: There are not that many free ports.
+        OSError: If there are not enough free ports.
     """
     candidates = random.sample(range(_FIRST_PORT, _FIRST_PORT + _PORTS), _PORTS)
     chosen: list[int] = []

@@ -1,4 +1,4 @@
-"""A Prefect server on this machine, with its own database, for as long as it is needed."""
+"""A Prefect server on this machine, with its own database."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 from services.embedded.ports import LOOPBACK, free_ports
 from services.embedded.server import EmbeddedServer, direct_connection
 
-#: How long logs and events may take to reach the server when it is about to stop.
+#: Time for logs and events to reach the server before it stops.
 SECONDS_TO_SEND = 10
 
 
@@ -17,11 +17,11 @@ class EmbeddedPrefect(EmbeddedServer):
     """A real Prefect server on loopback with SQLite, telemetry off and none of the user's settings.
 
     Args:
-        home: ``PREFECT_HOME`` of the server; None for a temporary folder, removed at the end.
-        ui: Whether to serve the user interface at ``ui_url``.
-        auth_string: ``user:password`` that the server asks everybody for; None lets everybody in.
-        start_timeout_s: How long to wait until it answers. A new database takes about 11 s on two
-            idle cores, 30 s when Python has yet to compile the installed packages.
+        home: `PREFECT_HOME` of the server; None for a temporary folder, removed at the end.
+        ui: Whether to serve the user interface at `ui_url`.
+        auth_string: `user:password` that every client must give; None to let everybody in.
+        start_timeout_s: Longest wait until it answers. A new database takes about 11 s on two idle
+            cores, and 30 s if Python must compile the installed packages first.
     """
 
     name = "the embedded Prefect server"
@@ -41,7 +41,7 @@ class EmbeddedPrefect(EmbeddedServer):
 
     @property
     def home(self) -> Path:
-        """``PREFECT_HOME`` of this server and of programs that use ``environment()``."""
+        """`PREFECT_HOME` of this server and of programs that use `environment()`."""
         return self._data_folder
 
     @property
@@ -51,7 +51,7 @@ class EmbeddedPrefect(EmbeddedServer):
 
     @property
     def api_url(self) -> str:
-        """Value of ``PREFECT_API_URL`` for this server."""
+        """Value of `PREFECT_API_URL` for this server."""
         return f"{self.ui_url}/api"
 
     def environment(self) -> dict[str, str]:
@@ -66,9 +66,9 @@ class EmbeddedPrefect(EmbeddedServer):
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Make this process and its children use this server inside the ``with`` block."""
+        """Make this process and its children use this server inside the `with` block."""
         with super().active():
-            # Imported only now: the first import reads the environment, user's settings and all.
+            # Imported only now, because the first import reads the environment and the user's settings.
             from prefect.settings import (
                 PREFECT_API_AUTH_STRING,
                 PREFECT_API_URL,
@@ -81,18 +81,18 @@ class EmbeddedPrefect(EmbeddedServer):
                 PREFECT_API_AUTH_STRING: self._auth_string,
                 PREFECT_HOME: self.home,
             }
-            # And this is for a Prefect that was imported before.
+            # In case Prefect was imported before.
             with temporary_settings(ours):
                 try:
                     yield
                 finally:
                     if self.running:
-                        _send_what_waits()
+                        _send_logs_and_events()
 
     def _own_settings(self) -> dict[str, str]:
         return {
             "PREFECT_HOME": str(self.home),
-            # A file that does not exist is an empty profile: the user's own is not read.
+            # A file that does not exist is an empty profile, so that the user's own is not read.
             "PREFECT_PROFILES_PATH": str(self.home / "profiles.toml"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",  # the client library has telemetry of its own
@@ -110,16 +110,16 @@ class EmbeddedPrefect(EmbeddedServer):
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
         }
-        # In the environment, not on the command line: others on this machine can read that.
+        # In the environment, because other users of this machine can read the command line.
         key = {"PREFECT_SERVER_API_AUTH_STRING": self._auth_string} if self._auth_string else {}
         level = {"PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
         links = {"PREFECT_UI_URL": self.ui_url}  # in messages about runs
-        # Where the pages look for data: by default at Prefect's usual port, whatever the server's own.
+        # Address from which the pages get data; by default it has Prefect's usual port, not that of the server.
         pages = {"PREFECT_SERVER_UI_API_URL": self.api_url} if self._ui else {}
         return {**inherited, **self._own_settings(), **key, **level, **links, **pages}
 
     def _answers(self) -> bool:
-        """Ask for the server's health, then whether its home is ours."""
+        """Return whether the server is healthy and its home is ours."""
         import httpx
 
         user, _, password = (self._auth_string or "").partition(":")
@@ -136,10 +136,10 @@ class EmbeddedPrefect(EmbeddedServer):
         return Path(settings["home"]) == self.home
 
 
-def _send_what_waits() -> None:
-    """Let Prefect's background threads hand over logs and events while the server is still there.
+def _send_logs_and_events() -> None:
+    """Let Prefect's background threads send logs and events while the server is still running.
 
-    Otherwise they try for minutes when the process ends, and it waits for them.
+    Otherwise they would try for minutes when the process ends, and it would wait for them.
     """
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker

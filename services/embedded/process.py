@@ -1,4 +1,4 @@
-"""One child process that is stopped properly and can't outlive its owner."""
+"""A child process that is stopped properly and can't outlive its owner."""
 
 import os
 import signal
@@ -11,22 +11,22 @@ from pathlib import Path
 from services.embedded import supervisor
 
 _LOG_TAIL_LINES = 20
+#: Time for a killed process to release its memory, files and ports.
 _KILL_S = 5.0
-"""How long a killed process may take to give back its memory, files and ports."""
 
 
 class SupervisedProcess:
     """A command running under the supervisor, in a process group and session of its own.
 
-    The own session keeps a Ctrl-C in the terminal away from it: the owner decides when it stops.
+    The separate session keeps a Ctrl-C in the terminal away from it: the owner decides when it stops.
 
     Args:
-        command: Program and arguments. Visible to other users of the machine: no secrets.
+        command: Program and arguments, without secrets, because other users of the machine can see them.
         environment: The whole environment of the command.
         folder: Working directory.
-        log_path: File that receives what the command prints; appended to.
-        grace_s: Seconds between asking the command to stop and killing it.
-        litter: What to remove if the owner dies without stopping the process.
+        log_path: File to which the output of the command is appended.
+        grace_s: Seconds between the request to stop and the kill.
+        litter: Paths to remove if the owner dies without stopping the process.
     """
 
     def __init__(
@@ -65,33 +65,33 @@ class SupervisedProcess:
         return self._popen.poll()
 
     def stop(self) -> None:
-        """Ask the command to stop, wait for it, and kill what is left after the grace."""
+        """Ask the command to stop, wait for it, and kill what is left after `grace_s`."""
         self._signal(signal.SIGTERM)
         try:
             self._popen.wait(timeout=self._grace_s)
         except subprocess.TimeoutExpired:
             self.kill()
         else:
-            self._sweep()
+            self._kill_group()
 
     def kill(self) -> None:
-        """Kill the command at once, as a crash would, and what it started."""
+        """Kill the command and its children at once, as a crash would."""
         self._signal(signal.SIGUSR1)
         with suppress(subprocess.TimeoutExpired):
             self._popen.wait(timeout=_KILL_S)
-        self._sweep()
+        self._kill_group()
 
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError):
             self._popen.send_signal(number)
 
-    def _sweep(self) -> None:
-        """Kill what is left of the process group: children of the command, a stuck supervisor."""
+    def _kill_group(self) -> None:
+        """Kill what is left of the process group: children of the command, or a stuck supervisor."""
         with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
 
     def log_tail(self) -> str:
-        """Return the last lines that the command printed, for error messages."""
+        """Return the last lines of the command's output, for error messages."""
         lines = self._log_path.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-_LOG_TAIL_LINES:])

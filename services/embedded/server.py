@@ -1,4 +1,4 @@
-"""What the embedded servers share: their folder, their ports, starting, waiting and stopping."""
+"""The common part of the embedded servers: folder, ports, start, wait and stop."""
 
 import os
 import tempfile
@@ -18,36 +18,37 @@ _PORT_ATTEMPTS = 5
 
 
 def direct_connection() -> dict[str, str]:
-    """Return the variables that keep a proxy of the user out of connections to this machine."""
+    """Return the variables that keep connections to this machine away from a proxy of the user."""
     known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     hosts = ",".join(filter(None, [known, LOOPBACK, "localhost"]))
     return {"NO_PROXY": hosts, "no_proxy": hosts}
 
 
 class EmbeddedServerError(RuntimeError):
-    """An embedded server could not start; the message carries the end of its log."""
+    """An embedded server could not start; the message has the end of its log."""
 
 
 class _PortTakenError(EmbeddedServerError):
-    """Somebody else took the port between our look and the server's bind."""
+    """Another program took the port between our check and the server's bind."""
 
 
 class EmbeddedServer(ABC):
-    """A server that runs as long as its owner wants, and no longer than its owner lives.
+    """A server that does not outlive the process that started it.
 
-    Use it as a context manager. In between it can be stopped, killed and started again: it keeps
-    its ports and its data, as a real server would after a restart.
+    Use it as a context manager. Inside the block it can be stopped, killed and started again: it
+    keeps its ports and its data, as a real server would after a restart.
 
     Args:
-        folder: Where the server keeps its data; None for a temporary folder.
-        start_timeout_s: How long to wait until it answers.
+        folder: Folder for the server's data; None for a temporary folder.
+        start_timeout_s: Longest wait until it answers.
+
+    Attributes:
+        name: The name of the server in messages.
     """
 
     name: ClassVar[str]
-    """What messages call it."""
-
+    # Environment variables with this prefix are settings of this kind of server.
     _variable_prefix: ClassVar[str]
-    """Environment variables that begin so are settings of this kind of server."""
 
     def __init__(self, folder: Path | None, start_timeout_s: float) -> None:
         self._start_timeout_s = start_timeout_s
@@ -64,10 +65,10 @@ class EmbeddedServer(ABC):
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Make this process and its children use this server inside the ``with`` block.
+        """Make this process and its children use this server inside the `with` block.
 
-        Variables of the user for another server of the kind (``AWS_PROFILE``, ...) are put away
-        and come back afterwards.
+        The user's variables for another server of this kind (`AWS_PROFILE`, ...) are removed
+        inside the block and restored after it.
         """
         ours = self.environment()
         theirs = {name for name in os.environ if name.startswith(self._variable_prefix)}
@@ -88,26 +89,26 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def _command(self) -> Sequence[str]:
-        """Return the command line; without secrets, since other users can read it."""
+        """Return the command line, without secrets, because other users can read it."""
 
     @abstractmethod
     def _server_environment(self) -> dict[str, str]:
         """Return the whole environment of the server."""
 
     def _litter(self) -> list[Path]:
-        """Return what the server leaves outside its own folder."""
+        """Return the paths that the server leaves outside its own folder."""
         return []
 
     @abstractmethod
     def _answers(self) -> bool:
-        """Tell whether this very server, and not another on the same port, is ready."""
+        """Return whether this server, and not another one on the same port, is ready."""
 
     @property
     def _base_url(self) -> str:
         """Address of the server's first port.
 
         Raises:
-            EmbeddedServerError: The server was never started.
+            EmbeddedServerError: If the server was never started.
         """
         if not self._ports:
             raise EmbeddedServerError(f"{self.name} has no address before its start")
@@ -115,7 +116,7 @@ class EmbeddedServer(ABC):
 
     @property
     def running(self) -> bool:
-        """Whether the server process is alive."""
+        """True if the server process is alive."""
         return self._process is not None and self._process.exit_code is None
 
     @property
@@ -127,7 +128,7 @@ class EmbeddedServer(ABC):
         """Start the server and wait until it answers; do nothing if it runs.
 
         Raises:
-            EmbeddedServerError: It ended, or did not answer in time.
+            EmbeddedServerError: If it ended, or did not answer in time.
         """
         if self.running:
             return
@@ -146,16 +147,16 @@ class EmbeddedServer(ABC):
                 return
 
     def stop(self) -> None:
-        """Stop the server properly; its data and ports stay for the next start."""
+        """Stop the server properly; it keeps its data and ports for the next start."""
         if self._process:
             self._process.stop()
-        self._tidy()
+        self._remove_litter()
 
     def kill(self) -> None:
-        """Kill the server at once, as a crash would; its data and ports stay."""
+        """Kill the server at once, as a crash would; it keeps its data and ports."""
         if self._process:
             self._process.kill()
-        self._tidy()
+        self._remove_litter()
 
     def restart(self) -> None:
         """Stop the server and start it again on the same ports and data."""
@@ -163,7 +164,7 @@ class EmbeddedServer(ABC):
         self.start()
 
     def close(self) -> None:
-        """Stop the server and remove what it left, except a data folder given by the caller."""
+        """Stop the server and remove its files, except a data folder given by the caller."""
         self.stop()
         self._scratch.cleanup()
 
@@ -198,7 +199,7 @@ class EmbeddedServer(ABC):
             self.kill()
             raise
 
-    def _tidy(self) -> None:
+    def _remove_litter(self) -> None:
         self._process = None
         for path in self._litter():
             path.unlink(missing_ok=True)
@@ -213,7 +214,7 @@ class EmbeddedServer(ABC):
             time.sleep(_POLL_S)
         raise EmbeddedServerError(
             f"{self.name} did not answer on port {self._ports[0]} within "
-            f"{self._start_timeout_s:g} s. A busy machine may need longer: try again. "
+            f"{self._start_timeout_s:g} s. A busy machine may need more time: try again. "
             f"The end of its log:\n{process.log_tail()}"
         )
 

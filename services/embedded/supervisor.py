@@ -1,15 +1,15 @@
-"""Runs one command for exactly as long as the process that asked for it lives.
+"""Runs a command no longer than the process that asked for it lives.
 
-Started as a script with nothing but the standard library, so that it costs about 30 ms and 10 MB:
+It is a script that imports only the standard library, so that it costs about 30 ms and 10 MB:
 
     python -I -S supervisor.py PARENT_PID GRACE_S LITTER COMMAND...
 
-A parent killed with SIGKILL can't stop its servers, hence this process in between. It notices
-through its own parent's process id, which changes at that moment on every POSIX system. (Linux
-could tell the server directly, but its "parent death signal" fires when the *thread* that started
-the server ends. That is why it is only used one level down, where there is one thread.)
+A parent that is killed with SIGKILL can't stop its servers, so this process does. It recognises the
+death of its parent by its parent process id, which then changes on every POSIX system. (Linux could
+signal the server directly, but its "parent death signal" is sent when the *thread* that started the
+server ends. So it is only used one level down, where there is one thread.)
 
-LITTER are the paths to remove after a parent that died without cleaning up, with colons between.
+LITTER are paths, separated by colons, to remove after a parent that died without cleaning up.
 """
 
 import ctypes
@@ -26,10 +26,10 @@ _POLL_S = 0.25
 
 
 def _death_signal_setter() -> Callable[[], None] | None:
-    """Return what the child runs before it becomes the command: die with the supervisor (Linux)."""
+    """Return a function for the new child, which makes it die with the supervisor (Linux only)."""
     if not sys.platform.startswith("linux"):
         return None
-    libc = ctypes.CDLL(None)  # loaded before the fork: nothing may be allocated after it
+    libc = ctypes.CDLL(None)  # loaded before the fork, because nothing may be allocated after it
 
     def set_death_signal() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -53,13 +53,13 @@ def _remove(path: str) -> None:
 
 
 def supervise(parent_pid: int, grace_s: float, litter: list[str], command: list[str]) -> int:
-    """Run the command until it ends, or its parent is gone.
+    """Run the command until it ends or the parent is gone.
 
-    SIGTERM is passed on to the command; SIGUSR1 kills it. Either way this process collects it, so
+    SIGTERM is passed on to the command; SIGUSR1 kills it. In both cases this process waits for it, so
     that its ports and files are free when this process has ended.
 
     Returns:
-        The exit code of the command (negative: the signal that ended it), 1 after a lost parent.
+        The exit code of the command (negative: the signal that ended it), or 1 if the parent is gone.
     """
     child: subprocess.Popen[bytes] | None = None
     wanted: list[int] = []
@@ -72,7 +72,7 @@ def supervise(parent_pid: int, grace_s: float, litter: list[str], command: list[
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGUSR1, pass_on)
     child = subprocess.Popen(command, preexec_fn=_death_signal_setter())  # noqa: PLW1509 - one thread
-    for number in wanted:  # those that came before there was a child
+    for number in wanted:  # signals that arrived before there was a child
         child.send_signal(number)
     while True:
         try:
