@@ -1,5 +1,5 @@
-"""How good a model is: on labelled pictures, through the product's own counting, beside another.
+"""Evaluation: measure models on labelled pictures through the product's own counting, and compare two of them.
 
-``evaluate`` measures one model, ``choose_thresholds`` sets what its card leaves open, and
-``render_page`` tells people what came out.
+`evaluate` measures one model, `record` holds its figures, `choose_thresholds` sets what its card leaves open, the gate
+decides on promotion, and `render_page` makes the page for people.
 """

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 _NEW, _PRODUCTION = "new model", "production model"
 _STYLES = {_NEW: (NEW_COLOUR, "o", "-"), _PRODUCTION: (PRODUCTION_COLOUR, "^", "--")}
 _SAID = ["viable", "non-viable", "no grain"]
-#: More groups than this would not be readable: those with most grains are drawn.
+#: Most groups that stay readable; those with most grains are drawn.
 MOST_GROUPS = 24
 
 Named = Sequence[tuple[str, Evaluation]]
 
 
 def draw_charts(new: Evaluation, production: Evaluation | None) -> dict[str, bytes]:
-    """All charts that need only the evaluations.
+    """Draw all charts that need only the evaluations.
 
     Args:
         new: The model that is judged.
@@ -54,7 +54,7 @@ def draw_charts(new: Evaluation, production: Evaluation | None) -> dict[str, byt
 
 
 def _counts(both: Named) -> bytes:
-    """Labelled against found grains per picture, a panel for each model."""
+    """Draw labelled against found grains per picture, a panel for each model."""
     figure, parts = panels(5.4 * len(both) + 0.6, 5.6, len(both), same_scale=True)
     for axes, (name, evaluation) in zip(parts, both, strict=True):
         labelled = np.array([len(score.picture.truth) for score in evaluation.scores])
@@ -70,7 +70,7 @@ def _counts(both: Named) -> bytes:
 
 
 def _points(axes: "Axes", name: str, x: NDArray[Any], y: NDArray[Any]) -> None:
-    """Marks whose area grows with the number of equal points."""
+    """Draw marks whose area grows with the number of equal points."""
     points, number = np.unique(np.column_stack([x, y]), axis=0, return_counts=True)
     colour, mark, _ = _STYLES[name]
     axes.scatter(
@@ -85,7 +85,7 @@ def _points(axes: "Axes", name: str, x: NDArray[Any], y: NDArray[Any]) -> None:
 
 
 def _whole_numbers(axes: "Axes") -> None:
-    """Ticks at whole numbers on both axes."""
+    """Put ticks at whole numbers on both axes."""
     from matplotlib.ticker import MaxNLocator
 
     for axis in (axes.xaxis, axes.yaxis):
@@ -117,7 +117,7 @@ def _bland_altman_viability(both: Named) -> bytes:
 
 
 def _bland_altman(agreements: Mapping[str, Agreement], x: str, y: str, title: str) -> bytes:
-    """Difference against mean, with bias and limits of agreement, a panel for each model."""
+    """Draw difference against mean, with bias and limits of agreement, a panel for each model."""
     figure, parts = panels(5.6 * len(agreements) + 0.8, 5.2, len(agreements), same_scale=True)
     for axes, (name, agreement) in zip(parts, agreements.items(), strict=True):
         _bland_altman_panel(axes, name, agreement)
@@ -141,7 +141,7 @@ def _bland_altman_panel(axes: "Axes", name: str, agreement: Agreement) -> None:
 
 
 def _viability_by_group(both: Named) -> bytes:
-    """Labelled and found viability of every group, those with most grains."""
+    """Draw labelled and found viability of the groups with most grains."""
     groups = both[0][1].figures.groups
     known = [name for name, item in groups.items() if item.viability_true is not None]
     largest = sorted(known, key=lambda name: (-(groups[name].grains or 0), name))[:MOST_GROUPS]
@@ -169,7 +169,7 @@ def _viability_by_group(both: Named) -> bytes:
 
 
 def _confusion(both: Named) -> bytes:
-    """Counts and row percentages, a panel for each model."""
+    """Draw counts and row percentages, a panel for each model."""
     figure, parts = panels(5.4 * len(both) + 0.6, 5.2, len(both), same_scale=True)
     for axes, (name, evaluation) in zip(parts, both, strict=True):
         _confusion_panel(axes, evaluation.confusion)
@@ -183,7 +183,7 @@ def _confusion(both: Named) -> bytes:
 
 def _confusion_panel(axes: "Axes", table: NDArray[np.int64]) -> None:
     rows = table.sum(axis=1, keepdims=True)
-    # What is no grain can't be numbered: false grains are shaded as a part of the labelled ones.
+    # The places without grains can't be counted: false grains are shaded as a part of the labelled ones.
     rows[-1] = table[:-1].sum()
     share = np.minimum(table / np.maximum(rows, 1), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -203,7 +203,7 @@ def _confusion_panel(axes: "Axes", table: NDArray[np.int64]) -> None:
 
 
 def _precision_recall(both: Named) -> bytes:
-    """Precision against recall at an overlap of 0.5, a panel for each class."""
+    """Draw precision against recall at an overlap of 0.5, a panel for each class."""
     figure, parts = panels(11.6, 5.2, len(GrainClass), same_scale=True)
     for axes, item in zip(parts, GrainClass, strict=True):
         for name, evaluation in both:

@@ -17,7 +17,7 @@ from pollen.reports.pages import data_url, markdown
 #: Charts that are shown, with what they show.
 SHOWN: Final = {
     "training.png": "Course of the training",
-    "viability_by_group.png": "Viability of every plant: marks should lie on the black line",
+    "viability_by_group.png": "Viability of each plant: marks should be on the black line",
 }
 #: Width of a chart, and how many colours it keeps: lines and letters need few.
 CHART_PX: Final = 760

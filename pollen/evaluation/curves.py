@@ -1,4 +1,4 @@
-"""The course of a training as a chart, from the table that Ultralytics or the bundled recipe writes."""
+"""Draw the course of a training, from the table that Ultralytics or the bundled recipe writes."""
 
 from pathlib import Path
 
@@ -27,13 +27,13 @@ _MAPS = {
 
 
 def draw_training(results_csv: Path) -> bytes | None:
-    """Losses and mAP by epoch, or by step.
+    """Draw losses and mAP by epoch, or by step.
 
     Args:
-        results_csv: ``results.csv`` of an Ultralytics run, or of the bundled recipe.
+        results_csv: `results.csv` of an Ultralytics run, or of the bundled recipe.
 
     Returns:
-        A PNG, or ``None`` where there is no table or nothing in it.
+        A PNG, or `None` if there is no table or it is empty.
     """
     if not results_csv.is_file() or not results_csv.read_text(encoding="utf-8").strip():
         return None
@@ -50,7 +50,7 @@ def draw_training(results_csv: Path) -> bytes | None:
 
 def _draw(table: pl.DataFrame, unit: str) -> bytes:
     epochs = table[unit].to_list()
-    # Where a run is not validated, Ultralytics writes zeros.
+    # Ultralytics writes zeros for runs that are not validated.
     known = {name for name in table.columns if (table[name].fill_null(0) != 0).any()}
     figure, (losses, maps) = panels(11.6, 5.0, 2)
     marker = "o" if table.height == 1 else None  # one point makes no line

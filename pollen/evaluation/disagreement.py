@@ -1,4 +1,4 @@
-"""Pictures on which two models, or a model and the labels, disagree most: to be looked at."""
+"""The pictures on which two models, or a model and the labels, disagree most, drawn for people."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from pollen.frames import open_frames
 from pollen.reports.annotate import encode_jpeg
 from pollen.reports.legend import CLASS_COLOURS, HALO
 
+#: Most pictures on the page.
 MOST_SHOWN: Final = 12
-"""Pictures on the page."""
+#: Longer side of one drawing.
 PANEL_PX: Final = 400
-"""Side of one drawing."""
+#: Of pictures whose longer side exceeds this, only a part is shown.
 _WHOLE_PX: Final = 800
-"""Pictures whose longer side is at most this are shown whole, of larger ones a part."""
 _FRAME_GAP_PX: Final = 6
 _JPEG_QUALITY: Final = 85
 
@@ -34,7 +34,7 @@ class Panel:
     """One drawing of a picture.
 
     Attributes:
-        title: Whose grains are drawn.
+        title: The source of the grains: labels or a model.
         viable: Viable grains in the whole picture.
         non_viable: Non-viable ones.
         jpeg: The encoded drawing.
@@ -48,13 +48,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A picture and what each side says of it.
+    """A picture with the grains of each side.
 
     Attributes:
         name: Of the picture.
-        grains: On how many grains they disagree.
+        grains: Number of grains on which they disagree.
         is_part: Whether the drawings show a part of the picture.
-        panels: The labels, the new model, and the model in production where there is one.
+        panels: The labels, the new model, and the model in production if there is one.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class _Side:
-    """The grains of one side, and which of them the others see differently."""
+    """The grains of one side, and a mask of those on which the others disagree."""
 
     title: str
     grains: Grains
@@ -75,18 +75,18 @@ class _Side:
 def draw_disagreements(
     new: Evaluation, production: Evaluation | None, most: int = MOST_SHOWN
 ) -> tuple[Disagreement, ...]:
-    """The pictures with most disagreement, drawn; those without any are never among them.
+    """Draw the pictures with most disagreement; pictures without any are left out.
 
     Two models disagree on a grain that only one of them finds or that they put in different classes,
-    whatever the labels say. Where there is one model, it is compared with the labels.
+    whatever the labels are. A single model is compared with the labels.
 
     Args:
         new: The model that is judged.
         production: The model in production on the same pictures.
-        most: How many pictures at most.
+        most: Most pictures to draw.
 
     Raises:
-        FrameError: A picture can't be read any more.
+        FrameError: If a picture can't be read any more.
     """
     others: Sequence[PictureScore | None] = (
         production.scores if production else [None] * len(new.scores)
@@ -100,7 +100,7 @@ def draw_disagreements(
 
 
 def _disagreements(score: PictureScore, other: PictureScore | None) -> int:
-    """On how many grains two models, or a model and the labels, disagree."""
+    """Return the number of grains on which two models, or a model and the labels, disagree."""
     if other is None:
         return score.mistakes
     own, theirs = disputed(score.found, other.found)
@@ -111,7 +111,7 @@ def _disagreements(score: PictureScore, other: PictureScore | None) -> int:
 
 
 def disputed(first: Grains, second: Grains) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which grains of each side the other side does not have, or has in another class."""
+    """Return masks of the grains of each side that the other side lacks or puts in another class."""
     pairs = match(overlap_matrix(first.boxes, second.boxes))
     own, theirs = np.ones(len(first), np.bool_), np.ones(len(second), np.bool_)
     for number in np.flatnonzero(pairs >= 0):
@@ -135,7 +135,7 @@ def _draw(grains: int, score: PictureScore, other: PictureScore | None) -> Disag
 
 
 def _sides(score: PictureScore, other: PictureScore | None) -> tuple[_Side, ...]:
-    """Labels and models, each with what is to be emphasised."""
+    """Return labels and models, each with the grains to mark."""
     truth = score.picture.truth
     if other is None:
         by_label, by_model = disputed(truth, score.found)
@@ -150,7 +150,7 @@ def _sides(score: PictureScore, other: PictureScore | None) -> tuple[_Side, ...]
 
 
 def _part(size_px: tuple[int, int], sides: Sequence[_Side]) -> Box:
-    """The part of a picture to show, x0, y0, x1, y1: where most disputed grains lie close together."""
+    """Return the part of a picture to show, x0, y0, x1, y1: the one with most disputed grains."""
     width, height = size_px
     if max(size_px) <= _WHOLE_PX:
         return 0, 0, width, height
@@ -183,7 +183,7 @@ def _panel(side: _Side, pixels: NDArray[np.uint8], box: Box) -> Panel:
 
 
 def _frame(drawing: NDArray[np.uint8], box: FloatArray, grain_class: GrainClass) -> None:
-    """Draw attention to a grain without hiding it: a frame some pixels away from ``box`` ``(4,)``."""
+    """Draw attention to a grain without hiding it: a frame some pixels away from `box` `(4,)`."""
     # Inside the drawing, so that grains at a side get a whole frame.
     limit = np.array(drawing.shape[1::-1]) - 3
     low = np.clip(np.floor(box[:2]) - _FRAME_GAP_PX, 2, limit).astype(int).tolist()

@@ -1,4 +1,4 @@
-"""How charts look: readable at half their size, the same bytes for the same figures."""
+"""The style of charts: readable at half their size, the same bytes for the same figures."""
 
 import io
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ _STYLE: Any = {
 
 @contextmanager
 def chart_style() -> Iterator[None]:
-    """The look of all charts drawn inside, whatever the user's own settings."""
+    """Give all charts drawn inside the same style, whatever the user's own settings."""
     from matplotlib import rc_context, rcdefaults
 
     with rc_context():
@@ -42,7 +42,7 @@ def chart_style() -> Iterator[None]:
 def panels(
     width: float, height: float, number: int = 1, *, same_scale: bool = False
 ) -> tuple["Figure", list["Axes"]]:
-    """A figure with panels side by side, without any window system.
+    """Return a figure with panels side by side; no window system is needed.
 
     Args:
         width: Inches, of 110 px.
@@ -58,7 +58,7 @@ def panels(
 
 
 def to_png(figure: "Figure") -> bytes:
-    """Encode; without the version of the software, which would change the bytes."""
+    """Encode a figure, without the version of the software, which would change the bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""One model on labelled pictures, through the product's own detection."""
+"""Evaluate one model on labelled pictures, through the product's own detection."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ LEAST_CONFIDENCE = 0.001
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model reached on labelled pictures.
+    """The detections of a model on labelled pictures, compared with the labels.
 
     Attributes:
         card: Of the model.
@@ -91,21 +91,21 @@ def evaluate(
     """Measure a model on labelled pictures.
 
     The model runs twice: at the thresholds of its card for everything that is counted, and down
-    to :data:`LEAST_CONFIDENCE` for average precision. Taking the counts from the second run would
-    not do: where tiles meet, weak detections may stand for stronger ones.
+    to `LEAST_CONFIDENCE` for average precision. The counts can't be taken from the second run: at the
+    seams of tiles, weak detections may stand for stronger ones.
 
     Args:
         pictures: At least one.
-        weights: The ``.pt`` file.
+        weights: The `.pt` file.
         card: Its card: scale, tile and thresholds.
         cache: Folder for the prepared model.
         settings: Of detection, such as the device. Their edge rule does not matter: grains at the border
             are labelled, so they are to be found.
 
     Raises:
-        ModelError: The weights are not those of the card, or are no model of grains.
-        FrameError: A picture can't be read.
-        DeviceError: The device asked for can't be used.
+        ModelError: If the weights are not those of the card, or are no model of grains.
+        FrameError: If a picture can't be read.
+        DeviceError: If the device asked for can't be used.
     """
     wanted = settings or DetectSettings.model_validate({})
     found = find_grains(pictures, weights, card, cache, wanted)
@@ -124,12 +124,12 @@ def find_grains(
     cache: Path,
     settings: DetectSettings,
 ) -> Iterator[tuple[LabelledPicture, Grains]]:
-    """Grains of every picture, in order; only the pictures under way are held in memory.
+    """Yield the grains of every picture, in order; only the pictures in progress are held in memory.
 
     Raises:
-        ModelError: The weights are not those of the card, or are no model of grains.
-        FrameError: A picture can't be read.
-        DeviceError: The device asked for can't be used.
+        ModelError: If the weights are not those of the card, or are no model of grains.
+        FrameError: If a picture can't be read.
+        DeviceError: If the device asked for can't be used.
     """
     detector = Detector(weights, card, Profile.resolve(card, settings), cache)
     results = detect_frames(_frames(pictures), detector)
@@ -142,7 +142,7 @@ def find_grains(
 
 
 def _frames(pictures: Sequence[LabelledPicture]) -> Iterator[Frame]:
-    """The one frame of each picture; its file is open until the next one is asked for."""
+    """Yield the one frame of each picture; its file is open until the next one is taken."""
     for picture in pictures:
         with open_frames(picture.path, picture.name) as file:
             yield next(iter(file.frames))

@@ -1,4 +1,4 @@
-"""How the figures of an evaluation are added up over pictures."""
+"""Add up the figures of an evaluation over pictures."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -108,7 +108,7 @@ class Agreement:
 
     @property
     def limits(self) -> tuple[float, float] | None:
-        """Bias -+ 1.96 standard deviations, where 95 % of differences lie; `None` for fewer than two pairs."""
+        """Bias -+ 1.96 standard deviations, which holds 95 % of differences; `None` for fewer than two pairs."""
         if len(self.differences) < 2:
             return None
         spread = 1.96 * float(self.differences.std(ddof=1))

@@ -1,4 +1,4 @@
-"""Which detection is which labelled grain, and what follows for one picture."""
+"""Match detections with labelled grains, and score one picture."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,15 +11,15 @@ from pollen.classes import GrainClass
 from pollen.dataset.labelled import LabelledPicture
 from pollen.detection.grains import Grains, overlaps
 
+#: Detection and label are one grain if their boxes overlap by at least this much.
 MATCH_IOU = 0.5
-"""Detection and label are one grain when their boxes overlap by at least this much."""
 
+#: Row and column of the confusion matrix that stand for *no grain*.
 BACKGROUND = len(GrainClass)
-"""Row and column of the confusion matrix that stand for *no grain*."""
 
 
 def overlap_matrix(boxes: FloatArray, truth: FloatArray) -> FloatArray:
-    """``(N, M)`` intersection over union of ``N`` boxes with ``M`` others, xyxy."""
+    """Return the `(N, M)` intersection over union of `N` boxes with `M` others, xyxy."""
     rows = [overlaps(box, truth)[0] for box in boxes]
     return np.array(rows, np.float32).reshape(len(boxes), len(truth))
 
@@ -30,11 +30,11 @@ def match(iou: FloatArray, least_iou: float = MATCH_IOU) -> NDArray[np.int64]:
     This is the greedy matching of COCO (Lin et al., ECCV 2014), whose order is by confidence.
 
     Args:
-        iou: ``(N, M)`` overlap of detections and labels.
+        iou: `(N, M)` overlap of detections and labels.
         least_iou: Smallest overlap of a pair.
 
     Returns:
-        ``(N,)`` number of each detection's label, -1 where it has none.
+        `(N,)` number of each detection's label, -1 if it has none.
     """
     free = iou.copy()
     chosen = np.full(len(iou), -1, np.int64)
@@ -48,12 +48,12 @@ def match(iou: FloatArray, least_iou: float = MATCH_IOU) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class PictureScore:
-    """What was found in one picture against its labels.
+    """The grains found in one picture, compared with its labels.
 
     Attributes:
         picture: With its labels.
         found: Detected grains, the most confident first.
-        labels: ``(N,)`` label of each detected grain, -1 for false ones.
+        labels: `(N,)` label of each detected grain, -1 for false ones.
     """
 
     picture: LabelledPicture
@@ -77,19 +77,19 @@ class PictureScore:
 
     @property
     def false(self) -> NDArray[np.bool_]:
-        """``(N,)`` which detected grains match no label."""
+        """`(N,)` mask of the detected grains that match no label."""
         return np.asarray(self.labels < 0, np.bool_)
 
     @property
     def missed(self) -> NDArray[np.bool_]:
-        """``(M,)`` which labelled grains match no detection."""
+        """`(M,)` mask of the labelled grains that match no detection."""
         missed = np.ones(len(self.picture.truth), np.bool_)
         missed[self.labels[~self.false]] = False
         return missed
 
     @property
     def confused(self) -> NDArray[np.bool_]:
-        """``(N,)`` which detected grains match a label of the other class."""
+        """`(N,)` mask of the detected grains that match a label of the other class."""
         wrong = np.zeros(len(self.found), np.bool_)
         pairs = np.flatnonzero(~self.false)
         wrong[pairs] = self.found.classes[pairs] != self.picture.truth.classes[self.labels[pairs]]
@@ -97,12 +97,12 @@ class PictureScore:
 
     @property
     def mistakes(self) -> int:
-        """False, missed and wrongly classed grains."""
+        """The number of false, missed and wrongly classed grains."""
         return int(self.false.sum() + self.missed.sum() + self.confused.sum())
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
-        """``(3, 3)`` grains by label (rows) and by what the model said (columns).
+        """`(3, 3)` grains by label (rows) and by the class the model gave them (columns).
 
         Order: viable, non-viable, background. The last row holds false grains, the last column
         missed ones.
@@ -117,22 +117,22 @@ class PictureScore:
 
     @property
     def diameters_px(self) -> FloatArray:
-        """``(P, 2)`` detected and labelled diameter of the matched grains, pixels."""
+        """`(P, 2)` detected and labelled diameter of the matched grains, pixels."""
         pairs = np.flatnonzero(~self.false)
         labelled = self.picture.truth.diameters_px[self.labels[pairs]]
         return np.stack([self.found.diameters_px[pairs], labelled], axis=1)
 
 
 def by_class(classes: NDArray[np.int64]) -> tuple[int, int]:
-    """Number of viable and of non-viable grains among ``(N,)`` classes."""
+    """Return the numbers of viable and of non-viable grains among `(N,)` classes."""
     viable = int(np.count_nonzero(classes == GrainClass.VIABLE))
     return viable, len(classes) - viable
 
 
 def to_judge(picture: LabelledPicture, grains: Grains) -> Grains:
-    """The grains found in a picture that can be judged, the most confident first.
+    """Return the grains found in a picture that can be judged, the most confident first.
 
-    A grain whose label says ``unsure`` is neither right nor wrong: what was found there is left out,
+    A grain whose label says `unsure` is neither right nor wrong: what was found there is left out,
     unless it overlaps a sure label more.
     """
     found = grains.take(np.argsort(-grains.confidence, kind="stable"))

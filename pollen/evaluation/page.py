@@ -19,14 +19,14 @@ MOST_ROWS = 200
 
 #: Explanations of the charts by file name, in the order of the page.
 _CHARTS = {
-    "viability_by_group.png": "Viability of each plant: the mark should lie on the black line. Plants with few grains "
+    "viability_by_group.png": "Viability of each plant: the mark should be on the black line. Plants with few grains "
     "scatter more.",
     "counts.png": "Each mark is a picture. On the line, model and person count the same.",
     "counts_bland_altman.png": "The same as differences (Bland and Altman 1986): the solid line is the mean "
     "difference; 95 % of the pictures are expected between the dashed lines.",
     "viability_bland_altman.png": "Difference of viability for each slide; read it in the same way.",
     "confusion.png": "Labelled grains by what the model called them. The right column holds grains that it missed, "
-    "the bottom row grains that it found but nobody labelled.",
+    "the bottom row grains that it found but that are not labelled.",
     "precision_recall.png": "The share of labelled grains that are found (recall) against the share of found grains "
     "that are right (precision), as the confidence threshold falls.",
     "training.png": "The course of the training. Losses should fall and level off. Val losses that rise again while "

@@ -11,11 +11,11 @@ from pollen.dataset.labelled import LabelledPicture
 from pollen.detection.grains import Grains
 from pollen.evaluation.matching import match, overlap_matrix, to_judge
 
+#: Overlaps that COCO requires of a match; mAP50 uses the first, mAP50-95 is the mean over all.
 IOU_LEVELS = np.linspace(0.5, 0.95, 10)
-"""Overlaps at which COCO asks for a match; mAP50 is the first, mAP50-95 the mean of all."""
 
+#: Recalls at which the precision-recall curve is read.
 RECALL_POINTS = np.linspace(0, 1, 101)
-"""Where the precision-recall curve is read."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ClassPrecision:
 
     Attributes:
         labelled: Labelled grains of the class.
-        curves: ``(10, 101)`` precision at :data:`RECALL_POINTS` for each of :data:`IOU_LEVELS`: the
+        curves: `(10, 101)` precision at `RECALL_POINTS` for each of `IOU_LEVELS`: the
             highest precision at that recall or beyond, 0 where that recall is not reached.
     """
 
@@ -33,20 +33,20 @@ class ClassPrecision:
 
     @property
     def ap50(self) -> float | None:
-        """Average precision at an overlap of 0.5; ``None`` where the class has no label."""
+        """Average precision at an overlap of 0.5; `None` if the class has no label."""
         return float(self.curves[0].mean()) if self.labelled else None
 
     @property
     def ap50_95(self) -> float | None:
-        """Mean of the average precisions at overlaps of 0.5 to 0.95."""
+        """Mean of the average precisions at overlaps of 0.5 to 0.95; `None` if the class has no label."""
         return float(self.curves.mean()) if self.labelled else None
 
 
 class PrecisionMeter:
-    """Gathers detections picture by picture; holds a few bytes of each.
+    """Measures average precision picture by picture; keeps a few bytes of each detection.
 
     The matching, the 101 points and the ten overlaps are those of COCO (Lin et al., ECCV 2014, and
-    its reference code ``pycocotools``). Unlike COCO there is no limit of 100 detections a picture, and a
+    its reference code `pycocotools`). Unlike COCO there is no limit of 100 detections a picture, and a
     detection has the one class that it is called, by the viable odds of the model's card.
     """
 
@@ -72,7 +72,7 @@ class PrecisionMeter:
             self._hits[item].append(np.stack([match(iou, level) >= 0 for level in IOU_LEVELS]))
 
     def result(self) -> dict[GrainClass, ClassPrecision]:
-        """Precision of each class over all pictures added."""
+        """Return the precision of each class over all pictures added."""
         return {
             item: ClassPrecision(
                 self._labelled[item],
@@ -91,15 +91,15 @@ class PrecisionMeter:
 def precision_curves(
     confidence: FloatArray, hits: NDArray[np.bool_], labelled: int
 ) -> NDArray[np.float64]:
-    """Precision at the 101 recalls.
+    """Return the precision at the 101 recalls.
 
     Args:
-        confidence: ``(N,)`` of the detections of all pictures.
-        hits: ``(levels, N)`` whether each matched a label.
+        confidence: `(N,)` of the detections of all pictures.
+        hits: `(levels, N)` mask of those that matched a label.
         labelled: Number of labelled grains.
 
     Returns:
-        ``(levels, 101)``.
+        `(levels, 101)`.
     """
     curves = np.zeros((len(hits), len(RECALL_POINTS)))
     if not labelled or not len(confidence):

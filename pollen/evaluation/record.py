@@ -88,7 +88,7 @@ class PartFigures(_Readable):
 
 
 class Rate(_Readable):
-    """How often grains of one class are called the other, with 95 % bounds.
+    """The rate at which grains of one class are called the other, with 95 % bounds.
 
     Attributes:
         fraction: Part of the grains that were found at all.
@@ -115,7 +115,7 @@ class AgreementFigures(_Readable):
     Attributes:
         n: Number of pairs.
         bias: Mean difference.
-        limits_of_agreement: Where 95 % of differences lie; `None` for fewer than two pairs.
+        limits_of_agreement: The range that holds 95 % of the differences; `None` for fewer than two pairs.
     """
 
     n: int | None = None
@@ -124,7 +124,7 @@ class AgreementFigures(_Readable):
 
 
 class SizeRecall(_Readable):
-    """How many labelled grains of a size were found.
+    """The labelled grains of one size, and those of them that were found.
 
     Attributes:
         name: Of the size class.
@@ -162,7 +162,7 @@ class MeasuredModel(_Readable):
 
 
 class ModelFigures(_Readable):
-    """What one model reached on labelled pictures.
+    """The figures of one model on labelled pictures.
 
     Attributes:
         model: The model.
@@ -172,11 +172,11 @@ class ModelFigures(_Readable):
         groups: By group: the plant, the unit by which data are split.
         slides: By slide.
         confusion: Grains by label, then by the model's class.
-        called_wrong: How often found grains of a class (by label) are called the other.
+        called_wrong: The rate at which found grains of a class (by label) are called the other.
         counts_per_picture: Agreement of counts, picture by picture.
         viability_per_slide: Agreement of viability, slide by slide.
         recall_by_size: Found grains among small, typical and large ones.
-        diameter_error_percent: How well diameters fit.
+        diameter_error_percent: Errors of the diameters.
     """
 
     model: MeasuredModel = MeasuredModel()
@@ -200,7 +200,7 @@ class ModelFigures(_Readable):
 
 
 class Decision(_Readable):
-    """What the gate decided.
+    """The decision of the gate.
 
     Attributes:
         promote: Whether the model goes into production without a person deciding.
@@ -212,12 +212,12 @@ class Decision(_Readable):
 
 
 class Overlap(_Readable):
-    """How many of the pictures that models are judged by show plants that a model has learnt from.
+    """The pictures, of those that models are judged by, whose plants a model has learnt from.
 
     Attributes:
         model: Its name.
-        pictures: Pictures of plants it has learnt from.
-        of: All pictures.
+        pictures: Number of pictures of plants it has learnt from.
+        of: Number of all pictures.
         plants: Those plants.
         complete: Whether all that it has learnt from is recorded; see `Lineage`.
     """

@@ -1,7 +1,7 @@
 """Choose what a card leaves open, confidence and viable odds, by counts and viability.
 
-mAP knows no confidence threshold, and the best F1 is not the best count: a threshold is right where
-surplus and lack cancel picture by picture, and the class rule where viability is right plant by
+mAP depends on no confidence threshold, and the best F1 is not the best count: a threshold is right if
+surplus and lack cancel picture by picture, and the class rule is right if viability is right plant by
 plant. (The odds by which classes are called do change mAP: it is that of the classes a user gets.)
 Labelled pictures hold many more non-viable grains than usual samples (97 % viable in the median of
 the laboratory's): there viability is wrong by the viable grains that are called non-viable, and so
@@ -28,8 +28,8 @@ from pollen.evaluation.matching import by_class, score_picture
 from pollen.models.card import ModelCard
 
 CONFIDENCES: Final = tuple(round(0.1 + 0.05 * step, 2) for step in range(15))
+#: Viable odds that are tried: from the likelier class to caution about calling a grain viable.
 ODDS: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-"""Viable odds that are tried: from the likelier class to caution about calling a grain viable."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Sweep:
 
     Attributes:
         name: Of the set.
-        count_error_percent: ``(confidences, odds)`` sum over pictures of the absolute count error,
+        count_error_percent: `(confidences, odds)` sum over pictures of the absolute count error,
             per 100 labelled grains.
-        viability_error: ``(confidences, odds)`` mean over groups, weighted by their labelled
+        viability_error: `(confidences, odds)` mean over groups, weighted by their labelled
             grains, of the absolute viability error, percentage points.
-        called_non_viable: ``(confidences, odds)`` viable grains called non-viable, per 100 viable
+        called_non_viable: `(confidences, odds)` viable grains called non-viable, per 100 viable
             ones found: the viability error in a sample without non-viable grains.
     """
 
@@ -53,13 +53,13 @@ class Sweep:
 
     @property
     def cost(self) -> NDArray[np.float64]:
-        """What is to be small: the sum of the three."""
+        """The sum of the three errors, which is to be small."""
         return self.count_error_percent + self.viability_error + self.called_non_viable
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The chosen pair and what it costs on the sets it was chosen by (means over them)."""
+    """The chosen pair, and its errors on the sets it was chosen by (means over them)."""
 
     confidence: float
     viable_odds: float
@@ -68,14 +68,14 @@ class Thresholds:
     called_non_viable: float
 
     def on(self, card: ModelCard) -> ModelCard:
-        """A card with these thresholds."""
+        """Return a card with these thresholds."""
         return card.model_copy(
             update={"confidence": self.confidence, "viable_odds": self.viable_odds}
         )
 
 
 def choose_thresholds(sweeps: Sequence[Sweep]) -> Thresholds:
-    """The pair with the smallest mean cost over the sets and over its neighbours.
+    """Return the pair with the smallest mean cost over the sets and over its neighbours.
 
     The neighbours count because few pictures make a ragged surface: the middle of a good region
     holds on other plants, a lucky point does not. Of pairs that are equally good the one with the
@@ -96,7 +96,7 @@ def choose_thresholds(sweeps: Sequence[Sweep]) -> Thresholds:
 
 
 def _smoothed(cost: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``(R, C)`` mean of each value and its neighbours, the value itself counting four times."""
+    """Return the `(R, C)` mean of each value and its neighbours, the value itself counting four times."""
     near = np.pad(cost, 1, mode="edge")
     around = [
         near[i : i + cost.shape[0], j : j + cost.shape[1]] for i in range(3) for j in range(3)
@@ -112,23 +112,23 @@ def sweep(
     cache: Path,
     settings: DetectSettings | None = None,
 ) -> Sweep:
-    """Errors at every pair of thresholds.
+    """Measure the errors at every pair of thresholds.
 
-    The model runs once for each of :data:`ODDS`: the class is decided where raw scores are decoded.
-    All confidences come from one run. (Where tiles meet, a weak detection may stand for a stronger
+    The model runs once for each of `ODDS`: the class is decided where raw scores are decoded.
+    All confidences come from one run. (At the seams of tiles, a weak detection may stand for a stronger
     one, so that counts of pictures of many tiles can differ by a grain from a run at that
     confidence. The evaluation counts at the chosen one.)
 
     Args:
-        name: What to call these pictures.
+        name: Name of this set of pictures.
         pictures: With at least one labelled grain among them.
-        weights: The ``.pt`` file.
+        weights: The `.pt` file.
         card: Its card; its thresholds are not used.
         cache: Folder for the prepared model.
         settings: Of detection, such as the device.
 
     Raises:
-        PollenError: No grain is labelled.
+        PollenError: If no grain is labelled.
     """
     labelled = sum(len(picture.truth) for picture in pictures)
     if not labelled:
@@ -154,11 +154,11 @@ def sweep(
 def _counts(
     found: Iterable[tuple[LabelledPicture, Grains]],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Counts at each confidence.
+    """Count grains at each confidence.
 
     Returns:
-        ``(confidences, pictures, 2)`` found grains, viable and non-viable; and ``(confidences, 2)``
-        what the labelled viable grains among them are called.
+        `(confidences, pictures, 2)` found grains, viable and non-viable; and `(confidences, 2)`
+        the classes of the labelled viable grains among them.
     """
     counts, viable = [], np.zeros((len(CONFIDENCES), len(GrainClass)), np.int64)
     for picture, grains in found:
@@ -175,13 +175,13 @@ def _counts(
 def mean_viability_error(
     true: NDArray[np.int64], found: NDArray[np.int64], groups: Sequence[str]
 ) -> float:
-    """Mean absolute viability error over groups, weighted by their labelled grains.
+    """Return the mean absolute viability error over groups, weighted by their labelled grains.
 
     A group of which no grain is found counts with 100 points: lower confidence can only help it.
 
     Args:
-        true: ``(pictures, 2)`` labelled grains, viable and non-viable.
-        found: ``(pictures, 2)`` the same for found grains.
+        true: `(pictures, 2)` labelled grains, viable and non-viable.
+        found: `(pictures, 2)` the same for found grains.
         groups: Of each picture.
 
     Returns:

@@ -146,7 +146,7 @@ class Row:
 
 @dataclass(frozen=True)
 class _Figure:
-    """How to take a figure from the record, how to write it, and which values are better."""
+    """A figure of the record: how to take it, how to write it, and which values are better."""
 
     name: str
     take: Callable[[ModelFigures], float | None]

@@ -14,7 +14,7 @@ _NAMED = 5
 
 
 class Lineage(BaseModel):
-    """What a model has learnt from.
+    """The plants that a model has learnt from.
 
     Attributes:
         plants: Plants (or families, if names tell no plant) of training pictures, sorted, in lower case.

@@ -13,7 +13,7 @@ from pollen.training.lineage import Lineage
 
 @dataclass(frozen=True)
 class Making:
-    """How a model was made.
+    """The making of a model.
 
     Attributes:
         dataset: Name of the dataset.

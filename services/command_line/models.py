@@ -1,4 +1,4 @@
-"""`pollen models`: what the commands are called; what they do is imported only when they run."""
+"""The commands of `pollen models`; their bodies are imported only when they run."""
 
 import sys
 from typing import Annotated
@@ -7,8 +7,8 @@ import typer
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Published models: list them, show one, put one into production, go back.",
-    epilog="Exit codes: 0 done (also where nothing was to be changed), 2 could not run.",
+    help="List the published models, show one, put one into production, or go back to an earlier one.",
+    epilog="Exit codes: 0 done (also if nothing had to change), 2 could not run.",
 )
 
 Root = Annotated[
@@ -16,8 +16,8 @@ Root = Annotated[
     typer.Option(
         "--root",
         metavar="PLACE",
-        help="Folder or s3://bucket/prefix that holds trained_models/. "
-        "May be left out with --block: then it is the block's own folder.",
+        help="Folder or s3://bucket/prefix that holds trained_models/. With --block it may be left out: then it is the "
+        "block's own folder.",
     ),
 ]
 Block = Annotated[
@@ -27,14 +27,17 @@ Block = Annotated[
     ),
 ]
 Note = Annotated[
-    str, typer.Option("--note", metavar="TEXT", help="Why; kept with the promotion for others.")
+    str,
+    typer.Option(
+        "--note", metavar="TEXT", help="The reason; stored with the promotion for others to read."
+    ),
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every step.")]
 
 
 @app.command("list")
 def list_all(root: Root = None, block: Block = None, verbose: Verbose = False) -> None:
-    """List all models, how good they are, and which one is in production."""
+    """List all models with their main figures, and show which one is in production."""
     from services.commands.models import print_list
 
     sys.exit(print_list(root, block, verbose=verbose))
@@ -49,7 +52,7 @@ def show(
     block: Block = None,
     verbose: Verbose = False,
 ) -> None:
-    """Show one model: its card, its figures, and when it was promoted."""
+    """Show one model: its card, its figures and its promotions."""
     from services.commands.models import print_one
 
     sys.exit(print_one(name, root, block, verbose=verbose))
@@ -63,9 +66,9 @@ def promote(
     note: Note = "",
     verbose: Verbose = False,
 ) -> None:
-    """Put a model into production: from the next run on, detection uses it.
+    """Put a model into production: detection uses it from the next run on.
 
-    Its weights are checked first. Nothing is overwritten: the change is one more numbered entry.
+    Its weights are checked first. Nothing is overwritten: each change is a new numbered entry.
     """
     from services.commands.models import order_promotion
 
@@ -76,14 +79,16 @@ def promote(
 def rollback(
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="VERSION", help="Back to this version, promoted before."),
+        typer.Option(
+            "--to", metavar="VERSION", help="Go back to this version, which was promoted before."
+        ),
     ] = None,
     root: Root = None,
     block: Block = None,
     note: Note = "",
     verbose: Verbose = False,
 ) -> None:
-    """Go back to the model that was in production before; once more, and it is the one before that."""
+    """Go back to the model that was in production before; repeat it to go further back."""
     from services.commands.models import order_rollback
 
     sys.exit(order_rollback(to, root, block, note=note, verbose=verbose))

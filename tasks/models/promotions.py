@@ -1,7 +1,7 @@
-"""Which model is in production: promotions and rollbacks, each one a new numbered object.
+"""Promote models and roll back: each change of what is in production is a new numbered object.
 
-Nothing is ever overwritten. The number is the highest one seen when the decision was made, plus
-one, and of several promoters that saw the same only one gets it; the others are told.
+Nothing is ever overwritten. The number is the highest one seen when the decision was made, plus one. Of several
+promoters that saw the same highest number only one gets the next; the others get an error.
 """
 
 import getpass
@@ -35,12 +35,12 @@ class Order:
     reply got lost, finds what the first one did instead of doing it again.
 
     Attributes:
-        id: Tells this order from all others.
+        id: Identifies this order.
         by: Who gives it.
         at: When.
         note: Why.
-        compared_with: Hash of the weights in production when this was decided; where another model
-            is in production by now, the order is not carried out. None: whatever is there.
+        compared_with: Hash of the weights in production when this was decided; if another model is in production by
+            now, the order is not carried out. None: carry it out in any case.
     """
 
     id: str
@@ -51,17 +51,17 @@ class Order:
 
     @classmethod
     def now(cls, note: str = "", *, compared_with: str | None = None) -> Self:
-        """An order by whoever runs this."""
+        """Return an order given now, by the flow run or the user of this process."""
         return cls(uuid4().hex, _who(), datetime.now(UTC), note, compared_with)
 
 
 @dataclass(frozen=True)
 class Promoted:
-    """What is in production after an order.
+    """The promotion that is in force after an order.
 
     Attributes:
-        number: Of the promotion that counts.
-        promotion: What it says.
+        number: Its number.
+        promotion: Its content.
         is_new: Whether the order changed anything.
     """
 
@@ -76,7 +76,7 @@ class Promoted:
 
     @property
     def message(self) -> str:
-        """One sentence for people."""
+        """The outcome in one sentence."""
         version = self.promotion.version
         if not self.is_new:
             return f"model {version} is in production already (promotion {self.number})"
@@ -86,16 +86,16 @@ class Promoted:
 
 @stage("promote model {version}")
 def promote(root: Location, version: str, order: Order) -> Promoted:
-    """Put a published model into production. One that is there already is left as it is.
+    """Put a published model into production, unless it is there already.
 
     Args:
-        root: The place that holds ``trained_models/``.
-        version: A published version; ``bundled`` is published first.
+        root: The place that holds `trained_models/`.
+        version: A published version; `bundled` is published first.
         order: Who asks, and why.
 
     Raises:
-        PollenError: The model is not published, its weights were altered, or another promotion
-            came first: the message says which, and nothing was changed.
+        PollenError: If the model is not published, its weights were altered, or another promotion came first; nothing
+            was changed then.
     """
     store = open_store(root)
     history = read_history(store)
@@ -104,7 +104,7 @@ def promote(root: Location, version: str, order: Order) -> Promoted:
         return done
     if version == PRODUCTION:
         raise PollenError(
-            "'production' is what promotions decide: name the version to put there (see `pollen models list`)"
+            "'production' is no version: name the version to put into production (see `pollen models list`)"
         )
     card = publish_bundled(store) if version == BUNDLED else read_card(store, version)
     check_stored_weights(store, card)
@@ -117,17 +117,17 @@ def promote(root: Location, version: str, order: Order) -> Promoted:
 
 @stage("roll back")
 def rollback(root: Location, order: Order, to: str | None = None) -> Promoted:
-    """Put the model into production that was there before the present one.
+    """Put the model into production that was there before the current one.
 
-    A second rollback goes one further back, not forth again; forth goes `promote`.
+    A second rollback goes one step further back. To go forward again, use `promote`.
 
     Args:
-        root: The place that holds ``trained_models/``.
+        root: The place that holds `trained_models/`.
         order: Who asks, and why.
-        to: Go back to the last promotion of this version instead.
+        to: Version to go back to, at its last promotion; None: the model before the current one.
 
     Raises:
-        PollenError: There is nothing to go back to, the model was altered or is gone, or another
+        PollenError: If there is nothing to go back to, the model was altered or is gone, or another
             promotion came first.
     """
     store = open_store(root)
@@ -156,13 +156,13 @@ def rollback(root: Location, order: Order, to: str | None = None) -> Promoted:
 
 @stage("register bundled model")
 def register_bundled(root: Location, order: Order) -> Promoted | None:
-    """Publish the bundled model and put it into production as promotion 1, where there is none.
+    """Publish the bundled model and put it into production as promotion 1, if there is no promotion.
 
     Returns:
-        None where a model was promoted before: nothing is changed then.
+        None if a model was promoted before: nothing is changed then.
 
     Raises:
-        PollenError: The store fails.
+        PollenError: If the store fails.
     """
     store = open_store(root)
     history = read_history(store)
@@ -184,8 +184,8 @@ def _still_compared(history: History, order: Order, store: Store) -> None:
     if order.compared_with is None or current is None or current.sha256 == order.compared_with:
         return
     raise PollenError(
-        f"{_told(history.highest, current, store)} since the comparison this was decided on: nothing was changed. "
-        "Compare with that model, or promote by hand"
+        f"{_described(history.highest, current, store)} since the comparison that this decision is based on: nothing "
+        "was changed. Compare with that model, or promote by hand"
     )
 
 
@@ -203,13 +203,13 @@ def _append(store: Store, history: History, promotion: Promotion, order: Order) 
     if winner is not None and winner.names_same(full.version, full.sha256):
         return Promoted(number, winner, is_new=False)
     raise PollenError(
-        f"{_told(number, winner, store)} first, at the same time: nothing was changed by this order. If model "
-        f"'{full.version}' is wanted all the same, give the order again"
+        f"{_described(number, winner, store)} first, at the same time: nothing was changed by this order. To put model "
+        f"'{full.version}' into production all the same, give the order again"
     )
 
 
-def _told(number: int, promotion: Promotion | None, store: Store) -> str:
-    """A promotion in the words of an error."""
+def _described(number: int, promotion: Promotion | None, store: Store) -> str:
+    """Return the start of a sentence about a promotion."""
     if promotion is None:
         return f"promotion {number} in {store.address} came"
     by = f" by {promotion.by}" if promotion.by else ""
@@ -227,8 +227,8 @@ def _nothing_before(store: Store, history: History, to: str | None) -> str:
         return f"no model was ever promoted in {store.address}: there is nothing to go back to"
     if history.current is None:
         return (
-            f"promotion {history.highest} in {store.address} can't be read, so what was before it is not known: name "
-            "the version to go back to"
+            f"promotion {history.highest} in {store.address} can't be read, so it is not known what was before it: "
+            "name the version to go back to"
         )
     return (
         f"no model was in production in {store.address} before '{history.current.version}' (promotion "
@@ -240,7 +240,7 @@ def check_stored_weights(store: Store, card: ModelCard) -> None:
     """Refuse a model whose stored weights are not those of its card; they are hashed, not loaded.
 
     Raises:
-        PollenError: They are missing or altered, or the store fails.
+        PollenError: If they are missing or altered, or the store fails.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="pollen-") as scratch:
@@ -253,7 +253,7 @@ def check_stored_weights(store: Store, card: ModelCard) -> None:
 
 
 def _who() -> str:
-    """The flow run, or the user and computer; a pod's user may have no name."""
+    """Return the flow run, or the user and computer; a pod's user may have no name."""
     if flow_run.name:
         return f"flow run {flow_run.name}"
     try:

@@ -1,10 +1,10 @@
-"""Models are published whole or not at all, whoever publishes at the same time or is killed while at it.
+"""Publish models completely or not at all, even if several runs publish at the same time or one is killed.
 
-First all of a model is put into one object, the claim, by a write that only one writer wins. Then the claim is
-unpacked, the card (``model.json``) last, and deleted. Whoever finds a claim, abandoned or not, unpacks that one instead
-of his own: so all who write to a version without a card write the very same bytes, in whatever order they do. A version
-with a card is published and never changes; one without is unfinished and never used. A claim beside a card has no
-meaning, which is why the card is asked for once more behind the claim.
+First all files of a model are put into one object, the claim, by a write that only one writer wins. Then the claim is
+unpacked, the card (`model.json`) last, and deleted. A writer that finds a claim, abandoned or not, unpacks that one
+instead of its own: so all who write to a version without a card write the same bytes, in any order. A version with a
+card is published and never changes; one without is unfinished and never used. A claim beside a card has no meaning,
+which is why the card is looked for once more after the claim is won.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ from tasks.models.resolve import BUNDLED, PRODUCTION, bundled_model
 from tasks.stage import logger, stage
 from tasks.storage.store import Location, Store, open_store
 
-#: Names that mean something else on the command line or below ``trained_models/``.
+#: Names that have another meaning on the command line or below `trained_models/`.
 NO_VERSIONS = {
     PRODUCTION,
     BUNDLED,
@@ -47,23 +47,23 @@ NO_VERSIONS = {
     CHECKPOINTS.removeprefix(MODELS).strip("/"),
 }
 
-#: Where weights lie below the folder of a version.
+#: Path of the weights below the folder of a version.
 WEIGHTS = weights_key("").removeprefix(model_folder(""))
 
 
 @stage("publish model {card.version}")
 def publish(root: Location, card: ModelCard, weights: Path, files: Mapping[str, bytes]) -> None:
-    """Publish a model; what was published with the very same content is left as it is.
+    """Publish a model; one that was published with exactly the same content is left as it is.
 
     Args:
-        root: The place that holds ``trained_models/``.
+        root: The place that holds `trained_models/`.
         card: Its card, which names the hash of the weights.
         weights: The weights on this machine.
-        files: What goes beside them, by key below the version's folder.
+        files: Further files, by key below the version's folder.
 
     Raises:
-        PollenError: The weights are not the card's, the version has a name that can't be used, or
-            a model with other content was published under it, or is being so by another run.
+        PollenError: If the weights are not those of the card, the version has a name that can't be used, or
+            another run published or publishes other content under it.
     """
     _publish(open_store(root), card, weights, files)
 
@@ -79,19 +79,19 @@ def _publish(store: Store, card: ModelCard, weights: Path, files: Mapping[str, b
         if _same_model(read_card(store, card.version), card):
             return
         raise PollenError(
-            f"another run published model '{card.version}' in {store.address} at the same time, or had been stopped "
-            "while it did; that model is whole now and stays. Run again: the training is then known to be done"
+            f"another run published model '{card.version}' in {store.address} at the same time, or was stopped while "
+            "doing so; that model is complete now and stays. Run again: the training is then recognised as done"
         )
     if present != record:
         raise PollenError(
             f"a model '{card.version}' with other content is published in {store.address} and stays as it is: "
             "publish this one under another version"
         )
-    logger().info("model %s was published in %s before", card.version, store.address)
+    logger().info("model %s is already published in %s", card.version, store.address)
 
 
 def _present(store: Store, version: str) -> bytes | None:
-    """The card that is there, whatever it holds."""
+    """Return the bytes of the card that is stored; None if there is none."""
     try:
         return store.read(card_key(version))
     except NotFoundError:
@@ -99,7 +99,7 @@ def _present(store: Store, version: str) -> bytes | None:
 
 
 def _packed(record: bytes, weights: Path, files: Mapping[str, bytes]) -> bytes:
-    """All of a model by key below its folder; what is the same has the same bytes."""
+    """Pack all files of a model into one archive; equal models give equal bytes."""
     content = {CARD_NAME: record, WEIGHTS: weights.read_bytes(), **files}
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -109,19 +109,19 @@ def _packed(record: bytes, weights: Path, files: Mapping[str, bytes]) -> bytes:
 
 
 def _claim(store: Store, version: str, packed: bytes) -> bytes | None:
-    """Claim a version; the claim that holds, and None where its model is published by now."""
+    """Claim a version; return the claim that won, or None if the model is published by now."""
     key = claim_key(version)
     try:
         if store.create(key, packed, "application/zip"):
             return packed
-        logger().info("another run began to publish model %s: its publishing is completed", version)
+        logger().info("another run began to publish model %s: completing it", version)
         return store.read(key)
     except NotFoundError:
         return None
 
 
 def _unpack(store: Store, version: str, claim: bytes | None) -> None:
-    """Carry out what a claim says, unless that is done."""
+    """Unpack a claim, unless the version is published, and delete it."""
     if claim is not None and _present(store, version) is None:
         folder = model_folder(version)
         for name, data in _content(store, version, claim).items():
@@ -134,32 +134,31 @@ def _unpack(store: Store, version: str, claim: bytes | None) -> None:
 
 
 def drop_claim(store: Store, version: str) -> None:
-    """Delete the claim of a version that is published; where that is not allowed it does no harm."""
+    """Delete the claim of a published version; a claim that can't be deleted does no harm."""
     with suppress(StorageError):
         store.delete([claim_key(version)])
 
 
 def _content(store: Store, version: str, claim: bytes) -> dict[str, bytes]:
-    """What is in a claim by key below the folder, the card last."""
+    """Return the files of a claim by key below the folder, the card last."""
     try:
         with zipfile.ZipFile(io.BytesIO(claim)) as archive:
             names = sorted(archive.namelist(), key=lambda name: (name == CARD_NAME, name))
             return {name: archive.read(name) for name in names}
     except zipfile.BadZipFile as error:
         raise PollenError(
-            f"{store.address}/{claim_key(version)} is not whole ({error}): wait for the run that publishes this model, "
-            "or, if there is none, delete this file; then run again"
+            f"{store.address}/{claim_key(version)} is incomplete ({error}): wait for the run that publishes this "
+            "model, or delete this file if there is no such run; then run again"
         ) from error
 
 
 def _same_model(one: ModelCard, other: ModelCard) -> bool:
-    """Whether all is the same that counting needs; what is told of them may differ."""
-    told = {"metrics"}
-    return one.model_dump(exclude=told) == other.model_dump(exclude=told)
+    """Return whether everything that counting needs is equal; the figures may differ."""
+    return one.model_dump(exclude={"metrics"}) == other.model_dump(exclude={"metrics"})
 
 
 def _record(card: ModelCard, files: Mapping[str, bytes]) -> bytes:
-    """The card with the hashes of all files: what is the same has the same bytes."""
+    """Return the card with the hashes of all files; equal models give equal bytes."""
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     hashes[WEIGHTS] = card.sha256
     content = card.model_dump(mode="json") | {"files": hashes}
@@ -167,9 +166,9 @@ def _record(card: ModelCard, files: Mapping[str, bytes]) -> bytes:
 
 
 def publish_bundled(store: Store) -> ModelCard:
-    """Publish the model shipped with this package, unless it is there already; returns its card.
+    """Publish the model shipped with this package, unless it is published already; return its card.
 
-    Only what counting needs must be the same there: the texts of another release may differ.
+    Only what counting needs must be equal: the texts of another release may differ.
     """
     model = bundled_model()
     try:

@@ -1,4 +1,4 @@
-"""Read what the registry holds below `trained_models/`: promotions, cards, figures, and which versions are complete."""
+"""Read the registry, `trained_models/`: promotions, cards, figures, records of trainings."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which model a run uses: the one in production, the bundled one, a version, or a file."""
+"""Find the model that a run uses: the one in production, the bundled one, a version, or a file."""
 
 import shutil
 import tempfile
@@ -34,11 +34,11 @@ def resolve_model(name: str, registry: Location) -> Model:
     """Find a model and bring it to this machine.
 
     Args:
-        name: ``production``, ``bundled``, a published version, or the path of a ``.pt`` file.
-        registry: The place whose ``trained_models/`` is asked.
+        name: `production`, `bundled`, a published version, or the path of a `.pt` file.
+        registry: The place that holds `trained_models/`.
 
     Raises:
-        PollenError: The model is missing or altered; never is another one taken instead.
+        PollenError: If the model is missing or altered; another one is never used instead.
     """
     if name == BUNDLED:
         return bundled_model()
@@ -55,8 +55,8 @@ def resolve_model(name: str, registry: Location) -> Model:
             store.address,
             promoted.version,
             promoted.sha256,
-            promoted.by or "nobody named",
-            promoted.at or "a day not recorded",
+            promoted.by or "an unknown person",
+            promoted.at or "an unknown date",
         )
         return _published(store, promoted.version, promoted.sha256)
     if deployment.id is not None:
@@ -69,7 +69,7 @@ def resolve_model(name: str, registry: Location) -> Model:
 
 
 def bundled_model() -> Model:
-    """The model shipped with this package, its weights checked."""
+    """Return the model shipped with this package, its weights checked."""
     folder = Path(str(pollen.bundled.__file__)).parent
     return _checked(folder / "best.pt", ModelCard.read(folder / CARD_NAME))
 
@@ -80,7 +80,7 @@ def _checked(weights: Path, card: ModelCard) -> Model:
 
 
 def _promoted(store: Store) -> Promotion | None:
-    """The highest promotion, ``None`` where there is none."""
+    """Return the highest promotion, None if there is none."""
     keys = promotion_keys(store)
     if not keys:
         return None
@@ -95,12 +95,12 @@ def _promoted(store: Store) -> Promotion | None:
 
 
 def _published(store: Store, version: str, promised_sha256: str | None = None) -> Model:
-    """Bring a published model here, unless it is already in the cache."""
+    """Download a published model, unless it is already in the cache."""
     card = read_card(store, version)
     if promised_sha256 and card.sha256 != promised_sha256:
         raise PollenError(
             f"model '{version}' in {store.address} is not the one that was promoted: its card names the SHA-256 "
-            f"{card.sha256}, the promotion {promised_sha256}. Promote it again if the change was meant"
+            f"{card.sha256}, the promotion {promised_sha256}. Promote it again if the change was intended"
         )
     kept = cache_folder() / "models" / card.sha256 / "best.pt"
     try:
@@ -115,7 +115,7 @@ def _published(store: Store, version: str, promised_sha256: str | None = None) -
 
 
 def _fetch_weights(store: Store, version: str, card: ModelCard, kept: Path) -> None:
-    """Download weights into the cache; they appear there whole and checked."""
+    """Download weights into the cache; they appear there complete and checked."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix="fetching-") as scratch:
         fetched = store.fetch(weights_key(version), Path(scratch))

@@ -1,4 +1,4 @@
-"""What the registry holds against or for a trained model: its figures, the gate's decision, how its training ended."""
+"""The verdict on a trained model: its figures, the gate's decision, and how its training ended."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ class Conclusion(BaseModel):
 
 @dataclass(frozen=True)
 class ModelVerdict:
-    """What was measured and decided about a published model, and what became of it.
+    """The figures of a published model, the gate's decision, and what became of it.
 
     Attributes:
         metrics: All figures.
@@ -80,12 +80,12 @@ class ModelVerdict:
 
     @property
     def figures(self) -> str:
-        """What was measured, in one line."""
+        """The main figures, in one line."""
         return headline(self.metrics)
 
     @property
     def is_open(self) -> bool:
-        """Whether it is still to be promoted.
+        """True if it is still to be promoted.
 
         A model that was in production before never is: a person may have rolled it back.
         """
@@ -93,7 +93,7 @@ class ModelVerdict:
 
     @property
     def lost(self) -> str:
-        """Why it never was in production although the gate allowed it; empty if it was."""
+        """The reason why it never was in production although the gate allowed it; empty if it was."""
         return "" if self.was_promoted or self.conclusion is None else self.conclusion.lost
 
 

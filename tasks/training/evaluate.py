@@ -1,4 +1,4 @@
-"""Stages behind a training: thresholds, the card, figures of the new model and of the one in production."""
+"""Stages after a training: choose thresholds, write the card, evaluate the new model and the one in production."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,14 +31,14 @@ def labelled_pictures(
 
 
 def _origin(image: ManifestImage, sample_pattern: str) -> Origin:
-    """Plant and slide; a picture whose name tells none is a slide of its own, as it is a group of its own."""
+    """Return plant and slide; a picture whose name tells neither is a group and a slide of its own."""
     if not tells_plant(image.original, sample_pattern):
         return Origin(image.group, image.group, plant_known=False)
     return Origin(image.group, sample_of(image.original, sample_pattern).label)
 
 
 def detection_settings(settings: TrainSettings) -> DetectSettings:
-    """How the evaluation runs models: on the training's device, otherwise as detection does."""
+    """Return the settings that evaluation runs models with: those of detection, on the training's device."""
     return DetectSettings(device=settings.device)
 
 
@@ -49,10 +49,10 @@ def choose_card(
     laid_out: LaidOut,
     validation: Sequence[LabelledPicture],
 ) -> ModelCard:
-    """Choose confidence and viable odds on the val split, and write down what detection needs.
+    """Choose confidence and viable odds on the val split, and return the card that detection needs.
 
     Raises:
-        PollenError: The model or a picture can't be used.
+        PollenError: If the model or a picture can't be used.
     """
     sizes, grid, settings = laid_out.sizes, laid_out.grid, plan.settings
     card = ModelCard(
@@ -86,10 +86,10 @@ def choose_card(
 def evaluate_model(
     model: Model, pictures: Sequence[LabelledPicture], settings: TrainSettings
 ) -> Evaluation:
-    """Measure a model through the same counting as detection.
+    """Measure a model through the same counting as in detection.
 
     Raises:
-        PollenError: The model or a picture can't be used.
+        PollenError: If the model or a picture can't be used.
     """
     return evaluate(
         pictures, model.weights, model.card, cache_folder(), detection_settings(settings)

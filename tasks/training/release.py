@@ -1,4 +1,4 @@
-"""What becomes of a trained model: its page and figures, its place in the registry, its promotion."""
+"""Release a trained model: judge it, describe it for the registry, promote it as the gate decided."""
 
 import json
 from collections.abc import Mapping
@@ -150,7 +150,7 @@ def _json(content: Mapping[str, object]) -> bytes:
 
 
 class TrainingOutcome(StrEnum):
-    """How a training ended; the values are the names of final states."""
+    """The outcome of a training; the values are the names of final states."""
 
     PROMOTED = "Completed"
     NOT_PROMOTED = "NotPromoted"
@@ -159,14 +159,14 @@ class TrainingOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What a training leaves behind.
+    """The result of a training.
 
     Attributes:
         version: Of the model.
-        outcome: How it ended.
-        reasons: What the gate says against it, and what flatters it.
-        figures: What was measured, in one line.
-        place: Where the model is.
+        outcome: Its outcome.
+        reasons: The gate's reasons, and what makes the figures look too good.
+        figures: The main figures, in one line.
+        place: Address of the model.
         refused: Names of staged zips that were not merged.
     """
 
@@ -207,18 +207,18 @@ class TrainingSummary:
 
     @property
     def message(self) -> str:
-        """What a state says of the run."""
-        said = {
+        """The message of the final state."""
+        outcome = {
             TrainingOutcome.PROMOTED: "is now in production",
             TrainingOutcome.NOT_PROMOTED: "was published but not promoted",
             TrainingOutcome.NOTHING_NEW: "was trained from this dataset with these settings before",
         }[self.outcome]
-        parts = (f"model {self.version} {said}", self.figures, *self.reasons, self._left_out)
+        parts = (f"model {self.version} {outcome}", self.figures, *self.reasons, self._left_out)
         return "; ".join(filter(None, parts))
 
     @property
     def _left_out(self) -> str:
-        """Which staged zips have no part in this; empty where all have."""
+        """A sentence about the staged zips that were not merged; empty if all were."""
         if not self.refused:
             return ""
         number = len(self.refused)
@@ -232,7 +232,7 @@ class TrainingSummary:
 
 
 def promote_as_decided(plan: TrainingPlan, verdict: ModelVerdict) -> tuple[TrainingOutcome, str]:
-    """Promote a published model if the gate let it and nobody did so yet.
+    """Promote a published model if the gate allowed it and nobody promoted it yet.
 
     Returns:
         How the training ends, and why the promotion was not carried out; empty if it was, or if the
@@ -249,10 +249,10 @@ def promote_as_decided(plan: TrainingPlan, verdict: ModelVerdict) -> tuple[Train
 
 
 def _promote(plan: TrainingPlan, verdict: ModelVerdict) -> str:
-    """Put a model into production as the gate said; why that was not done, empty where it was.
+    """Put a model into production as the gate decided; return why that failed, empty if it did not.
 
     Raises:
-        PollenError: The store fails.
+        PollenError: If the store fails.
     """
     order = Order(
         id=f"training-{plan.version}",  # given twice, it is carried out once

@@ -234,7 +234,7 @@ def test_a_rollback_goes_to_the_very_model_that_was_promoted(
     ("version", "words"),
     [
         ("v9", "there is no model 'v9'"),
-        ("production", "name the version to put there"),
+        ("production", "name the version to put into production"),
         ("../v1", "leads out of"),
     ],
 )
@@ -262,7 +262,7 @@ def test_behind_a_promotion_that_can_not_be_read(folder_root: Location, tmp_path
     store.write(promotion_key(2), b"half a fi")
     with pytest.raises(PollenError, match="Promote a model again"):
         resolve_model(PRODUCTION, folder_root)
-    with pytest.raises(PollenError, match="what was before it is not known: name the version"):
+    with pytest.raises(PollenError, match="it is not known what was before it: name the version"):
         rollback(folder_root, Order.now())
     assert rollback(folder_root, Order.now(), "v1").number == 3
     assert promote(folder_root, "v2", Order.now()).number == 4

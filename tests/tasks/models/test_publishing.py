@@ -203,7 +203,7 @@ def test_a_claim_left_beside_a_card_means_nothing(
 
 def test_a_claim_that_is_not_whole_is_told(root: Location, tmp_path: Path) -> None:
     open_store(root).write("trained_models/v1/claim.zip", b"half a fi")
-    with pytest.raises(PollenError, match=r"v1/claim.zip is not whole .*delete this file"):
+    with pytest.raises(PollenError, match=r"v1/claim.zip is incomplete .*delete this file"):
         publish(root, *stand_in(tmp_path, "v1"), FILES)
     assert keys(root) == ["trained_models/v1/claim.zip"]
 
