@@ -55,7 +55,7 @@ _NO_TOKEN: Final = (
 
 @dataclass
 class AppContext:
-    """What the endpoints share.
+    """The parts that the endpoints share.
 
     Attributes:
         receiver: Takes the notices.

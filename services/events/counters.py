@@ -7,7 +7,7 @@ from datetime import datetime
 
 @dataclass
 class Counters:
-    """What was counted since the start.
+    """The counts since the start.
 
     Attributes:
         requests: Requests that sent a message.

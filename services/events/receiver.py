@@ -23,7 +23,7 @@ class NotReadyError(PollenError):
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of some notices.
+    """The outcome for some notices.
 
     Attributes:
         uploads: Notices of an upload that a run takes as its input.

@@ -39,7 +39,7 @@ class RefusedError(PollenError):
 
 
 def is_message(body: object) -> bool:
-    """Return whether a parsed message has the form of SNS, whoever sent it."""
+    """Return whether a parsed message has the form of SNS; anybody may have sent it."""
     return isinstance(body, dict) and "Type" in body and "TopicArn" in body
 
 

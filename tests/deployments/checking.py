@@ -1,4 +1,4 @@
-"""What every manifest of ours has to pass, whoever made it."""
+"""Checks for every manifest of ours, whatever rendered it."""
 
 import os
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ WRITE = "POLLEN_WRITE_GOLDEN"
 
 
 def assert_golden(path: Path, text: str) -> None:
-    """The text is what the golden file says, byte for byte."""
+    """Check that the text equals the golden file, byte for byte."""
     if os.environ.get(WRITE):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -63,7 +63,7 @@ def assert_valid(manifest: Mapping[str, Any], version: str) -> None:
 
 
 def as_kubernetes_reads(job: Mapping[str, Any]) -> dict[str, Any]:
-    """A Job without what Prefect's worker insists on and Kubernetes drops: it belongs elsewhere."""
+    """Return a Job without a field that Prefect's worker requires and Kubernetes drops, as it is at the wrong place."""
     read = deepcopy(dict(job))
     for unknown in ("parallelism", "completions"):
         assert read["spec"]["template"]["spec"].pop(unknown) == 1
@@ -71,7 +71,7 @@ def as_kubernetes_reads(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def assert_safe(pod: Mapping[str, Any]) -> None:
-    """Restricted Pod Security, and what we ask beyond it."""
+    """Check restricted Pod Security, and our own rules beyond it."""
     assert violations(pod) == []
     assert pod["enableServiceLinks"] is False
     assert "automountServiceAccountToken" in pod

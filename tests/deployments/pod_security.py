@@ -1,4 +1,4 @@
-"""The profile "restricted" of Kubernetes' Pod Security Standards, as a list of what breaks it.
+"""The profile "restricted" of Kubernetes' Pod Security Standards, as a list of violations.
 
 https://kubernetes.io/docs/concepts/security/pod-security-standards/ , without the Windows rules. A
 cluster enforces it on admission; here no cluster runs.
@@ -39,7 +39,7 @@ _SELINUX_TYPES = frozenset(
 
 
 def violations(pod: Mapping[str, Any]) -> list[str]:
-    """What in a pod's spec the profile forbids; nothing where it is empty."""
+    """Return what the profile forbids in a pod's spec; an empty list if it allows everything."""
     return [*_of_pod(pod), *(each for one in _containers(pod) for each in _of_container(one, pod))]
 
 
@@ -95,7 +95,7 @@ def _of_ports(container: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_context(context: Mapping[str, Any], where: str) -> Iterator[str]:
-    """What a pod's and a container's security context have in common."""
+    """Yield violations in the fields that the security contexts of pods and containers share."""
     if context.get("runAsUser") == 0:
         yield f"{where} runs as root"
     if context.get("windowsOptions", {}).get("hostProcess"):

@@ -43,7 +43,7 @@ def _id(number: int) -> UUID:
 
 
 def declared(name: str) -> dict[str, Any]:
-    """A deployment of ``prefect.yaml`` by its full name, with what `prefect deploy` fills in."""
+    """Return a deployment of `prefect.yaml` by its full name, with the values that `prefect deploy` fills in."""
     path = ROOT / "prefect.yaml"
     file = yaml.safe_load(path.read_text(encoding="utf-8"))
     names = [each.name for each in declared_deployments(path)]
@@ -112,7 +112,7 @@ def as_the_worker() -> Iterator[None]:
 
 
 def worker_environment() -> dict[str, str]:
-    """What the image and the manifest set in the container of a worker."""
+    """Return the variables that the image and the manifest set in the container of a worker."""
     image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     environment = dict(re.findall(r"^(?:ENV)?\s+(PREFECT_\w+)=(\S+)", image, re.MULTILINE))
     manifests = (ROOT / "deployments/kubernetes/base/workers.yaml").read_text(encoding="utf-8")

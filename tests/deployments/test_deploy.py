@@ -48,7 +48,7 @@ def server() -> Iterator[EmbeddedPrefect]:
 
 @pytest.fixture(scope="module")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the image has in /opt/app."""
+    """The files that the image has in /opt/app."""
     folder = tmp_path_factory.mktemp("app")
     shutil.copy(ROOT / "prefect.yaml", folder)
     for part in ("flows", "deployments"):
@@ -91,7 +91,7 @@ def deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
 def refusal(
     client: SyncPrefectClient, deployment: UUID, parameters: dict[str, Any], **variables: object
 ) -> str:
-    """What the server says when it refuses a run with these job variables."""
+    """Return the answer of the server when it refuses a run with these job variables."""
     with pytest.raises(PrefectHTTPStatusError) as caught:
         client.create_flow_run_from_deployment(
             deployment, parameters=parameters, job_variables=variables
@@ -113,7 +113,7 @@ def client(server: EmbeddedPrefect) -> Iterator[SyncPrefectClient]:
 
 
 def schedules(made: DeploymentResponse) -> set[tuple[str, str, bool]]:
-    """Cron expression, time zone and whether it is active, of each."""
+    """Return cron expression, time zone and activity of each schedule."""
     return {
         (each.schedule.cron, each.schedule.timezone, each.active)  # type: ignore[union-attr,misc]
         for each in made.schedules
@@ -129,7 +129,7 @@ def declared_schedules(name: str) -> set[tuple[str, str, bool]]:
     }
 
 
-def test_to_process_pools_with_nothing_said(
+def test_to_process_pools_without_variables(
     server: EmbeddedPrefect, application: Path, client: SyncPrefectClient
 ) -> None:
     make_pools(client, "process")
@@ -170,7 +170,7 @@ def make_schedules(client: SyncPrefectClient) -> None:
 
 
 def all_schedules(client: SyncPrefectClient) -> dict[str, tuple[UUID, dict[str, Any], bool]]:
-    """Id, parameters and whether it is active, of each schedule, by its deployment and slug."""
+    """Return id, parameters and activity of each schedule, by its deployment and slug."""
     return {
         f"{name} {each.slug}": (each.id, each.parameters, each.active)
         for name, deployment in deployments(client).items()
@@ -231,7 +231,7 @@ def test_to_kubernetes_pools(
 def _assert_renders_as_tested(
     server: EmbeddedPrefect, client: SyncPrefectClient, name: str, deployment: UUID
 ) -> None:
-    """What a worker would make of the deployment on the server is what the golden files show."""
+    """A worker would make of the deployment on the server what the golden files show."""
     required: dict[str, dict[str, Any]] = {
         "detect-shard/gpu": {"bucket": "pollen", "plan": "p", "shard": 1},
         "promote/on-demand": {"version": "v"},

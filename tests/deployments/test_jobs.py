@@ -1,4 +1,4 @@
-"""Jobs of all deployments: what they are (golden files), and that a restricted namespace takes them.
+"""Jobs of all deployments: they equal the golden files, and a restricted namespace accepts them.
 
 They are made by the worker's own code; Kubernetes itself is replaced where the Job would be sent.
 """

@@ -46,7 +46,7 @@ def of_kind(kind: str) -> dict[str, dict[str, Any]]:
 
 
 def pods() -> dict[str, dict[str, Any]]:
-    """Pod templates by the name of what makes the pods."""
+    """Return pod templates by the name of the resource that makes the pods."""
     return {
         each["metadata"]["name"]: each["spec"]["template"]
         for each in manifests()
@@ -271,7 +271,7 @@ ROLES = ("server", "database", "worker", "job", "receiver")
 
 
 def chosen(selector: dict[str, Any], role: str) -> bool:
-    """Whether a selector means pods of a role."""
+    """Return whether a selector selects pods of a role."""
     if any(value != role for value in selector.get("matchLabels", {}).values()):
         return False
     return all(
@@ -281,7 +281,7 @@ def chosen(selector: dict[str, Any], role: str) -> bool:
 
 
 def lets_through(rule: dict[str, Any], way: str, other: str, port: int) -> bool:
-    """Whether a rule lets traffic with ``other`` (a role, or anywhere else) on a port through."""
+    """Return whether a rule allows traffic with `other` (a role, or any address) on a port."""
     peers = rule.get(way)
     ports = rule.get("ports")
     return (peers is None or any(chosen(each["podSelector"], other) for each in peers)) and (
@@ -290,7 +290,7 @@ def lets_through(rule: dict[str, Any], way: str, other: str, port: int) -> bool:
 
 
 def allowed(role: str, way: str, other: str, port: int) -> bool:
-    """Whether pods of a role may send to (``to``) or be reached from (``from``) another."""
+    """Return whether pods of a role may send to (`to`) or be reached from (`from`) another."""
     direction, section = {"to": ("Egress", "egress"), "from": ("Ingress", "ingress")}[way]
     governing = [
         policy["spec"]

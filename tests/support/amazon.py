@@ -1,7 +1,7 @@
 """Amazon's S3, SQS, SNS and EventBridge on this machine, as far as moto has them.
 
 moto checks no rights and tells of a multipart upload twice; its topics confirm every subscription by
-themselves, and what an SNS message should say in ``Subject`` is not signed.
+themselves, and its SNS messages lack the header that the real ones have.
 """
 
 import json
@@ -115,12 +115,12 @@ class Amazon:
 
 
 def to_queue(arn: str) -> list[dict[str, object]]:
-    """Value of ``QueueConfigurations``."""
+    """Value of `QueueConfigurations`."""
     return [{"QueueArn": arn, "Events": _EVENTS}]
 
 
 def to_topic(arn: str) -> list[dict[str, object]]:
-    """Value of ``TopicConfigurations``."""
+    """Value of `TopicConfigurations`."""
     return [{"TopicArn": arn, "Events": _EVENTS}]
 
 

@@ -1,4 +1,4 @@
-"""What tests of the receiver share."""
+"""Fixtures of the tests of the receiver."""
 
 from collections.abc import Iterator
 

@@ -35,7 +35,7 @@ def picture(name: str = "a.jpg") -> dict[str, Any]:
 
 
 def scope(headers: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
-    """A request that tells of something, for what a client does not do."""
+    """Return a request with a body that a test sends piece by piece, as no client does."""
     return {
         "type": "http",
         "method": "POST",
@@ -46,7 +46,7 @@ def scope(headers: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", ["/", "/events", f"/events/{TOKEN}"])
-def test_greets_who_only_asks(here: Here, path: str) -> None:
+def test_probes_are_answered(here: Here, path: str) -> None:
     assert here.client.request("HEAD", path).status_code == 200
     assert here.client.get(path).status_code == 200
     assert here.client.request("PUT", path).status_code == 405
@@ -145,7 +145,9 @@ def test_ceph_s_data_must_be_right_in_every_record(here: Here) -> None:
         (b" " * (MAX_BYTES + 1), 413, "too large"),
     ],
 )
-def test_refuses_what_is_no_notice(here: Here, body: bytes, status: int, reason: str) -> None:
+def test_messages_that_are_not_notices_are_refused(
+    here: Here, body: bytes, status: int, reason: str
+) -> None:
     assert here.post(body, headers=BEARER).status_code == status
     assert here.counters.refused == {reason: 1}
 
@@ -213,7 +215,7 @@ def test_minio_s_keys_are_decoded(here: Here) -> None:
 def test_sns_without_the_token_is_refused_like_every_other_sender(
     here: Here, message: dict[str, Any], path: str
 ) -> None:
-    """Whatever the message says of itself: its topic, its signature, its header."""
+    """The topic, signature and header that the message gives make no difference."""
     for headers in ({}, DIRECT):
         theirs, others = (here.post(each, path, headers) for each in (message, picture()))
         assert theirs.status_code == others.status_code == 401
@@ -329,20 +331,20 @@ def test_the_status_has_counts_and_neither_secrets_nor_names_of_files(here: Here
     here.post(picture("hidden-name.jpg"), headers=BEARER)
     here.post(picture())
     here.counters.trouble = "<b>away</b>"
-    told = here.client.get("/status", headers=BEARER).json()
-    assert told["uploads"] == {"pictures": 1}
-    assert told["refused"] == {"no token": 1}
-    assert told["waiting"][0]["root"] == "lab"
+    shown = here.client.get("/status", headers=BEARER).json()
+    assert shown["uploads"] == {"pictures": 1}
+    assert shown["refused"] == {"no token": 1}
+    assert shown["waiting"][0]["root"] == "lab"
     page = here.client.get("/status", headers=BEARER | {"Accept": "text/html,*/*"})
     assert page.headers["content-type"].startswith("text/html")
     assert "1 pictures" in page.text
     assert "<b>" not in page.text
-    for text in (json.dumps(told), page.text):
+    for text in (json.dumps(shown), page.text):
         assert TOKEN not in text
         assert "hidden-name" not in text
 
 
-def test_the_status_is_for_who_has_the_token(here: Here) -> None:
+def test_the_status_needs_the_token(here: Here) -> None:
     here.post(picture(), headers=BEARER)
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
         answer = here.client.get("/status", headers=headers)
@@ -359,12 +361,12 @@ def test_without_a_token_the_status_says_that_something_is_wrong_but_not_what() 
     here.counters.trouble = "the server at http://inside.example"
     here.queue["trouble"] = "arn:aws:inside"
     answer = here.client.get("/status")
-    told = answer.json()
-    assert told["trouble"] == told["queue"]["trouble"] == "the log says why"
+    shown = answer.json()
+    assert shown["trouble"] == shown["queue"]["trouble"] == "the log says why"
     assert "inside" not in answer.text
 
 
-def test_who_is_unknown_can_t_keep_out_who_is_known(here: Here) -> None:
+def test_unknown_senders_can_t_shut_out_known_ones(here: Here) -> None:
     """All places for unknown senders are taken, and all to wait at; one with the token still passes."""
     here.context.unknown = RequestSlots(1, 1, 0.1)
 
@@ -386,7 +388,7 @@ def test_who_is_unknown_can_t_keep_out_who_is_known(here: Here) -> None:
     assert here.counters.refused == {"too many": 3}
 
 
-def test_slow_senders_keep_nobody_out_who_says_in_the_body_who_it_is(here: Here) -> None:
+def test_slow_senders_do_not_shut_out_a_sender_with_the_token_in_its_body(here: Here) -> None:
     """They wait for their own bodies, not in the places that Ceph and SNS need."""
 
     async def slow() -> None:
@@ -417,7 +419,7 @@ def test_slow_senders_keep_nobody_out_who_says_in_the_body_who_it_is(here: Here)
     assert here.uploads == 10
 
 
-def test_of_bodies_that_are_too_much_together_the_largest_gives_way(here: Here) -> None:
+def test_the_largest_body_is_dropped_if_all_together_are_too_large(here: Here) -> None:
     here.context.memory = BodyMemory(3000)
     statuses: dict[str, int] = {}
     sent: list[str] = []
@@ -541,7 +543,7 @@ def test_nothing_that_is_sent_is_our_fault(
 
 
 def test_the_fuzz_reaches_what_it_is_for() -> None:
-    """A notice that is not spoiled is taken: else it would only show that nonsense is refused at the door."""
+    """An unspoiled notice is taken; otherwise the fuzz would only show that nonsense is refused."""
     here = started()
     for make, records in ((ceph, 0), (minio, 2)):
         body = make("pictures", "root/detect_images/a.jpg")

@@ -39,7 +39,7 @@ def test_a_burst_is_one_event_of_all() -> None:
     assert waiting.take(math.inf) == []
 
 
-def test_an_endless_trickle_is_told_after_the_longest_wait() -> None:
+def test_an_endless_trickle_is_due_after_the_longest_wait() -> None:
     waiting = bursts()
     for second in range(0, 300, 10):
         waiting.add(upload(), second, AT)
@@ -47,7 +47,7 @@ def test_an_endless_trickle_is_told_after_the_longest_wait() -> None:
     assert only(waiting.take(LONGEST)).uploads == 30
 
 
-def test_what_rests_is_due_later_with_what_came_since_and_others_are_not() -> None:
+def test_a_burst_put_back_for_later_takes_new_uploads_along_and_delays_no_other() -> None:
     for maybe_posted in (False, True):
         waiting = bursts()
         waiting.add(upload(0), 0, AT)
@@ -65,7 +65,7 @@ def test_what_rests_is_due_later_with_what_came_since_and_others_are_not() -> No
         assert sum(each.uploads for each in waiting.take(math.inf)) == maybe_posted
 
 
-def test_roots_and_kinds_wait_for_themselves() -> None:
+def test_each_root_and_kind_waits_separately() -> None:
     waiting = bursts()
     waiting.add(upload(0), 0, AT)
     waiting.add(upload(1), 5, AT)
@@ -78,7 +78,7 @@ def test_roots_and_kinds_wait_for_themselves() -> None:
     }
 
 
-def test_what_surely_did_not_arrive_takes_later_ones_along() -> None:
+def test_a_burst_that_did_not_arrive_takes_later_uploads_along() -> None:
     waiting = bursts()
     waiting.add(upload(key="a.jpg"), 0, AT)
     first = only(waiting.take(math.inf))
@@ -88,7 +88,7 @@ def test_what_surely_did_not_arrive_takes_later_ones_along() -> None:
     assert (again.id, again.uploads, again.key, again.began) == (first.id, 2, "b.jpg", 0)
 
 
-def test_what_may_have_arrived_stays_as_it_is_and_goes_first() -> None:
+def test_a_burst_that_may_have_arrived_stays_as_it_is_and_goes_first() -> None:
     """Its doubled event is dropped by the server, so nothing may be in it that was not before."""
     waiting = bursts()
     waiting.add(upload(key="a.jpg"), 0, AT)
@@ -131,7 +131,7 @@ class NothingIsLost(RuleBasedStateMachine):
         self.waiting = bursts()
         self.now = 0.0
         self.noted = 0
-        self.told = 0
+        self.posted = 0
         self.posted: dict[UUID, int] = {}
         self.maybe: dict[UUID, int] = {}
 

@@ -82,11 +82,11 @@ def test_of_too_many_connections_the_one_that_waits_longest_gives_way(
     asyncio.run(work())
 
 
-def test_says_nothing_of_itself_and_refuses_what_is_no_http() -> None:
+def test_reveals_nothing_about_itself_and_refuses_what_is_not_http() -> None:
     async def work() -> None:
         async with serving() as connect:
-            told = await answer(await connect())
-            assert b"server:" not in told.lower()
+            answered = await answer(await connect())
+            assert b"server:" not in answered.lower()
             for nonsense in (
                 b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
                 b"GET / HTTP/1.1\r\n" + b"a" * 70_000,

@@ -249,7 +249,7 @@ STRANGE: dict[str, tuple[object, str]] = {
 
 
 @pytest.mark.parametrize("kind", STRANGE)
-def test_what_is_no_notice_is_named(kind: str) -> None:
+def test_an_unknown_form_is_refused_with_the_reason(kind: str) -> None:
     body, reason = STRANGE[kind]
 
     with pytest.raises(NotANoticeError, match=reason) as caught:
@@ -276,8 +276,10 @@ BROKEN: dict[str, tuple[object, str]] = {
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Lines of the log, as if nothing had been told before."""
+def logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[str]]:
+    """Lines of the log, with a fresh limit."""
     lines: list[str] = []
     monkeypatch.setattr(notices, "_BROKEN", rate_limited_log.RateLimitedLog())
     monkeypatch.setattr(caplog.handler, "emit", lambda line: lines.append(line.getMessage()))
@@ -286,18 +288,18 @@ def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_is_broken_is_told_and_stops_nothing_else(kind: str, told: list[str]) -> None:
+def test_a_broken_part_is_logged_and_stops_nothing_else(kind: str, logged: list[str]) -> None:
     body, reason = BROKEN[kind]
 
     assert decode(body) == []
     assert decode([PUT, body, PUT]) == [CAME, CAME]
 
-    assert len(told) == 2
-    assert reason in told[0]
-    assert told[0].isascii()
+    assert len(logged) == 2
+    assert reason in logged[0]
+    assert logged[0].isascii()
 
 
-def test_a_broken_record_stops_no_other(told: list[str]) -> None:
+def test_a_broken_record_stops_no_other(logged: list[str]) -> None:
     good = record("minio:s3", "s3:ObjectCreated:Put", ENCODED)
     bad = record("minio:s3", "s3:ObjectCreated:Put", "x" * 1025)
 
@@ -306,19 +308,19 @@ def test_a_broken_record_stops_no_other(told: list[str]) -> None:
     assert decode(records(queued(PUT), queued("hello"), queued(PUT))) == [CAME, CAME]
     assert decode([PUT, {}, sns("hello"), PUT]) == [CAME, CAME]
 
-    assert len(told) == 6
-    assert told[0] == "1: passed over a notice: a key has 1025 bytes; S3 allows 1 to 1024"
-    assert "'gcp:gcs'" in told[1]
+    assert len(logged) == 6
+    assert logged[0] == "1: passed over a notice: a key has 1025 bytes; S3 allows 1 to 1024"
+    assert "'gcp:gcs'" in logged[1]
 
 
-def test_the_log_of_what_is_broken_is_bounded(told: list[str]) -> None:
+def test_the_log_of_what_is_broken_is_bounded(logged: list[str]) -> None:
     bad = record("aws:s3", "ObjectCreated:Put", "")
 
     for _ in range(2):
         assert decode(records(*[bad] * 1000)) == []
 
-    assert len(told) == rate_limited_log.SHOWN + 2
-    assert told[-1].startswith("2000: passed over")
+    assert len(logged) == rate_limited_log.SHOWN + 2
+    assert logged[-1].startswith("2000: passed over")
 
 
 RAW: dict[str, tuple[bytes, str]] = {
@@ -336,7 +338,7 @@ RAW: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("kind", RAW)
-def test_what_can_not_be_read_is_named(kind: str) -> None:
+def test_unreadable_bytes_are_refused_with_the_reason(kind: str) -> None:
     raw, reason = RAW[kind]
 
     with pytest.raises(NotANoticeError, match=reason):

@@ -27,7 +27,7 @@ def burst(block: str, kind: UploadKind = UploadKind.PICTURES, prefix: str = "a b
     return Burst(uuid4(), root, kind, 7, "detect_images/x.jpg", AT, AT, 0.0, 0.0)
 
 
-def test_one_event_names_the_root_and_what_came(prefect_server: EmbeddedPrefect) -> None:
+def test_an_event_names_the_root_and_the_uploads(prefect_server: EmbeddedPrefect) -> None:
     for kind in UploadKind:
         asyncio.run(post_event(burst("post-one", kind)))
     pictures, exports = sorted(events_of("post-one", 2), key=lambda each: each["event"])[::-1]
@@ -37,7 +37,7 @@ def test_one_event_names_the_root_and_what_came(prefect_server: EmbeddedPrefect)
         "prefect.resource.id": "pollen.root.post-one.a b.ž",
         "prefect.resource.name": "post-one/a b/ž",
     }
-    told = {
+    expected = {
         "bucket": "post-one",
         "prefix": "a b/ž",
         "uploads": 7,
@@ -45,8 +45,8 @@ def test_one_event_names_the_root_and_what_came(prefect_server: EmbeddedPrefect)
         "first": AT.isoformat(),
         "last": AT.isoformat(),
     }
-    assert pictures["payload"] == told
-    assert exports["payload"] == told
+    assert pictures["payload"] == expected
+    assert exports["payload"] == expected
 
 
 def test_the_root_without_a_prefix_says_so(prefect_server: EmbeddedPrefect) -> None:
@@ -56,7 +56,7 @@ def test_the_root_without_a_prefix_says_so(prefect_server: EmbeddedPrefect) -> N
     assert found["resource"]["prefect.resource.id"] == "pollen.root.post-bare"
 
 
-def test_an_answer_that_got_lost_makes_no_second_event(prefect_server: EmbeddedPrefect) -> None:
+def test_a_lost_answer_makes_no_second_event(prefect_server: EmbeddedPrefect) -> None:
     """The server took it, and the answer did not come back: it is posted again, and is still one."""
     came: list[Burst] = []
     waiting = PendingBursts(1, 10)
@@ -171,7 +171,7 @@ def test_an_unexpected_fault_ends_nothing_and_loses_nothing(
     assert "Traceback" in caplog.text
 
 
-def test_what_is_refused_holds_nobody_else_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_burst_does_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "uniform", lambda *_: 600)  # a pause nobody waits for
     waiting = PendingBursts(0.01, 10)
     refused, fine = burst("refused").root, burst("fine").root
@@ -211,7 +211,7 @@ def test_a_post_that_is_interrupted_is_kept_as_possibly_done() -> None:
     assert kept.id == begun[0].id
 
 
-def test_flush_gives_up_in_time_and_says_what_is_left() -> None:
+def test_flush_gives_up_in_time_and_returns_what_is_left() -> None:
     waiting = PendingBursts(30, 300)
     for number in range(5):
         waiting.add(Upload(burst("never").root, UploadKind.PICTURES, "a.jpg"), number, AT)

@@ -73,15 +73,15 @@ def receiver(
     amazon.s3.put_bucket_notification_configuration(
         Bucket="pictures", NotificationConfiguration={"QueueConfigurations": to_queue(arn)}
     )
-    said = site("receiver-shared")
-    said["events"]["sqs_queue"] = url
+    settings = site("receiver-shared")
+    settings["events"]["sqs_queue"] = url
     environment = {**prefect_process.environment(), **amazon.environment()}
-    with receiving(tmp_path_factory.mktemp("receiver"), said, environment) as running:
+    with receiving(tmp_path_factory.mktemp("receiver"), settings, environment) as running:
         yield running
 
 
 async def crowd(url: str, requests: list[tuple[dict[str, str], bytes]], at_once: int) -> list[int]:
-    """Send requests, each on a connection of its own; the statuses, 0 where the connection was closed."""
+    """Send each request on its own connection, and return the statuses; 0 for a closed connection."""
     host, port = url.removeprefix("http://").split(":")
     places = asyncio.Semaphore(at_once)
 
@@ -119,7 +119,7 @@ def test_a_burst_is_one_event(receiver: RunningReceiver, prefect_server: Embedde
     assert event["payload"]["bucket"] == "receiver-shared"
 
 
-def test_what_a_queue_tells_is_posted_too(
+def test_notices_of_a_queue_are_posted_too(
     receiver: RunningReceiver, prefect_server: EmbeddedPrefect, amazon: Amazon
 ) -> None:
     before = receiver.status["posted"]
@@ -129,23 +129,25 @@ def test_what_a_queue_tells_is_posted_too(
     assert receiver.status["queue"]["trouble"] is None
 
 
-def test_without_the_reader_of_its_queue_it_does_not_go_on(
+def test_the_command_ends_with_the_reader_of_its_queue(
     prefect_process: EmbeddedPrefect, tmp_path: Path
 ) -> None:
-    """Whatever breaks it: the queue would fill up, and nobody would see."""
+    """Otherwise the queue would fill up unseen."""
     broken = "from services.events import sqs; sqs.read_queue = None; "
-    said = site("receiver-broken")
-    said["events"]["sqs_queue"] = f"http://127.0.0.1:9/{REGION}/queue"
-    told = RunningReceiver(tmp_path, said, prefect_process.environment(), broken)
+    settings = site("receiver-broken")
+    settings["events"]["sqs_queue"] = f"http://127.0.0.1:9/{REGION}/queue"
+    receiver = RunningReceiver(tmp_path, settings, prefect_process.environment(), broken)
     deadline = time.monotonic() + 60
-    while told.process.exit_code is None and time.monotonic() < deadline:
+    while receiver.process.exit_code is None and time.monotonic() < deadline:
         time.sleep(0.1)
-    told.process.stop()
-    assert told.process.exit_code == 2, told.log
-    assert "NoneType" in told.log
+    receiver.process.stop()
+    assert receiver.process.exit_code == 2, receiver.log
+    assert "NoneType" in receiver.log
 
 
-def test_ten_thousand_at_once_cost_little_and_keep_nobody_out(receiver: RunningReceiver) -> None:
+def test_ten_thousand_requests_at_once_cost_little_and_shut_nobody_out(
+    receiver: RunningReceiver,
+) -> None:
     process = psutil.Process(receiver.process.pid).children()[0]
     wrong = {"Authorization": "Bearer wrong"}
     body = b" " * 2000
@@ -186,7 +188,7 @@ def test_ten_thousand_at_once_cost_little_and_keep_nobody_out(receiver: RunningR
 
 
 def patient_post(receiver: RunningReceiver) -> int:
-    """As a store sends: again where the connection breaks."""
+    """Send a notice as a store does: again if the connection breaks."""
     for _ in range(5):
         try:
             return receiver.post(picture()).status_code
@@ -195,7 +197,7 @@ def patient_post(receiver: RunningReceiver) -> int:
     return 0
 
 
-def test_connections_that_say_nothing_keep_nobody_out(receiver: RunningReceiver) -> None:
+def test_idle_connections_shut_nobody_out(receiver: RunningReceiver) -> None:
     host, port = receiver.url.removeprefix("http://").split(":")
     process = psutil.Process(receiver.process.pid).children()[0]
 
@@ -233,10 +235,10 @@ def test_a_hundred_megabytes_are_refused_and_not_kept(receiver: RunningReceiver)
     assert receiver.post(picture()).status_code == 200
 
 
-def test_what_comes_while_the_server_is_away_is_told_when_it_is_back(
+def test_notices_received_while_the_server_is_away_are_posted_when_it_is_back(
     prefect_server: EmbeddedPrefect, tmp_path: Path
 ) -> None:
-    """Once, and what came last when it is told to stop, without waiting for the quiet period."""
+    """Once; and the latest are posted when the command is stopped, without waiting for the quiet period."""
     away = threading.Event()
     away.set()
     with proxy(prefect_server.api_url, refuse=away.is_set) as behind:
@@ -247,8 +249,8 @@ def test_what_comes_while_the_server_is_away_is_told_when_it_is_back(
             wait_for_trouble(receiver)
             away.clear()
             settled(receiver, 1)
-            told = [each["payload"]["uploads"] for each in events_of("receiver-away", 1)]
-            assert told == [2]
+            counts = [each["payload"]["uploads"] for each in events_of("receiver-away", 1)]
+            assert counts == [2]
             assert receiver.post(picture(3)).status_code == 200
             receiver.process.stop()
             assert receiver.process.exit_code == 0, receiver.log
@@ -257,7 +259,7 @@ def test_what_comes_while_the_server_is_away_is_told_when_it_is_back(
             assert "Traceback" not in receiver.log
 
 
-def test_what_can_t_be_told_before_the_end_is_told_of_in_the_log(tmp_path: Path) -> None:
+def test_uploads_that_can_t_be_posted_before_the_end_are_logged(tmp_path: Path) -> None:
     hasty = "from services.commands import events; events.FLUSH_S = 0.2; "
     with receiving(
         tmp_path,
@@ -272,7 +274,7 @@ def test_what_can_t_be_told_before_the_end_is_told_of_in_the_log(tmp_path: Path)
         assert "the next sweep finds them" in receiver.log
 
 
-def test_a_fault_at_the_end_is_told_of_too(
+def test_an_unexpected_error_at_the_end_is_logged_too(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(_self: Poster, _deadline_s: float) -> int:

@@ -1,4 +1,4 @@
-"""Which root an uploaded object belongs to, and where the roots are: the saved block, else the site file."""
+"""The root of an uploaded object, and the place of the roots: by the saved block, or else by the site file."""
 
 import asyncio
 from pathlib import Path
@@ -81,13 +81,13 @@ def test_all_else_is_elsewhere(key: str) -> None:
     assert meant(key) is Passed.ELSEWHERE
 
 
-def test_another_bucket_is_foreign_and_what_went_away_starts_nothing() -> None:
+def test_another_bucket_is_foreign_and_a_removal_starts_nothing() -> None:
     key = "Ostatni/Pollen/detect_images/a.jpg"
     assert meant(key, bucket="other") is Passed.FOREIGN
     assert meant(key, created=False) is Passed.REMOVED
 
 
-def test_of_roots_inside_each_other_the_longest_that_wants_it_has_it() -> None:
+def test_among_nested_roots_the_longest_that_takes_the_upload_has_it() -> None:
     """A root named like a folder of another's pictures takes nothing away from it."""
     site = Site.model_validate({"prefixes": ["", "detect_images"]})
     roots = roots_in(site, "bucket", "")
@@ -138,7 +138,7 @@ def watched(site: dict[str, object]) -> tuple[WatchedRoots, bool]:
     return roots, asyncio.run(roots.read())
 
 
-def test_the_saved_block_says_where_the_roots_are(prefect_server: EmbeddedPrefect) -> None:
+def test_the_saved_block_decides_the_place_of_the_roots(prefect_server: EmbeddedPrefect) -> None:
     S3Bucket(
         bucket_name="saved", bucket_folder="deep/down/", credentials=AwsCredentials()
     ).save("watched-a", overwrite=True)  # fmt: skip
@@ -152,7 +152,7 @@ def test_the_saved_block_says_where_the_roots_are(prefect_server: EmbeddedPrefec
     ]
 
 
-def test_where_there_is_no_block_the_site_file_says(prefect_server: EmbeddedPrefect) -> None:
+def test_without_a_block_the_site_file_decides(prefect_server: EmbeddedPrefect) -> None:
     roots, _ = watched({"storage": {"block": "watched-none", "bucket": "said"}})
     assert roots.known is not None
     assert roots.known[0].bucket == "said"

@@ -362,7 +362,7 @@ def test_an_answer_is_given_while_sns_still_waits() -> None:
 def test_an_upload_is_reported_through_a_topic_with_the_token_in_its_address(
     amazon: Amazon,
 ) -> None:
-    """What moto sends, as S3 through SNS, is accepted with the token of its address and refused without it."""
+    """Moto sends as S3 does through SNS: accepted with the token of its address, and refused without it."""
     with answering() as server:
         endpoint = f"http://127.0.0.1:{server.server_port}/events/{TOKEN}"
         topic = amazon.new_topic("http", endpoint)

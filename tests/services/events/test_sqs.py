@@ -33,7 +33,7 @@ def _credentials(amazon: Amazon, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits in real life for seconds waits here for less."""
+    """Shorten the pauses, which take seconds in real use."""
     monkeypatch.setattr(sqs, "WAIT_SECONDS", 0)
     monkeypatch.setattr(sqs, "_EMPTY_SECONDS", 0.05)
     monkeypatch.setattr(sqs, "FIRST_PAUSE_SECONDS", 0.02)
@@ -157,11 +157,11 @@ def test_what_is_no_notice_is_logged_and_deleted(
         reading = read_until_empty(amazon, url, 1)
 
     assert reading.counters.strange == 15
-    told = [each.getMessage() for each in caplog.records if each.name == "pollen.events"]
-    assert len(told) == 10
-    assert "deleted a message of the queue that is not a notice: the message is not JSON" in told[0]
-    assert "It begins with 'line\\nxxx" in told[0]
-    assert not any("end" in each for each in told)
+    lines = [each.getMessage() for each in caplog.records if each.name == "pollen.events"]
+    assert len(lines) == 10
+    assert "deleted a message of the queue that is not a notice: the message is not JSON" in lines[0]
+    assert "It begins with 'line\\nxxx" in lines[0]
+    assert not any("end" in each for each in lines)
 
 
 def test_a_broken_record_stops_no_other_of_its_message(amazon: Amazon) -> None:
@@ -348,7 +348,7 @@ def _event(bucket: str) -> dict[str, Any]:
     }
 
 
-def test_without_credentials_it_is_said_and_later_ones_are_found(
+def test_missing_credentials_are_logged_and_later_ones_are_found(
     amazon: Amazon, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, _ = amazon.new_queue()
@@ -463,7 +463,7 @@ def test_server_and_region_are_those_of_the_queue(url: str, endpoint: str, regio
     assert client.meta.region_name == region
 
 
-def test_an_endpoint_that_is_said_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_of_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     amazons = "https://sqs.us-west-2.amazonaws.com/1/q"
     amazons_old = "https://us-west-2.queue.amazonaws.com/1/q"
     own = "http://queues.example.org/1/q"
