@@ -48,12 +48,12 @@ def kubectl() -> str:
 
 @cache
 def built(folder: str, *, all_patches: bool = False, more: str = "") -> tuple[dict[str, Any], ...]:
-    """The manifests of a kustomization below ``deployments/kubernetes``.
+    """The manifests of a kustomization below `deployments/kubernetes`.
 
     Args:
-        folder: The kustomization; ``EXAMPLE`` is there besides those in the repository.
+        folder: The kustomization; `EXAMPLE` is there besides those in the repository.
         all_patches: Also take in the patches and components that are commented out for sites to choose from.
-        more: What ``EXAMPLE`` says besides, such as patches with targets (for no kubectl before 1.21).
+        more: Further content of `EXAMPLE`, such as patches with targets (for no kubectl before 1.21).
     """
     with TemporaryDirectory() as scratch:
         copy = Path(scratch, "kubernetes")

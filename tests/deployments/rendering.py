@@ -62,7 +62,7 @@ def render(
     Args:
         name: Full name of the deployment.
         run: Job variables of the single run.
-        site: Variables of the pool in ``site.yaml``.
+        site: Variables of the pool in `site.yaml`.
     """
     choice = declared(name)["work_pool"]
     template = pool_template(choice["name"], SitePool(variables=dict(site or {})))

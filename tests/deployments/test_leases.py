@@ -1,4 +1,4 @@
-"""The places of runs (``concurrency_limit``) outlive a restart of the server, as our manifest sets it up."""
+"""The slots of runs (`concurrency_limit`) survive a restart of the server, as our manifest sets it up."""
 
 import re
 from collections.abc import Iterator

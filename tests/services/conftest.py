@@ -1,11 +1,19 @@
-"""What tests of commands share."""
+"""Fixtures of the tests of commands and of the receiver."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from services.commands.dataset import run_check
+from tests.support.amazon import Amazon
+
+
+@pytest.fixture(scope="session")
+def amazon() -> Iterator[Amazon]:
+    """Amazon's services as moto has them, shared by all tests: use names of your own."""
+    with Amazon() as services:
+        yield services
 
 
 @pytest.fixture

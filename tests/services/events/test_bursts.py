@@ -130,15 +130,14 @@ class NothingIsLost(RuleBasedStateMachine):
     def start(self) -> None:
         self.waiting = bursts()
         self.now = 0.0
-        self.noted = 0
-        self.posted = 0
+        self.added = 0
         self.posted: dict[UUID, int] = {}
         self.maybe: dict[UUID, int] = {}
 
     @rule(root=st.integers(0, 2), kind=st.sampled_from(UploadKind), wait=st.floats(0, 40))
     def add(self, root: int, kind: UploadKind, wait: float) -> None:
         self.now += wait
-        self.noted += 1
+        self.added += 1
         self.waiting.add(upload(root, kind), self.now, AT)
 
     @rule(
@@ -165,7 +164,7 @@ class NothingIsLost(RuleBasedStateMachine):
     @invariant()
     def all_are_posted_or_wait(self) -> None:
         pending = self.waiting.pending
-        assert sum(self.posted.values()) + sum(each.uploads for each in pending) == self.noted
+        assert sum(self.posted.values()) + sum(each.uploads for each in pending) == self.added
         assert len(pending) <= 2 * len(ROOTS) * len(UploadKind)
 
 

@@ -159,7 +159,9 @@ def test_what_is_no_notice_is_logged_and_deleted(
     assert reading.counters.strange == 15
     lines = [each.getMessage() for each in caplog.records if each.name == "pollen.events"]
     assert len(lines) == 10
-    assert "deleted a message of the queue that is not a notice: the message is not JSON" in lines[0]
+    assert (
+        "deleted a message of the queue that is not a notice: the message is not JSON" in lines[0]
+    )
     assert "It begins with 'line\\nxxx" in lines[0]
     assert not any("end" in each for each in lines)
 
