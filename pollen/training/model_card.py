@@ -61,16 +61,15 @@ Dataset `{making.dataset}`, version {making.number} (content {making.manifest.co
 |---|---|---|---|
 {_rows(making.manifest)}
 
-Made-up pictures of debris without any grain that were added to the train split: {making.negatives}.
+Negatives (made-up pictures of debris without grains) that were added to the train split: {making.negatives}.
 
 ## How it was made
 
 Started from `{making.base}` ({making.identity.base[:16]}); {making.course}.
-Training id {making.identity.id}. The confidence ({card.confidence}) and how much likelier than non-viable a viable
-grain must be ({card.viable_odds}) were chosen on val by count and viability error. It works at
-{card.working_scale} of the pictures'
-resolution in tiles of {card.tile_px} px; its grains measured {card.grain_diameter_px} px in the median, {low} to {high}
-px from 5 to 95 %.
+Training id {making.identity.id}. The confidence ({card.confidence}) and the viable odds ({card.viable_odds}: how much
+likelier than non-viable a grain must be to be called viable) were chosen on val by count and viability error. The model
+works at {card.working_scale} of the pictures' resolution, in tiles of {card.tile_px} px. Training grains measured
+{card.grain_diameter_px} px in the median; the medians of 90 % of the pictures lie between {low} and {high} px.
 
 {settings}
 

@@ -61,9 +61,9 @@ def test_both_models_stand_side_by_side(new: Evaluation, production: Evaluation)
     charts = draw_charts(new, production)
     shown = draw_disagreements(new, production)
     text, addresses = read(render_page(PageData(new, production, Split.TEST, charts, shown)))
-    assert "Judged on 4 pictures of 2 plants (2 slides) with 24 labelled grains" in text
+    assert "Measured on 4 pictures of 2 plants (2 slides) with 24 labelled grains" in text
     assert "the new model found 23" in text
-    assert "beside model model-0, which detection uses now" in text
+    assert "compared with model model-0, which detection uses now" in text
     assert (
         "closer to the labels than the count of the production model on 1 pictures, further away on 1, "
         "and equally far on 2" in text
@@ -148,6 +148,10 @@ def test_a_mistake_is_put_into_the_biologists_units() -> None:
 
 def test_what_flatters_the_figures_stands_above_them(new: Evaluation) -> None:
     said = ["the base (x) has learnt from the plants of 2 of the 3 pictures of test"]
-    text, _ = read(render_page(PageData(new, None, Split.TEST, {}, notices=said)))
+    decision = Decision(promote=False, reasons=("it is bad", *said))
+    page = render_page(PageData(new, None, Split.TEST, {}, decision=decision, notices=said))
+    text, _ = read(page)
+    assert page.count(said[0][1:]) == 1, "it is said once"
+    assert "it is bad" in text
     assert "The base (x) has learnt from the plants of 2 of the 3 pictures of test." in text
     assert text.index("The base (x)") < text.index("In words")
