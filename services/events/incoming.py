@@ -36,7 +36,7 @@ class RefusedRequestError(Exception):
 
 @dataclass(frozen=True)
 class Token:
-    """The secret that senders share with the receiver; the time of a comparison reveals nothing about it."""
+    """The secret that senders share with the receiver, compared in constant time."""
 
     secret: bytes
 
