@@ -107,7 +107,9 @@ def _print_list(models: Sequence[ListedModel]) -> None:
     table.add_column("sha256", no_wrap=True)
     for model in models:
         sha256 = model.card.sha256[:SHORT] if model.card else "-"
-        table.add_row(Text(model.version), _state(model), *_figures(model.metrics).values(), sha256)
+        # Shorter, so that the table fits a terminal of 80 columns.
+        figures = (text.replace("points", "pts") for text in _figures(model.metrics).values())
+        table.add_row(Text(model.version), _state(model), *figures, sha256)
     OUT.print(table)
     for model in models:
         if model.problem:
