@@ -100,7 +100,7 @@ def _print_list(models: Sequence[ListedModel]) -> None:
         say("No model is published here; runs on this machine use the bundled model.")
         return
     table = Table(title="Models", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("version", overflow="fold", min_width=20)
+    table.add_column("version", overflow="fold", min_width=18)
     table.add_column("state", no_wrap=True)
     for heading in LISTED.values():
         table.add_column(heading, justify="right", no_wrap=True)
