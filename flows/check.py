@@ -4,7 +4,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from pollen.dataset.settings import DatasetSettings
-from tasks.cluster.turns import say_where
+from tasks.cluster.turns import tag_with_root
 from tasks.flow_runs import final_state, named
 from tasks.storage.store import Location
 from tasks.training.checking import Checked, check_staged, export_name, refuse_unsound, show_checked
@@ -16,7 +16,7 @@ def check_root(root: Location, export: str | None, merging: DatasetSettings) -> 
     Raises:
         PollenError: If there is no such export, one can't be read at all, or the store fails.
     """
-    say_where(root)
+    tag_with_root(root)
     checked = check_staged(root, export, merging)
     show_checked(checked)
     refuse_unsound(checked)

@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.cluster.turns import say_where
+from tasks.cluster.turns import tag_with_root
 from tasks.flow_runs import final_state, named
 from tasks.models.promotions import Order, Promoted
 from tasks.models.promotions import promote as put_into_production
@@ -16,7 +16,7 @@ def promote_in(root: Location, version: str, note: str) -> Promoted:
     Raises:
         PollenError: If there is no such model, or another promotion came first.
     """
-    say_where(root)
+    tag_with_root(root)
     return put_into_production(root, version, Order.now(note))
 
 

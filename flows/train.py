@@ -13,7 +13,7 @@ from pollen.evaluation.gate import GateSettings
 from pollen.layout import SMUDGES
 from pollen.training.identity import TrainingIdentity
 from pollen.training.settings import TrainSettings
-from tasks.cluster.turns import say_where
+from tasks.cluster.turns import tag_with_root
 from tasks.flow_runs import final_state, named
 from tasks.models.lineage import lineage_of
 from tasks.models.publishing import drop_claim, publish
@@ -116,7 +116,7 @@ def train_and_publish(
 
 
 def conclude(plan: TrainingPlan, refused: tuple[str, ...] = ()) -> TrainingSummary:
-    """Promote a published model if the gate let it and nobody did so yet; drop what training left.
+    """Promote a published model if the gate let it and it never was promoted; drop what training left.
 
     The gate's decision is read from the registry. So a run that was stopped between publishing and
     promoting is concluded by the next one, and a model that a person rolled back is not promoted
@@ -179,7 +179,7 @@ def train(
     root = Location(block=bucket, prefix=prefix or "")
 
     def story() -> TrainingSummary:
-        say_where(root)
+        tag_with_root(root)
         request = TrainRequest(
             staging=Staging.below(root, dataset),
             smudges=root.below(SMUDGES),

@@ -51,14 +51,14 @@ def root_tag(root: Location) -> str:
     return f"root:{root.address}"
 
 
-def say_where(root: Location) -> None:
+def tag_with_root(root: Location) -> None:
     """Tag the present flow run with its root; runs that take turns do it while they take the slot."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
     run, tag = context.flow_run, root_tag(root)
     if tag not in run.tags:
-        with best_effort("where a run works"), get_client(sync_client=True) as client:
+        with best_effort("the root of this run"), get_client(sync_client=True) as client:
             client.update_flow_run(run.id, tags=[*run.tags, tag])
 
 

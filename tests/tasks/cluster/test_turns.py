@@ -28,7 +28,7 @@ from tasks.cluster.turns import (
     limit_name,
     one_run_at_a_time,
     root_tag,
-    say_where,
+    tag_with_root,
 )
 from tasks.stage import Pool
 from tasks.storage.store import Location
@@ -121,7 +121,7 @@ def test_a_run_says_where_it_works_whatever_the_place_is_called(
 ) -> None:
     @flow(name="elsewhere")
     def work() -> None:
-        say_where(Location(block="pollen", prefix="Žluť 1/50 % & so on, " + "x" * 300))
+        tag_with_root(Location(block="pollen", prefix="Žluť 1/50 % & so on, " + "x" * 300))
 
     state = cast("State[Any]", work(return_state=True))
     assert state.is_completed()
@@ -140,11 +140,11 @@ def test_a_server_that_does_not_answer_costs_the_tag_only(
     def work() -> None:
         with monkeypatch.context() as patch:
             patch.setattr(SyncPrefectClient, "update_flow_run", away)
-            say_where(ROOT)
+            tag_with_root(ROOT)
 
     assert cast("State[Any]", work(return_state=True)).is_completed()
     assert "can't be shown in the Prefect UI: nobody there" in caplog.text
-    say_where(ROOT)  # outside of a run there is nothing to tag
+    tag_with_root(ROOT)  # outside of a run there is nothing to tag
 
 
 @pytest.mark.usefixtures("limit")
@@ -277,7 +277,7 @@ def test_a_run_is_left_to_an_equal_one_that_waits(
     assert not is_left or f"'{other.name}' waits for its turn" in str(told)
 
 
-def test_a_run_that_began_later_waits_for_nobody(prefect_server: EmbeddedPrefect) -> None:
+def test_a_run_that_began_later_waits_for_none(prefect_server: EmbeddedPrefect) -> None:
     """Else two that see each other would both leave."""
 
     @flow(name="counting")
