@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _NEW, _PRODUCTION = "new model", "production model"
 _STYLES = {_NEW: (NEW_COLOUR, "o", "-"), _PRODUCTION: (PRODUCTION_COLOUR, "^", "--")}
-_SAID = ["viable", "non-viable", "no grain"]
+_NAMES = ["viable", "non-viable", "no grain"]
 #: Most groups that stay readable; those with most grains are drawn.
 MOST_GROUPS = 24
 
@@ -188,7 +188,7 @@ def _confusion_panel(axes: "Axes", table: NDArray[np.int64]) -> None:
     share = np.minimum(table / np.maximum(rows, 1), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.grid(visible=False)
-    last = len(_SAID) - 1
+    last = len(_NAMES) - 1
     for row, column in np.ndindex(*table.shape):
         if (row, column) == (last, last):
             axes.text(column, row, "-", ha="center", va="center", color="#555555")
@@ -197,8 +197,8 @@ def _confusion_panel(axes: "Axes", table: NDArray[np.int64]) -> None:
         colour = "white" if share[row, column] > 0.55 else "black"
         text = f"{table[row, column]}{percent}"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=14)
-    axes.set_xticks(range(last + 1), [*_SAID[:last], "no grain\n(missed)"])
-    axes.set_yticks(range(last + 1), [*_SAID[:last], "no grain\n(false)"])
+    axes.set_xticks(range(last + 1), [*_NAMES[:last], "no grain\n(missed)"])
+    axes.set_yticks(range(last + 1), [*_NAMES[:last], "no grain\n(false)"])
     axes.tick_params(length=0)
 
 
@@ -214,7 +214,7 @@ def _precision_recall(both: Named) -> bytes:
             curve = precision.curves[0]
             axes.plot(RECALL_POINTS, curve, line, color=colour, linewidth=2.2, label=label)
         labelled = both[0][1].precision[item].labelled
-        axes.set_title(f"{_SAID[item]} (n = {labelled} labelled)")
+        axes.set_title(f"{_NAMES[item]} (n = {labelled} labelled)")
         axes.set(xlabel="recall", xlim=(0, 1.01), ylim=(0, 1.03))
         axes.legend(loc="lower left")
     parts[0].set_ylabel("precision")
