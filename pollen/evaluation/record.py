@@ -248,6 +248,19 @@ class Metrics(_Readable):
     learnt_from: dict[str, Overlap] = {}
     notices: tuple[str, ...] = ()
 
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read the bytes of the file.
+
+        Raises:
+            ValueError: If they are no such record; the message says why.
+        """
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            faults = [" ".join([*map(str, each["loc"]), each["msg"]]) for each in error.errors()]
+            raise ValueError("; ".join(faults)) from error
+
     def to_json(self) -> bytes:
         """Return the bytes of the file; what was not set is left out."""
         content = self.model_dump(mode="json", exclude_unset=True)

@@ -66,7 +66,7 @@ def read_card(store: Store, version: str) -> ModelCard:
 def read_metrics(store: Store, version: str) -> Metrics | None:
     """Read the figures published with a model; None if there are none that can be read."""
     try:
-        return Metrics.model_validate_json(store.read(metrics_key(version)))
+        return Metrics.from_json(store.read(metrics_key(version)))
     except (NotFoundError, ValueError):
         return None
 

@@ -109,7 +109,7 @@ def read_verdict(root: Location, version: str) -> ModelVerdict:
     key = metrics_key(version)
     try:
         return ModelVerdict.of(
-            Metrics.model_validate_json(store.read(key)),
+            Metrics.from_json(store.read(key)),
             was_promoted=read_history(store).was_promoted(version),
             conclusion=read_conclusion(store, version),
         )
