@@ -1,4 +1,4 @@
-"""The one class schema: what a grain can be."""
+"""The one class schema: viable and non-viable grains."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -7,7 +7,7 @@ from enum import IntEnum
 class GrainClass(IntEnum):
     """Class of a grain under Alexander stain; the value is the class number in YOLO labels.
 
-    Alexander stain tells aborted from non-aborted grains, so ``VIABLE`` means *stained viable*,
+    Alexander stain tells aborted from non-aborted grains, so `VIABLE` means *stained viable*,
     not *fertile*.
     """
 
@@ -16,15 +16,15 @@ class GrainClass(IntEnum):
 
     @property
     def label(self) -> str:
-        """The name used in tables, labels and model metadata: ``viable`` or ``non_viable``."""
+        """The name used in tables, labels and model metadata: `viable` or `non_viable`."""
         return self.name.lower()
 
 
 def parse_class(name: str) -> GrainClass:
-    """Read a class name as people and exports write it (``Non-viable``, ``non viable``, ...).
+    """Read a class name as people and exports write it (`Non-viable`, `non viable`, ...).
 
     Raises:
-        ValueError: The name is none of the two classes.
+        ValueError: If the name is neither of the two classes.
     """
     folded = (
         name.strip().lower().replace("-", "_").replace(" ", "_").replace("nonviable", "non_viable")
@@ -43,7 +43,7 @@ def class_order(names: Mapping[int, str]) -> tuple[GrainClass, ...]:
         names: Class names by number, as stored in a model's metadata.
 
     Raises:
-        ValueError: A name is unknown, one class is missing, or one stands twice.
+        ValueError: If a name is unknown, or a class is missing or named twice.
     """
     order = tuple(parse_class(names[number]) for number in sorted(names))
     if sorted(order) != sorted(GrainClass):

@@ -1,6 +1,6 @@
-"""The one place that knows the columns of records and tables.
+"""The columns of records and tables, in one place.
 
-Records (Parquet) are the truth; the CSV tables that people read are derived from them.
+Records (Parquet) are the source; the CSV tables that people read are derived from them.
 """
 
 from enum import StrEnum
@@ -11,15 +11,15 @@ from pollen.classes import GrainClass
 
 
 class FrameStatus(StrEnum):
-    """What became of a frame. ``empty`` (no grain found) is a result, ``failed`` is not."""
+    """The outcome of a frame: `empty` (no grain found) is a result, `failed` is not."""
 
     OK = "ok"
     EMPTY = "empty"
     FAILED = "failed"
 
 
-#: One row per frame. ``key`` and ``version`` name the input object, ``filename`` the frame in it.
-#: What records of an earlier version do not have is null.
+#: One row per frame. `key` and `version` name the input object, `filename` the frame in it.
+#: Columns that records of an earlier version lack are null.
 IMAGE_RECORD = pl.Schema(
     {
         "key": pl.String(),
@@ -78,7 +78,7 @@ GRAIN_RECORD = pl.Schema(
     }
 )
 
-#: ``pollen_counts.csv``; the first five columns are what users' R scripts read.
+#: `pollen_counts.csv`; the first five columns are what users' R scripts read.
 COUNT_COLUMNS = (
     "filename",
     "viable",
@@ -108,7 +108,7 @@ COUNT_COLUMNS = (
     "size_to_model",
 )
 
-#: ``particle_measurements.csv``; the first eight columns are what users' R scripts read.
+#: `particle_measurements.csv`; the first eight columns are what users' R scripts read.
 MEASUREMENT_COLUMNS = (
     "filename",
     "particle_id",
@@ -127,5 +127,5 @@ MEASUREMENT_COLUMNS = (
 
 
 def excluded_column(reason: str, grain_class: GrainClass) -> str:
-    """The column that numbers the grains of a class that are left out for a reason."""
+    """Return the column that counts the grains of a class excluded for a reason."""
     return f"excluded_{reason}_{grain_class.label}"

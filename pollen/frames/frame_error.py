@@ -1,4 +1,4 @@
-"""What is wrong with a picture, in words for the results table."""
+"""Faults of a picture, in words for the results table."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

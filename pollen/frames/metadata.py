@@ -1,4 +1,4 @@
-"""What a file states about a picture: the size of a pixel, the bit depth, its channels.
+"""Statements of a file about a picture: the size of a pixel, the bit depth, its channels.
 
 Of pixel sizes, trusted are statements that name a unit of length (CZI scaling, OME-XML, ImageJ's `unit`) and the
 TIFF resolution tags with a unit. Nearly every picture carries a print resolution (72, 96, 300 dpi)
@@ -36,7 +36,7 @@ _UM_PER_UNIT = {
 
 @dataclass(frozen=True)
 class ImageMetadata:
-    """What a file states about one image in it.
+    """Statements of a file about one image in it.
 
     Attributes:
         pixel_size_um: Side of a pixel, None if not stated.

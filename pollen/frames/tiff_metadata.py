@@ -1,4 +1,4 @@
-"""What a TIFF states about its pictures, in tags, for ImageJ and in OME-XML."""
+"""Statements of a TIFF about its pictures: tags, ImageJ's metadata, OME-XML."""
 
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree

@@ -1,4 +1,4 @@
-"""What a model says of itself: the machine-readable card beside its weights."""
+"""The machine-readable card beside a model's weights."""
 
 import hashlib
 from pathlib import Path
@@ -18,7 +18,7 @@ class ModelError(PollenError):
 class ModelCard(BaseModel):
     """The facts about a model that counting needs.
 
-    ``working_scale`` is the size of a model pixel relative to a pixel of the pictures it was
+    `working_scale` is the size of a model pixel relative to a pixel of the pictures it was
     trained on: at 0.5 a picture of the same microscope is halved before the model sees it.
     """
 
@@ -26,7 +26,7 @@ class ModelCard(BaseModel):
 
     version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of the weights file.")
-    task: Literal["detect", "segment"] | None = Field(None, description="None: as the weights say.")
+    task: Literal["detect", "segment"] | None = Field(None, description="None: as in the weights.")
     classes: tuple[str, ...] | None = Field(
         None, description="Names in the order of the model's class numbers."
     )
@@ -59,7 +59,7 @@ class ModelCard(BaseModel):
         """Read a card.
 
         Raises:
-            ModelError: There is no card, or it does not hold what it must.
+            ModelError: If there is no card, or it is not complete and valid.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -72,10 +72,10 @@ class ModelCard(BaseModel):
 
     @classmethod
     def of_file(cls, weights: Path) -> Self:
-        """The card of weights a person named: the one beside them if it speaks of them, else defaults.
+        """Return the card of weights that a person named: the one beside them if it is theirs, else defaults.
 
         Raises:
-            ModelError: The file is missing.
+            ModelError: If the file is missing.
         """
         digest = sha256_of(weights)
         beside = weights.with_name(CARD_NAME)
@@ -87,10 +87,10 @@ class ModelCard(BaseModel):
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal.
+    """Return the SHA-256 of a file, hexadecimal.
 
     Raises:
-        ModelError: The file is missing or can't be read.
+        ModelError: If the file is missing or can't be read.
     """
     try:
         with path.open("rb") as file:
@@ -102,10 +102,10 @@ def sha256_of(path: Path) -> str:
 
 
 def check_weights(weights: Path, card: ModelCard) -> None:
-    """Refuse weights that are not the ones the card speaks of; loading weights runs code they hold.
+    """Refuse weights that are not those of the card, before they are loaded.
 
     Raises:
-        ModelError: The file is missing or its hash differs.
+        ModelError: If the file is missing or its hash differs.
     """
     digest = sha256_of(weights)
     if digest != card.sha256:

@@ -1,6 +1,6 @@
 """Read weights without running code that they hold.
 
-A ``.pt`` file is a pickle, and a pickle may call anything. A hash recorded beside the file protects
+A `.pt` file is a pickle, and a pickle may call anything. A hash recorded beside the file protects
 against damage only: whoever can write the file can write the hash. So every file is read with
 PyTorch's restricted loader, which builds nothing but the layers of PyTorch and Ultralytics.
 """
@@ -21,7 +21,7 @@ def quiet_ultralytics(scratch: Path) -> None:
         scratch: Folder for its settings, instead of the home folder.
 
     Raises:
-        ModelError: PyTorch is too old for the restricted loader.
+        ModelError: If PyTorch is too old for the restricted loader.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     os.environ.update(
@@ -36,15 +36,15 @@ def quiet_ultralytics(scratch: Path) -> None:
     loader: Any = tasks
     loader.SAFE_LOAD = True  # the variable came too late if the library was imported before
     if not loader._SafeLoad.SUPPORTED:
-        # Ultralytics would fall back to the loader that runs code, without a word.
+        # Ultralytics would fall back to the loader that runs code, without a warning.
         raise ModelError("this PyTorch can't read weights safely: install PyTorch 2.6 or newer")
 
 
 def load_yolo(path: Path) -> Any:  # noqa: ANN401  (Ultralytics gives no types)
-    """Return the Ultralytics model in a file. Call :func:`quiet_ultralytics` before.
+    """Return the Ultralytics model in a file. Call `quiet_ultralytics` before.
 
     Raises:
-        ModelError: The file can't be loaded as a model, or holds more than layers.
+        ModelError: If the file can't be loaded as a model, or holds more than layers.
     """
     from ultralytics.models import YOLO
 
@@ -55,10 +55,10 @@ def load_yolo(path: Path) -> Any:  # noqa: ANN401  (Ultralytics gives no types)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return everything that Ultralytics saved in a ``.pt`` file. Call :func:`quiet_ultralytics` before.
+    """Return everything that Ultralytics saved in a `.pt` file. Call `quiet_ultralytics` before.
 
     Raises:
-        ModelError: The file can't be loaded, or holds more than layers and numbers.
+        ModelError: If the file can't be loaded, or holds more than layers and numbers.
     """
     from ultralytics.nn import tasks
 
@@ -76,7 +76,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """Return a state that was saved as numbers only, without any network.
 
     Raises:
-        ModelError: The file can't be loaded, or holds more than numbers.
+        ModelError: If the file can't be loaded, or holds more than numbers.
     """
     import torch
 
@@ -90,11 +90,11 @@ def load_state(path: Path) -> dict[str, Any]:
 def not_loadable(path: Path, error: Exception) -> ModelError:
     """Return the error for a file that can't be loaded, in one sentence.
 
-    Ultralytics ends its messages with advice that is not for our users; its first line says what happened.
+    Messages of Ultralytics end with advice that does not apply here; the first line says what happened.
     """
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     if "outside the supported" in reason or "Weights only load failed" in reason:
-        # Both loaders say the same of code, and of files that are no checkpoint at all.
+        # Both loaders report code like files that are no checkpoint at all.
         reason = "it is no checkpoint, or it asks for code that is no layer of a network; none of it was run"
     return ModelError(
         f"{path} can't be loaded as a YOLO model ({reason}): choose a .pt file that Ultralytics wrote, or publish the "

@@ -1,4 +1,4 @@
-"""The empty slide under the microscope, and what the camera makes of the light."""
+"""The empty slide under the microscope, and the camera."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _COARSE_PX = 8
 
 
 def coarse_background(rng: np.random.Generator, spec: FrameSpec) -> AnyFloatArray:
-    """Light of the empty slide on a grid of 8 px: gradient, vignette, clouds.
+    """Return the light of the empty slide on a grid of 8 px: gradient, vignette, clouds.
 
     Returns:
-        (ceil(H / 8) + 1, ceil(W / 8) + 1, 3) grey levels; point (i, j) lies at y = 8 i, x = 8 j.
+        `(ceil(H / 8) + 1, ceil(W / 8) + 1, 3)` grey levels; point (i, j) lies at y = 8 i, x = 8 j.
     """
     height, width = -(-spec.height_px // _COARSE_PX) + 1, -(-spec.width_px // _COARSE_PX) + 1
     y, x = np.meshgrid(
@@ -44,7 +44,7 @@ def coarse_background(rng: np.random.Generator, spec: FrameSpec) -> AnyFloatArra
 
 
 def background_rows(coarse: AnyFloatArray, width_px: int, first: int, last: int) -> AnyFloatArray:
-    """Rows `first` to `last` of the empty slide: (last - first, width, 3) grey levels."""
+    """Return rows `first` to `last` of the empty slide: `(last - first, width, 3)` grey levels."""
     scale = 1.0 / _COARSE_PX
     to_coarse = np.array(
         [[scale, 0.0, 0.5 * scale], [0.0, scale, (first + 0.5) * scale]], np.float64
@@ -60,12 +60,12 @@ def background_rows(coarse: AnyFloatArray, width_px: int, first: int, last: int)
 
 
 def optics_margin_px(optics: Optics) -> int:
-    """Rows beyond a band that its picture depends on."""
+    """Return how many rows beyond a band its picture depends on."""
     return int(10.0 * optics.blur_px + optics.fringe_px) + 6
 
 
 def expose(light: AnyFloatArray, optics: Optics) -> AnyFloatArray:
-    """Blur, colour fringes and the camera's sharpening, on (h, w, 3) light."""
+    """Apply blur, colour fringes and the camera's sharpening to `(h, w, 3)` light."""
     if optics.blur_px >= 0.25:
         light = np.asarray(cv2.GaussianBlur(light, (0, 0), optics.blur_px), dtype=np.float32)
     if optics.fringe_px > 0.05:
@@ -77,7 +77,7 @@ def expose(light: AnyFloatArray, optics: Optics) -> AnyFloatArray:
 
 
 def _fringed(light: AnyFloatArray, optics: Optics) -> AnyFloatArray:
-    """Blue shifted against green and a little red: yellow edges on one side, blue on the other."""
+    """Shift blue against green and a little red: yellow edges on one side, blue on the other."""
     angle = radians(optics.light_angle_deg)
     height, width = light.shape[:2]
     channels = list(cv2.split(light))
@@ -106,7 +106,7 @@ def digitise(rng: np.random.Generator, light: AnyFloatArray, optics: Optics) -> 
 
 
 def jpeg_round_trip(pixels: Pixels, quality: int) -> Pixels:
-    """What JPEG of this quality with halved colour resolution (4:2:0) leaves of RGB pixels."""
+    """Return RGB pixels after a JPEG of this quality with halved colour resolution (4:2:0)."""
     settings = [
         cv2.IMWRITE_JPEG_QUALITY,
         quality,

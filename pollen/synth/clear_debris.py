@@ -118,7 +118,7 @@ def fibre(rng: np.random.Generator, centre: Centre, spec: FrameSpec) -> Patch:
 def _line_grid(
     rng: np.random.Generator, centre: Centre, length: float, half_width: float
 ) -> tuple[AnyFloatArray, AnyFloatArray, int, int]:
-    """Coordinates along and across a bent line in the box around it, and the box's corner."""
+    """Return coordinates along and across a bent line in the box around it, and the box's corner."""
     angle, bend = rng.uniform(0.0, pi), rng.normal(0.0, 0.18)
     sag = abs(bend) * 0.25 * length
     reach_x = abs(cos(angle)) * length / 2 + abs(sin(angle)) * (sag + half_width) + half_width + 12

@@ -1,4 +1,4 @@
-"""Stained debris: what looks most like a grain and is none."""
+"""Stained debris, which looks most like grains."""
 
 from __future__ import annotations
 

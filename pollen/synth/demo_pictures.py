@@ -115,8 +115,8 @@ def sample_frames(n: int = len(_SAMPLES), seed: int = 0) -> Iterator[tuple[str, 
     Beyond the eight that are laid out by hand, further frames of the same three plants follow.
 
     Args:
-        n: number of frames.
-        seed: another seed gives other frames of the same plants.
+        n: Number of frames.
+        seed: Another seed gives other frames of the same plants.
 
     Yields:
         File name and frame.
@@ -142,10 +142,10 @@ def write_samples(
     """Write the sample micrographs as JPEG (quality 95, 4:2:0) and TIFF with its pixel size.
 
     Args:
-        folder: made if it does not exist.
-        n: number of frames.
-        seed: see `sample_frames`.
-        truth_csv: also write the true counts of every frame to `truth.csv`.
+        folder: Made if it does not exist.
+        n: Number of frames.
+        seed: See `sample_frames`.
+        truth_csv: Also write the true counts of every frame to `truth.csv`.
 
     Returns:
         The pictures written, in order.
@@ -169,10 +169,10 @@ def write_samples(
 def write_frame(path: Path, frame: RenderedFrame) -> None:
     """Write one frame; the suffix (.jpg, .png or .tif) decides the format.
 
-    A TIFF carries the pixel size in its resolution tags where the frame has one.
+    A TIFF carries the pixel size in its resolution tags if the frame has one.
 
     Raises:
-        ValueError: the suffix is none of these.
+        ValueError: If the suffix is none of these.
     """
     suffix = path.suffix.lower()
     if suffix in (".tif", ".tiff"):

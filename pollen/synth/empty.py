@@ -21,7 +21,7 @@ _STAIN_DENSITY = np.array([0.25, 1.5, 0.75], np.float32)
 
 @dataclass(slots=True)
 class _Canvas:
-    """What is being drawn: stain, neutral absorption and relief of one grain.
+    """The grain that is being drawn: stain, neutral absorption and relief.
 
     Attributes:
         light: Unit vector towards the dark side.
@@ -38,12 +38,12 @@ class _Canvas:
     relief: AnyFloatArray
 
     def along(self, angle: float) -> tuple[AnyFloatArray, AnyFloatArray]:
-        """Coordinates along and across a direction, in units of the radius."""
+        """Return the coordinates along and across a direction, in units of the radius."""
         c, s = np.float32(cos(angle) / self.radius), np.float32(sin(angle) / self.radius)
         return self.grid.dx * c + self.grid.dy * s, self.grid.dy * c - self.grid.dx * s
 
     def lit(self, angle: float) -> float:
-        """Signed share of the light across a line in this direction."""
+        """Return the signed share of the light across a line in this direction."""
         return -sin(angle) * self.light[0] + cos(angle) * self.light[1]
 
 
@@ -78,7 +78,7 @@ def empty_patch(
 
 
 def _draw_inside(rng: np.random.Generator, canvas: _Canvas, look: EmptyLook) -> None:
-    """Draw what makes the look."""
+    """Draw the features of the look."""
     artists = {
         EmptyLook.RIBBED: _ribs,
         EmptyLook.RESIDUE: _residue,

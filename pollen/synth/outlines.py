@@ -20,7 +20,7 @@ _POLYGON_STEP = 8
 
 @lru_cache(maxsize=1)
 def directions() -> NDArray[np.float64]:
-    """(N_DIRECTIONS,) angles in radians, from 0 (right) over pi / 2 (down)."""
+    """Return `(N_DIRECTIONS,)` angles in radians, from 0 (right) over pi / 2 (down)."""
     return np.arange(N_DIRECTIONS, dtype=np.float64) * np.float64(2.0 * pi / N_DIRECTIONS)
 
 
@@ -37,33 +37,33 @@ class RadialOutline:
     radii_px: NDArray[np.float64]
 
     def moved(self, x: float, y: float) -> RadialOutline:
-        """The same outline around another centre."""
+        """Return the same outline around another centre."""
         return RadialOutline(x, y, self.radii_px)
 
     @cached_property
     def reach_px(self) -> float:
-        """Largest radius, px."""
+        """The largest radius, px."""
         return float(self.radii_px.max())
 
     @cached_property
     def polygon(self) -> DoubleArray:
-        """(90, 2) points of the outline, px: the outline that truth is measured on."""
+        """`(90, 2)` points of the outline, px: the outline that truth is measured on."""
         angle, radius = directions()[::_POLYGON_STEP], self.radii_px[::_POLYGON_STEP]
         return np.stack([self.x + radius * np.cos(angle), self.y + radius * np.sin(angle)], 1)
 
     @cached_property
     def radius_px(self) -> float:
-        """Radius of the circle of the same area, px."""
+        """The radius of the circle of the same area, px."""
         return sqrt(polygon_area(self.polygon) / pi)
 
     def radius_towards(self, angle: float) -> float:
-        """Radius in one direction (radians), px."""
+        """Return the radius in one direction (radians), px."""
         return float(self.radii_px[round(angle / (2.0 * pi) * N_DIRECTIONS) % N_DIRECTIONS])
 
     def gap_px(self, other: RadialOutline) -> float:
-        """Smallest distance from this outline to another one, negative where they overlap.
+        """Return the smallest distance from this outline to another one, negative if they overlap.
 
-        Where one centre lies inside the other outline, minus the smaller radius: outlines that
+        If one centre lies inside the other outline, it is minus the smaller radius: outlines that
         nearly coincide must not look far apart because they never come close to crossing.
         """
         dx, dy = self.x - other.x, self.y - other.y
@@ -96,13 +96,13 @@ class PolarGrid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width, px."""
+        """The height and width, px."""
         height, width = self.dx.shape
         return height, width
 
 
 def polar_grid(outline: RadialOutline, margin_px: float) -> PolarGrid:
-    """The pixels within `margin_px` of an outline's box, in its own coordinates."""
+    """Return the pixels within `margin_px` of an outline's box, in its own coordinates."""
     reach = outline.reach_px + margin_px
     x0, y0 = int(np.floor(outline.x - reach)), int(np.floor(outline.y - reach))
     x1, y1 = int(np.ceil(outline.x + reach)) + 1, int(np.ceil(outline.y + reach)) + 1
@@ -118,7 +118,7 @@ def polar_grid(outline: RadialOutline, margin_px: float) -> PolarGrid:
 
 
 def full_outline(rng: np.random.Generator, diameter_px: float) -> RadialOutline:
-    """RadialOutline of a viable grain around (0, 0): nearly a circle, sometimes oval or dented."""
+    """Draw the outline of a viable grain around (0, 0): nearly a circle, sometimes oval or dented."""
     axis_ratio = 0.99 - min(abs(rng.normal(0.0, 0.065)), 0.3)
     radii = _ellipse(rng, axis_ratio) * _waves(rng, 0.011)
     if rng.random() < 0.08:
@@ -127,7 +127,7 @@ def full_outline(rng: np.random.Generator, diameter_px: float) -> RadialOutline:
 
 
 def empty_outline(rng: np.random.Generator, look: EmptyLook, diameter_px: float) -> RadialOutline:
-    """RadialOutline of a non-viable grain of a given look around (0, 0)."""
+    """Draw the outline of a non-viable grain of a given look around (0, 0)."""
     if look is EmptyLook.LOBED:
         return _scaled(_lobes(rng), diameter_px)
     if look is EmptyLook.CRUMPLED:
@@ -147,7 +147,7 @@ def empty_outline(rng: np.random.Generator, look: EmptyLook, diameter_px: float)
 def blob_outline(
     rng: np.random.Generator, diameter_px: float, *, axis_ratio: float, roughness: float
 ) -> RadialOutline:
-    """RadialOutline of debris around (0, 0): an ellipse with waves of a relative size `roughness`."""
+    """Draw the outline of debris around (0, 0): an ellipse with waves of a relative size `roughness`."""
     return _scaled(_ellipse(rng, axis_ratio) * _waves(rng, roughness, highest=11), diameter_px)
 
 
@@ -157,7 +157,7 @@ def _ellipse(rng: np.random.Generator, axis_ratio: float) -> NDArray[np.float64]
 
 
 def _lens(rng: np.random.Generator, axis_ratio: float) -> NDArray[np.float64]:
-    """Intersection of two equal circles: a grain collapsed to the shape of an almond."""
+    """Draw the intersection of two equal circles: a grain collapsed to the shape of an almond."""
     turned = directions() - rng.uniform(0.0, pi)
     # Circles of radius r centred at (0, +-(r - b)), half axes 1 and b: r = (1 + b^2) / 2b.
     radius = (1.0 + axis_ratio**2) / (2.0 * axis_ratio)
@@ -169,7 +169,7 @@ def _lens(rng: np.random.Generator, axis_ratio: float) -> NDArray[np.float64]:
 
 
 def _lobes(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Two to four lobes of unequal width with furrows of unequal depth between them."""
+    """Draw two to four lobes of unequal width with furrows of unequal depth between them."""
     count = int(rng.choice([2, 3, 4], p=[0.2, 0.7, 0.1]))
     radii = _ellipse(rng, rng.uniform(0.8, 1.0)) * _waves(rng, 0.025)
     start = rng.uniform(0.0, 2.0 * pi)
@@ -182,7 +182,7 @@ def _lobes(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _waves(rng: np.random.Generator, strength: float, highest: int = 8) -> NDArray[np.float64]:
-    """Sum of waves around 1; the higher, the weaker."""
+    """Draw a sum of waves around 1; the higher, the weaker."""
     order = np.arange(2, highest)[:, None]
     size = rng.normal(0.0, strength, len(order))[:, None] * (2.0 / order) ** 0.7
     phase = rng.uniform(0.0, 2.0 * pi, len(order))[:, None]
@@ -196,7 +196,7 @@ def _notch(rng: np.random.Generator, depth: float, width: float) -> NDArray[np.f
 
 
 def _scaled(radii: NDArray[np.float64], diameter_px: float) -> RadialOutline:
-    """The outline whose polygon has exactly the area of a circle of this diameter."""
+    """Return the outline whose polygon has exactly the area of a circle of this diameter."""
     radii = np.maximum(radii, 0.15)
     unit = RadialOutline(0.0, 0.0, radii)
     return RadialOutline(0.0, 0.0, radii * (diameter_px / 2.0 / unit.radius_px))

@@ -1,4 +1,4 @@
-"""A piece of the picture: how much light one object lets through.
+"""Patches of the picture: how much light one object lets through.
 
 Light through stacked objects multiplies, so a frame is the background times every patch, and
 neither the order of drawing nor the size of the frame matters. Values above 1 are light that
@@ -28,7 +28,7 @@ class Patch:
     transmittance: AnyFloatArray
 
     def blurred(self, sigma_px: float) -> Patch:
-        """The patch out of focus; its border must be empty for about 2 sigma."""
+        """Return the patch out of focus; its border must be empty for about 2 sigma."""
         if sigma_px < 0.25:
             return self
         blurred = cv2.GaussianBlur(
@@ -41,9 +41,9 @@ def multiply_into(canvas: AnyFloatArray, patch: Patch, *, first_row: int = 0) ->
     """Multiply the part of a patch that lies on the canvas into it, in place.
 
     Args:
-        canvas: (H, W, 3) light so far.
-        patch: the object.
-        first_row: row of the frame that is row 0 of the canvas.
+        canvas: `(H, W, 3)` light so far.
+        patch: The object.
+        first_row: Row of the frame that is row 0 of the canvas.
     """
     height, width = patch.transmittance.shape[:2]
     top, left = patch.y0 - first_row, patch.x0
@@ -56,13 +56,13 @@ def multiply_into(canvas: AnyFloatArray, patch: Patch, *, first_row: int = 0) ->
 def from_density(
     density: AnyFloatArray, light: AnyFloatArray | float = 1.0, *, x0: int, y0: int
 ) -> Patch:
-    """Patch of an object that absorbs with an optical density and redirects light.
+    """Return the patch of an object that absorbs with an optical density and redirects light.
 
     Args:
-        density: (h, w, 3) natural-logarithm density, or (h, w, 1) for a neutral grey.
-        light: (h, w) or (h, w, 3) gain by refraction.
-        x0: left column of the patch in the frame.
-        y0: top row of the patch in the frame.
+        density: `(h, w, 3)` natural-logarithm density, or `(h, w, 1)` for a neutral grey.
+        light: `(h, w)` or `(h, w, 3)` gain by refraction.
+        x0: Left column of the patch in the frame.
+        y0: Top row of the patch in the frame.
     """
     transmittance = np.exp(-density)
     if isinstance(light, np.ndarray):

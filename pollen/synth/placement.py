@@ -1,4 +1,4 @@
-"""Where the grains of a frame lie: alone, or in pairs, chains and clusters that touch."""
+"""Places for the grains of a frame: alone, or in pairs, chains and clusters that touch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _LEAST_VISIBLE_PX = 4.0
 
 
 class Field:
-    """Grains placed so far, found again by position (cells of one largest grain)."""
+    """The grains placed so far, by position (in cells of the size of the largest grain)."""
 
     def __init__(self, box_xyxy: Box, cell_px: float) -> None:
         """Start an empty field.
 
         Args:
-            box_xyxy: the part of the frame in which grains are visible.
-            cell_px: at least the largest distance at which two grains can touch.
+            box_xyxy: The part of the frame in which grains are visible.
+            cell_px: At least the largest distance at which two grains can touch.
         """
         self.box_xyxy = box_xyxy
         self.placed: dict[int, RadialOutline] = {}
@@ -34,12 +34,12 @@ class Field:
         self._cells: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
 
     def add(self, index: int, outline: RadialOutline) -> None:
-        """Put a grain where it is."""
+        """Add a grain at its place."""
         self.placed[index] = outline
         self._cells[self._cell(outline)].append(index)
 
     def neighbours(self, outline: RadialOutline) -> Iterator[RadialOutline]:
-        """Placed grains that could touch this one."""
+        """Yield the placed grains that could touch this one."""
         column, row = self._cell(outline)
         for dx in (-1, 0, 1):
             for dy in (-1, 0, 1):
@@ -47,7 +47,7 @@ class Field:
                     yield self.placed[index]
 
     def has_room(self, outline: RadialOutline, least_gap_px: float) -> bool:
-        """Whether no placed grain comes closer to this one (negative: overlaps deeper)."""
+        """Return whether no placed grain comes closer to this one (negative: overlaps deeper)."""
         for other in self.neighbours(outline):
             reach = outline.reach_px + other.reach_px + least_gap_px
             if abs(outline.x - other.x) > reach or abs(outline.y - other.y) > reach:
@@ -57,7 +57,7 @@ class Field:
         return True
 
     def shows(self, outline: RadialOutline) -> bool:
-        """Whether enough of the grain is inside the frame for a person to count it."""
+        """Return whether enough of the grain is inside the frame for a person to count it."""
         clipped = clip_polygon(outline.polygon, self.box_xyxy)
         if len(clipped) < 3:
             return False
@@ -75,7 +75,7 @@ def place(
     """Find a place for each grain; the outlines come around (0, 0).
 
     About `touching_fraction` of the grains are put in groups whose outlines meet, the others
-    apart. A grain that finds no room is left out.
+    apart. A grain without room is left out.
 
     Returns:
         Placed outlines by their position in `outlines`.
@@ -91,7 +91,7 @@ def place(
 
 
 def _group_sizes(rng: np.random.Generator, n: int, touching_fraction: float) -> list[int]:
-    """Sizes of the groups: pairs most often, sometimes a cluster of ten; then single grains."""
+    """Draw the sizes of groups: mostly pairs, sometimes a cluster of ten; then single grains."""
     wanted = round(n * touching_fraction + rng.uniform(-0.5, 0.5))
     sizes: list[int] = []
     mean_extra = rng.choice([0.4, 1.0, 3.0])

@@ -1,4 +1,4 @@
-"""From a spec and a seed to a picture and its truth.
+"""Rendering: from a spec and a seed to a picture and its truth.
 
 The frame is composed in bands of rows, so memory beyond the 8-bit result stays bounded however
 large the frame is; a patch is drawn when a band needs it, from a generator of its own, so the
@@ -52,7 +52,7 @@ class _SceneGrain:
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """Something to draw: where its patch can reach, and how to make it."""
+    """An object to draw: the rows that its patch can reach, and how to make it."""
 
     top: float
     bottom: float
@@ -66,8 +66,8 @@ def render(spec: FrameSpec, seed: int) -> RenderedFrame:
     depend on the machine.
 
     Args:
-        spec: what the frame looks like.
-        seed: any non-negative number.
+        spec: The looks of the frame.
+        seed: Any non-negative number.
     """
     rng = _stream(seed, _LAYOUT)
     grains = _lay_out_grains(rng, spec)
@@ -124,7 +124,7 @@ def _grain_object(grain: _SceneGrain, spec: FrameSpec) -> _Object:
 def _lay_out_debris(
     rng: np.random.Generator, spec: FrameSpec, grains: list[_SceneGrain]
 ) -> list[_Object]:
-    """Places of all debris; what could hide a grain keeps off the grains."""
+    """Place all debris; debris that could hide a grain keeps off the grains."""
     wanted: list[tuple[Artist, float, float]] = [
         (clear_debris.diffraction_rings, spec.background.rings, 0.0),
         (clear_debris.dust, spec.debris.dust, 0.0),
@@ -200,7 +200,7 @@ def _paint(spec: FrameSpec, seed: int, objects: list[_Object]) -> camera.Pixels:
 
 
 def _bands(spec: FrameSpec) -> Iterator[tuple[int, int]]:
-    """Row ranges of at most about 6 million pixels, whole JPEG blocks each."""
+    """Yield row ranges of at most about 6 million pixels, whole JPEG blocks each."""
     rows = max(64, _BAND_PIXELS // spec.width_px // 16 * 16)
     for first in range(0, spec.height_px, rows):
         yield first, min(first + rows, spec.height_px)
@@ -222,7 +222,7 @@ def _draw_objects(
 
 
 def _finish(band: camera.Pixels, spec: FrameSpec, first: int) -> camera.Pixels:
-    """Plain canvas around a cropped picture, then JPEG."""
+    """Put a plain canvas around a cropped picture, then apply JPEG."""
     x0, y0, x1, y1 = spec.visible_xyxy_px
     if spec.crop_xyxy_px is not None:
         canvas = np.full_like(band, spec.canvas_level)
@@ -256,7 +256,7 @@ def _truth(grains: list[_SceneGrain], spec: FrameSpec) -> tuple[TrueGrain, ...]:
 
 
 def _touching(grains: list[_SceneGrain]) -> set[int]:
-    """Positions of the grains whose outline meets another one's."""
+    """Return the positions of the grains whose outline meets another one's."""
     found: set[int] = set()
     order = sorted(range(len(grains)), key=lambda index: grains[index].outline.x)
     widest = max((grain.outline.reach_px for grain in grains), default=0.0)

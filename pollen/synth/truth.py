@@ -1,4 +1,4 @@
-"""The known truth of a rendered frame, and the plane geometry it rests on.
+"""The truth of a rendered frame, and the plane geometry it rests on.
 
 Coordinates are continuous: x to the right, y down, the frame spans 0 to width and 0 to height,
 and the pixel in column i covers i to i + 1.
@@ -39,13 +39,13 @@ class TrueGrain:
 
     @property
     def diameter_px(self) -> float:
-        """Diameter of the circle of the visible area, px."""
+        """The diameter of the circle of the visible area, px."""
         return 2.0 * sqrt(self.area_px / pi)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RenderedFrame:
-    """A rendered frame and everything that is true about it.
+    """A rendered frame and its truth.
 
     Attributes:
         pixels: (H, W, 3) RGB.
@@ -57,14 +57,14 @@ class RenderedFrame:
     pixel_size_um: float | None = None
 
     def truth_counts(self) -> dict[GrainClass, int]:
-        """Number of grains of each class; classes without a grain are 0."""
+        """Return the number of grains of each class, also if it is 0."""
         return {
             grain_class: sum(grain.grain_class is grain_class for grain in self.grains)
             for grain_class in GrainClass
         }
 
     def yolo_labels(self) -> str:
-        """YOLO segmentation labels: a line `class x1 y1 x2 y2 ...` per grain, 0 to 1."""
+        """Return YOLO segmentation labels: a line `class x1 y1 x2 y2 ...` per grain, 0 to 1."""
         height, width = self.pixels.shape[:2]
         lines = []
         for grain in self.grains:
@@ -74,13 +74,13 @@ class RenderedFrame:
 
 
 def polygon_area(polygon: DoubleArray) -> float:
-    """Area of a simple polygon, px² (shoelace formula)."""
+    """Return the area of a simple polygon, px² (shoelace formula)."""
     x, y = polygon[:, 0], polygon[:, 1]
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2.0)
 
 
 def polygon_centroid(polygon: DoubleArray) -> tuple[float, float]:
-    """Centroid (x, y) of a simple polygon with an area above zero."""
+    """Return the centroid (x, y) of a simple polygon with an area above zero."""
     x, y = polygon[:, 0], polygon[:, 1]
     cross = x * np.roll(y, -1) - y * np.roll(x, -1)
     total = 3.0 * cross.sum()
@@ -91,10 +91,10 @@ def polygon_centroid(polygon: DoubleArray) -> tuple[float, float]:
 
 
 def clip_polygon(polygon: DoubleArray, box_xyxy: tuple[float, float, float, float]) -> DoubleArray:
-    """Part of a polygon inside a box (Sutherland and Hodgman 1974).
+    """Return the part of a polygon inside a box (Sutherland and Hodgman 1974).
 
     Returns:
-        (K, 2) points, K = 0 where nothing is inside. A polygon that leaves and re-enters over
+        `(K, 2)` points, K = 0 if nothing is inside. A polygon that leaves and re-enters over
         one side stays one polygon joined along that side, which adds no area.
     """
     x0, y0, x1, y1 = box_xyxy
@@ -106,7 +106,7 @@ def clip_polygon(polygon: DoubleArray, box_xyxy: tuple[float, float, float, floa
 
 
 def _clip_half_plane(polygon: DoubleArray, axis: int, limit: float, sign: float) -> DoubleArray:
-    """Part of a polygon where sign * (coordinate - limit) >= 0."""
+    """Return the part of a polygon with sign * (coordinate - limit) >= 0."""
     side = sign * (polygon[:, axis] - limit)
     if (side >= 0).all():
         return polygon

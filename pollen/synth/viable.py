@@ -26,7 +26,7 @@ _FLECK_TINT = np.array([-0.22, -0.25, 0.55], np.float32)
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What differs from grain to grain.
+    """The look of one grain.
 
     Attributes:
         stain: (3,) density of the contents.

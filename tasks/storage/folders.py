@@ -228,7 +228,7 @@ def _is_file(path: Path) -> bool:
 def _folders(start: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield the folders below `start` with the names of their files, each folder once.
 
-    Links are followed after everything that lies below ``start`` itself, so that pictures have the
+    Links are followed after everything that lies below `start` itself, so that pictures have the
     names they have without links, and links in a circle end.
     """
     read: list[Path] = []
