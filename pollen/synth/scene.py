@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from pollen.arrays import AnyFloatArray
+from pollen.arrays import AnyFloatArray, Pixels
 from pollen.classes import GrainClass
 from pollen.synth import camera, clear_debris, debris
 from pollen.synth.empty import empty_patch
@@ -182,7 +182,7 @@ def _drawn(
 _DEBRIS_REACH: dict[Artist, float] = {clear_debris.fibre: 12.0, clear_debris.speck: 0.5}
 
 
-def _paint(spec: FrameSpec, seed: int, objects: list[_Object]) -> camera.Pixels:
+def _paint(spec: FrameSpec, seed: int, objects: list[_Object]) -> Pixels:
     coarse = camera.coarse_background(_stream(seed, _BACKGROUND), spec)
     pixels = np.empty((spec.height_px, spec.width_px, 3), np.uint8)
     margin = camera.optics_margin_px(spec.optics)
@@ -221,7 +221,7 @@ def _draw_objects(
             cache[index] = patch
 
 
-def _finish(band: camera.Pixels, spec: FrameSpec, first: int) -> camera.Pixels:
+def _finish(band: Pixels, spec: FrameSpec, first: int) -> Pixels:
     """Put a plain canvas around a cropped picture, then apply JPEG."""
     x0, y0, x1, y1 = spec.visible_xyxy_px
     if spec.crop_xyxy_px is not None:
