@@ -2,7 +2,8 @@
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
-JOBS ?= 2
+# One more than the cores of CI: many tests wait for servers.
+JOBS ?= 3
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
@@ -24,7 +25,7 @@ $(STAMP): requirements-dev.lock pyproject.toml .ci/setup_environment.sh
 demo: venv ## count sample micrographs over a real S3 and a real Prefect server, into demo-output/
 	$(BIN)/pollen demo --output demo-output
 
-# Many tests wait for servers. By file, for what a file shares; in the order of tests/conftest.py.
+# By file, for what a file shares; in the order of tests/conftest.py.
 test: venv ## run the tests, some files at once (ARGS="-k name" for some of them, JOBS=0 for one by one)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
