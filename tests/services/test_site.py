@@ -271,7 +271,7 @@ class TestDeploymentsFolder:
     ) -> None:
         monkeypatch.setattr("services.site.__file__", str(tmp_path / "site-packages/services/x.py"))
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(PollenError, match=f"neither beside this program nor in {tmp_path}"):
+        with pytest.raises(PollenError, match=f"neither next to this program nor in {tmp_path}"):
             deployments_folder()
         (tmp_path / "deployments").mkdir()
         (tmp_path / "deployments" / "site.yaml").touch()

@@ -56,7 +56,7 @@ def test_nothing_is_wrong_with_ours(train: Flow[..., Any]) -> None:
         (lambda d: d["concurrency_limit"].update(grace=1), "grace: no such key"),
         (lambda d: d.update(schedule={"cron": "0 1 * * *"}), "outdated"),
         (lambda d: d.update(triggers=[]), "declare an automation"),
-        (lambda d: d.update(pull=[]), "say it once"),
+        (lambda d: d.update(pull=[]), "at the top of the file"),
         # what it would take and we do not
         (lambda d: d.update(concurrency_limit=1), "concurrency_limit"),
         (lambda d: d["concurrency_limit"].update(grace_period_seconds=300), "3600"),

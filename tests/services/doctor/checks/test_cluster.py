@@ -85,7 +85,7 @@ def test_no_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
     assert find_access() is None
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(PollenError, match="which is no file"):
+    with pytest.raises(PollenError, match="which is not a file"):
         find_access()
     (tmp_path / "none").write_text("clusters: [")
     with pytest.raises(PollenError, match=r"kubeconfig .* can't be used"):
@@ -188,7 +188,7 @@ def test_rights_of_workers_are_read_from_their_role(fake: FakeCluster, access: A
         (
             "resourcequotas",
             [quota("lab", requests_nvidia_com__gpu=("2", "2"), pods=("50", "3"))],
-            "quota 'lab' has no room for another run at present: requests.nvidia.com/gpu: a pod of pool 'gpu' wants "
+            "quota 'lab' has no room for another run at present: requests.nvidia.com/gpu: a pod of pool 'gpu' requests "
             "1, 2 of 2 are used",
             Level.WARNING,
         ),

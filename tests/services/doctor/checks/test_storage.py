@@ -175,7 +175,7 @@ def test_a_root_that_may_be_misspelt_names_its_neighbours(server: EmbeddedS3) ->
     upload(server, "doctor/Pollen_viability", {"detect_images/a.png": b"a"})
     (found,) = worst(look("doctor/Pollen_viabillity"))
     assert found.level is Level.WARNING
-    assert "nothing at all" in found.summary
+    assert "Pollen_viabillity is empty" in found.summary
     assert "doctor/Pollen_viability/" in found.detail
 
 

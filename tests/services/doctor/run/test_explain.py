@@ -356,7 +356,7 @@ def test_an_earlier_crash_does_not_explain_a_later_one() -> None:
     [
         (Completed(message="3 images, 90 grains, 80.0% viable"), Level.OK, "done (Completed)"),
         (Completed(name="NothingNew", message="x"), Level.OK, "nothing new to do"),
-        (Completed(name="NoImages", message="no pictures"), Level.ERROR, "nothing to count"),
+        (Completed(name="NoImages", message="no pictures"), Level.ERROR, "no pictures to count"),
         (
             Completed(name="NotPromoted", message="model x"),
             Level.WARNING,
