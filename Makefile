@@ -29,7 +29,7 @@ demo: venv ## count sample micrographs over a real S3 and a real Prefect server,
 test: venv ## run the tests, some files at once (ARGS="-k name" for some of them, JOBS=0 for one by one)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-quick: venv ## run only tests that need no server and no patience (ARGS and JOBS as above)
+test-quick: venv ## run only the tests that need no server and are not slow (ARGS and JOBS as above)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not server and not slow" $(ARGS)
 
 lint: venv ## check style, types, the floors, the deployments and the locks
