@@ -36,11 +36,11 @@ class Candidate:
 
     @property
     def file(self) -> str:
-        """What findings call it."""
+        """The name in findings."""
         return f"{self.export.name}/{self.image.entry}"
 
     def has_labels_of(self, other: "Candidate") -> bool:
-        """Whether the two are labelled the same."""
+        """Return whether the two are labelled the same."""
         return self.image.label_sha256 == other.image.label_sha256
 
 
@@ -60,7 +60,7 @@ class Gathered:
 
 
 def gather(curated: Export, exports: Iterable[Export], latest: Manifest | None) -> Gathered:
-    """Find what takes part.
+    """Find the pictures that take part.
 
     Args:
         curated: The dataset as it is.
@@ -79,12 +79,12 @@ def gather(curated: Export, exports: Iterable[Export], latest: Manifest | None) 
 
 
 def file_name(name: str) -> str:
-    """A name without its folders."""
+    """Return a name without its folders."""
     return PurePosixPath(name).name
 
 
 def _old(curated: Export, latest: Manifest | None, gathered: Gathered) -> list[Candidate]:
-    """The pictures of the dataset; those the manifest named and that are gone are noted."""
+    """Return the pictures of the dataset, and note those of the manifest that are missing."""
     known = latest.by_key if latest else {}
     old = []
     for image in curated.images:
@@ -93,13 +93,13 @@ def _old(curated: Export, latest: Manifest | None, gathered: Gathered) -> list[C
         original = (before.original if before else "") or file_name(image.entry)
         old.append(Candidate(image, curated, source, original, image.entry, image.split))
     for key in sorted(known.keys() - {one.key for one in old}):
-        message = "was in the dataset and is gone, or can't be used any more: no longer in it"
+        message = "was in the dataset, but is missing or can't be used any more: the new version leaves it out"
         gathered.findings.append(DatasetFinding.warning(f"{curated.name}/{key}", message))
     return old
 
 
 def _add_old(one: Candidate, by_pixels: dict[str, int], gathered: Gathered) -> None:
-    """Add a picture of the dataset; one that it has twice is noted, and stays."""
+    """Add a picture of the dataset; one that it has twice is noted and kept."""
     place = by_pixels.setdefault(one.image.facts.pixels_sha256, len(gathered.candidates))
     gathered.candidates.append(one)
     twin = gathered.candidates[place]

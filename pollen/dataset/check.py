@@ -19,13 +19,13 @@ class Verdict(Enum):
     """What comes of an export or dataset, in words that follow its name."""
 
     GOOD = "can be used as it is."
-    LOOK = "can be used; look at the warnings {place} first."
+    LOOK = "can be used; check the warnings {place} first."
     PARTLY = "can be used, without the pictures that are left out: see the errors {place}."
-    INCOMPLETE = "can't be trained on yet: see {place} what is missing."
+    INCOMPLETE = "can't be trained on yet: the warnings {place} list what is missing."
     REFUSED = "would be refused: correct the errors {place} and check again."
 
-    def said(self, place: str) -> str:
-        """The words, where the findings stand ``above`` or ``below`` them."""
+    def sentence(self, place: str) -> str:
+        """Return the words; `place` says where the findings are, such as `above` or `below`."""
         return self.value.format(place=place)
 
 
@@ -35,7 +35,7 @@ class CheckResult:
 
     Attributes:
         name: Of the folder or zip.
-        form: The labelling tool's form, or ``dataset``.
+        form: The labelling tool's form, or `dataset`.
         pictures: Pictures that would be taken.
         left_out: Pictures that would not.
         grains: Labelled grains of the pictures that would be taken.
@@ -60,7 +60,7 @@ class CheckResult:
 
     @property
     def verdict(self) -> Verdict:
-        """What comes of it."""
+        """The outcome, in words that follow the name."""
         if not self.is_usable:
             return Verdict.REFUSED
         if not self.is_complete:
@@ -81,7 +81,7 @@ def check(path: Path, settings: DatasetSettings, name: str | None = None) -> Che
         name: What findings call it; by default its file name.
 
     Raises:
-        TreeError: There is nothing at the path, or it can't be read.
+        TreeError: If there is nothing at the path, or it can't be read.
     """
     with open_tree(path, settings.limits, name) as tree:
         try:
@@ -109,7 +109,7 @@ def check(path: Path, settings: DatasetSettings, name: str | None = None) -> Che
 
 
 def refused(name: str, message: str) -> CheckResult:
-    """The result for an export that can't even be looked into.
+    """Return the result for an export that can't even be looked into.
 
     Args:
         name: What findings call it.
@@ -119,28 +119,28 @@ def refused(name: str, message: str) -> CheckResult:
 
 
 def _missing(name: str, manifest: Manifest) -> Iterator[DatasetFinding]:
-    """What a dataset lacks that training or judging by it wants."""
+    """Yield findings on what a dataset lacks for training or judging."""
     for split, why in (
         (Split.TRAIN, "there is nothing to learn from"),
-        (Split.VAL, "the best epoch and the thresholds are chosen by it"),
+        (Split.VAL, "it decides the best epoch and the thresholds"),
     ):
         grains = manifest.grains(split)
         if not grains.viable + grains.non_viable:
             message = (
-                f"has no labelled grain in {split}: {why}. Stage labelled pictures of further plants, which go where "
+                f"has no labelled grain in {split}: {why}. Stage labelled pictures of more plants, which go where "
                 f"most is missing, or put some into {split}/images and {split}/labels"
             )
             yield DatasetFinding.warning(name, message)
     if not manifest.split(Split.TEST):
         message = (
-            "has no test split: models are judged on val, which flatters them, and none goes into production by "
-            "itself"
+            "has no test split: models are judged on val, which flatters them, and none is put into production "
+            "automatically"
         )
         yield DatasetFinding.note(name, message)
 
 
 def _merged(export: Export, merged: Merge, *, is_usable: bool) -> CheckResult:
-    """The result for what was merged."""
+    """Return the result for what was merged."""
     manifest = merged.manifest
     return CheckResult(
         name=export.name,
@@ -157,7 +157,7 @@ def _merged(export: Export, merged: Merge, *, is_usable: bool) -> CheckResult:
 def _refused(
     name: str, form: str, findings: Iterable[DatasetFinding], left_out: int = 0
 ) -> CheckResult:
-    """The result for what can't be used."""
+    """Return the result for what can't be used."""
     return CheckResult(
         name, form, 0, left_out, GrainCounts(), dict.fromkeys(Split, 0), in_order(findings), False
     )

@@ -50,9 +50,9 @@ def contact_sheet(
     new_keys: Collection[str] = (),
     most: int = MOST_PICTURES,
 ) -> tuple[SheetPicture, ...]:
-    """Small pictures that stand for the dataset.
+    """Return small pictures that stand for the dataset.
 
-    Fewer than ``most`` where they would be too many bytes for a page.
+    Fewer than `most` where they would be too many bytes for a page.
 
     Args:
         manifest: The dataset.
@@ -74,7 +74,7 @@ def contact_sheet(
 
 
 def chosen(manifest: Manifest, new_keys: Collection[str], most: int) -> list[ManifestImage]:
-    """Which pictures are shown: in every split one of each kind, then every plant in turn.
+    """Choose the pictures of the sheet: in every split one of each kind, then every plant in turn.
 
     New ones come first; else the order is that of their hashes, which is as good as random and
     the same every time.
@@ -111,7 +111,7 @@ def _colour(grain: LabelledGrain) -> Colour:
 
 
 def _kind(grains: GrainCounts) -> tuple[bool, bool, bool]:
-    """Which classes a picture shows."""
+    """Return the classes that a picture shows, as flags."""
     return grains.viable > 0, grains.non_viable > 0, grains.unsure > 0
 
 
@@ -125,7 +125,7 @@ def _first_of_each(
 
 
 def _in_turn(groups: Sequence[Sequence[ManifestImage]]) -> Iterator[ManifestImage]:
-    """One of every group, then the second ones, and so on."""
+    """Yield one of every group, then the second ones, and so on."""
     for place in range(max(map(len, groups), default=0)):
         yield from (group[place] for group in groups if place < len(group))
 

@@ -54,7 +54,7 @@ class Look:
     """What a picture looks like.
 
     Attributes:
-        coarse: ``(64, 64)`` the green channel, where stained grains are darkest, without what varies
+        coarse: `(64, 64)` the green channel, where stained grains are darkest, without what varies
             over more than a quarter of the picture; the hash is taken of it.
         fine: The same without what varies over more than a sixteenth; copies are confirmed by it.
         aspect: Longer side by shorter side, the same however the picture is turned.
@@ -66,7 +66,7 @@ class Look:
 
     @classmethod
     def of(cls, pixels: Pixels) -> "Look":
-        """Look at a picture, ``(H, W, 3)`` RGB."""
+        """Look at a picture, `(H, W, 3)` RGB."""
         shown = _without_canvas(pixels)
         height, width = shown.shape[:2]
         green = np.ascontiguousarray(shown[..., 1], dtype=np.float32)
@@ -88,7 +88,7 @@ class Look:
         return tuple(_hash(turned).tobytes().hex() for turned in _turned(self.coarse))
 
     def is_copy_of(self, other: "Look") -> bool:
-        """Whether the two show the same, turned, mirrored or neither."""
+        """Return whether the two show the same, turned, mirrored or neither."""
         if not 1 / _MOST_ASPECT <= self.aspect / other.aspect <= _MOST_ASPECT:
             return False
         return any(_agree(turned, other.fine) for turned in _turned(self.fine))
@@ -111,7 +111,7 @@ class Copies:
 
         Args:
             looks: Perceptual hash of every picture, by its id.
-            turned: :attr:`Look.turned_hashes` of those that are queried. A pair of which neither is
+            turned: `Look.turned_hashes` of those that are queried. A pair of which neither is
                 queried was compared before.
             look: Gives the look of a picture; called once, and only for those whose hash is near
                 another's.
@@ -128,11 +128,11 @@ class Copies:
         self._looks: dict[str, tuple[Look, Detail]] = {}
 
     def of(self, one: str, component: Callable[[str], str | None]) -> list[str]:
-        """A copy of a picture in each component that has one.
+        """Return a copy of a picture in each component that has one.
 
         Args:
             one: The picture.
-            component: What another picture belongs to; None where it takes no part.
+            component: What another picture belongs to; None if it takes no part.
         """
         found: dict[str, str] = {}
         waiting = [
@@ -158,7 +158,7 @@ class Copies:
                 found[place] = other
 
     def _near(self, one: str) -> Iterator[str]:
-        """The pictures whose hash is near."""
+        """Yield the pictures whose hash is near."""
         at = self._query_of.get(one)
         if at is not None:
             near = np.flatnonzero(_near(self._queries[at, None], self._stored)[0])
@@ -168,7 +168,7 @@ class Copies:
         return (self._ids[place] for place in near.tolist())
 
     def _kept_look(self, one: str) -> tuple[Look, Detail]:
-        """A look and its detail as a unit; only what is compared is kept: 32 KiB."""
+        """Return a look and its detail as a unit; only what is compared is kept: 32 KiB."""
         if one not in self._looks:
             look = self._look(one)
             self._looks[one] = replace(look, coarse=look.fine), _as_unit(look.fine)
@@ -176,14 +176,14 @@ class Copies:
 
 
 def _hash(detail: Detail) -> NDArray[np.uint8]:
-    """Signs of the lowest frequencies, ``(32,)``; the mean carries nothing and is 0."""
+    """Return the signs of the lowest frequencies, `(32,)`; the mean carries nothing and is 0."""
     waves = cv2.dct(np.ascontiguousarray(detail))[:_FREQUENCIES, :_FREQUENCIES].copy()
     waves[0, 0] = 0
     return np.packbits(waves.ravel() > 0)
 
 
 def _turned(detail: Detail) -> Iterator[Detail]:
-    """The eight symmetries of a square, as it is first."""
+    """Yield the eight symmetries of a square, the identity first."""
     for quarters in range(4):
         turned = np.rot90(detail, quarters)
         yield turned
@@ -191,7 +191,7 @@ def _turned(detail: Detail) -> Iterator[Detail]:
 
 
 def _without_canvas(pixels: Pixels) -> Pixels:
-    """What lies on a black canvas, cut out; a picture without canvas as it is.
+    """Return what lies on a black canvas; a picture without canvas is returned as it is.
 
     The canvas would be all that two small crops on one have in common, and enough.
     """
@@ -211,7 +211,7 @@ def _without_canvas(pixels: Pixels) -> Pixels:
 
 
 def _agree(one: Detail, other: Detail) -> bool:
-    """Whether two details correlate, over all and in half of those parts that are not flat."""
+    """Return whether two details correlate, over all and in half of those parts that are not flat."""
     if not _correlations(one[None], other[None])[0] >= LEAST_CORRELATION:
         return False
     parts = _correlations(_parts(one), _parts(other))
@@ -219,27 +219,27 @@ def _agree(one: Detail, other: Detail) -> bool:
 
 
 def _may_agree(one: Look, units: Sequence[Detail]) -> NDArray[np.bool_]:
-    """``(N,)``: which ones correlate over all, or nearly so; quickly, for many of those near do not."""
+    """Return `(N,)`, true for those that correlate over all, or nearly so: a quick test, which most near ones fail."""
     turned = np.stack([_as_unit(detail) for detail in _turned(one.fine)])
     correlations = np.stack(units) @ turned.T
     return np.asarray(correlations.max(axis=1) > LEAST_CORRELATION - _ROUNDING, np.bool_)
 
 
 def _as_unit(detail: Detail) -> Detail:
-    """``(h * w,)``: of mean 0 and length 1; what is quite even stays 0."""
+    """Return `(h * w,)` of mean 0 and length 1; an even detail stays 0."""
     flat = detail.ravel() - detail.mean()
     return np.asarray(flat / (np.linalg.norm(flat) or 1), np.float32)
 
 
 def _parts(detail: Detail) -> Detail:
-    """``(16, 16, 16)``: the detail cut into 4 x 4 parts."""
+    """Return `(16, 16, 16)`, the detail cut into 4 x 4 parts."""
     side = _SIDE_PX // _PARTS
     cut = detail.reshape(_PARTS, side, _PARTS, side).swapaxes(1, 2)
     return cut.reshape(_PARTS * _PARTS, side, side)
 
 
 def _correlations(ones: Detail, others: Detail) -> NDArray[np.float64]:
-    """Pearson's correlation of each pair, ``(N, h, w)`` each; NaN where both are flat, 0 where one is."""
+    """Return Pearson's correlation of each pair, `(N, h, w)` each; NaN if both are flat, 0 if one is."""
     left, right = (
         (part - part.mean(axis=(1, 2), keepdims=True)).astype(np.float64) for part in (ones, others)
     )
@@ -252,13 +252,13 @@ def _correlations(ones: Detail, others: Detail) -> NDArray[np.float64]:
 
 
 def _as_words(hashes: Sequence[str]) -> Hashes:
-    """``(N, 4)`` 64-bit words."""
+    """Return `(N, 4)` 64-bit words."""
     data = b"".join(bytes.fromhex(one) for one in hashes)
     return np.frombuffer(data, np.uint64).reshape(len(hashes), HASH_BITS // 64)
 
 
 def _near(queries: Hashes, stored: Hashes) -> NDArray[np.bool_]:
-    """``(queries, stored)``: whether any symmetry of a query is within :data:`MOST_BITS`."""
+    """Return `(queries, stored)`, true if any symmetry of a query is within `MOST_BITS`."""
     near = np.zeros((len(queries), len(stored)), np.bool_)
     for turn in range(_SYMMETRIES):
         bits = np.zeros(near.shape, np.uint16)

@@ -23,15 +23,15 @@ _ADDED: Final = (
 
 
 def without_upload_prefix(name: str) -> str:
-    """A name without the eight digits that Label Studio puts before it."""
+    """Return a name without the eight digits that Label Studio puts before it."""
     return _UPLOAD_PREFIX.sub("", name)
 
 
 def family_of(name: str) -> str:
-    """The stem that all copies of one picture share, whatever tools made of its name.
+    """Return the stem that all copies of one picture share, whatever tools made of its name.
 
-    Lower case, and one ``-`` for whatever is neither letter, digit nor ``_``: Roboflow writes
-    ``10(1)`` as ``10-1-``.
+    Lower case, and one `-` for whatever is neither letter, digit nor `_`: Roboflow writes
+    `10(1)` as `10-1-`.
 
     Args:
         name: File name, with or without folders.
@@ -46,48 +46,48 @@ def family_of(name: str) -> str:
 
 
 def group_of(name: str, pattern: str) -> str:
-    """What must stay in one split: the plant with its ploidy, or the family where the name says nothing.
+    """Return the group that stays in one split: the plant with its ploidy, or the family if the name tells no plant.
 
-    Replicates (slides) of a plant share a group. Ploidies are written one way, so ``s2x`` and
-    ``S2x`` are the same group. The plant stays as it is written, for tables; whoever compares
+    Replicates (slides) of a plant share a group. Ploidies are written one way, so `s2x` and
+    `S2x` are the same group. The plant stays as it is written, for tables; whoever compares
     groups does so without case.
 
     Args:
         name: File name, with or without folders.
-        pattern: See :func:`pollen.statistics.samples.sample_of`.
+        pattern: See `pollen.statistics.samples.sample_of`.
 
     Raises:
-        ValueError: The pattern is not usable.
+        ValueError: If the pattern is not usable.
     """
     return _told_group(name, pattern) or family_of(name)
 
 
 def tells_plant(name: str, pattern: str) -> bool:
-    """Whether a file name says what its picture belongs to; if not, it is a group of its own.
+    """Return whether a file name tells the group of its picture; if not, the picture is a group of its own.
 
     Nothing then keeps other pictures of its plant out of the other splits.
 
     Args:
         name: File name, with or without folders.
-        pattern: See :func:`pollen.statistics.samples.sample_of`.
+        pattern: See `pollen.statistics.samples.sample_of`.
 
     Raises:
-        ValueError: The pattern is not usable.
+        ValueError: If the pattern is not usable.
     """
     return bool(_told_group(name, pattern))
 
 
-def about_plants(untold: Sequence[str], number: int) -> str:
-    """What a person should know where some of a number of file names tell no plant."""
+def about_plants(unnamed: Sequence[str], number: int) -> str:
+    """Return a warning about file names that tell no plant."""
     return (
-        f"{len(untold):,} of {number:,} file names tell no plant, for example {untold[0]}: each counts as a plant of "
-        "its own, so pictures of one plant may be trained on and judged by. Set sample_pattern (in a training "
-        "merging.sample_pattern) to how they are named"
+        f"{len(unnamed):,} of {number:,} file names do not name a plant, for example {unnamed[0]}: each of these "
+        "pictures counts as a plant of its own, so pictures of one plant may be in several splits. Set "
+        "sample_pattern (in a training, merging.sample_pattern) to the pattern of the names"
     )
 
 
 def _told_group(name: str, pattern: str) -> str:
-    """The group as the name tells it; empty where it tells none."""
+    """Return the group as the name tells it; empty if it tells none."""
     sample = sample_of(PurePosixPath(name).name, pattern)
     parts = [part for part in (sample.plant, sample.ploidy) if part]
     if not sample.plant:
@@ -96,7 +96,7 @@ def _told_group(name: str, pattern: str) -> str:
 
 
 def one_spelling(names: Iterable[str]) -> dict[str, str]:
-    """Names that are one but for upper and lower case, as plants are, each with the spelling used most."""
+    """Return for each name its most used spelling, among names that differ only in upper and lower case."""
     used = Counter(names)
     chosen: dict[str, str] = {}
     for name, _ in sorted(used.items(), key=lambda item: (-item[1], item[0])):

@@ -8,8 +8,8 @@ from enum import StrEnum
 class Severity(StrEnum):
     """How much a finding matters.
 
-    ``error``: what it speaks of can't be used as it is; an export with an error is refused whole.
-    ``warning``: handled as the message says, and a person should look. ``note``: nothing to do.
+    `error`: what it speaks of can't be used as it is; an export with an error is refused whole.
+    `warning`: handled as the message says, and a person should look. `note`: nothing to do.
     """
 
     ERROR = "error"
@@ -28,8 +28,8 @@ class DatasetFinding:
 
     Attributes:
         severity: How much it matters.
-        file: The file as the user knows it: ``export.zip/train/labels/a.txt``, or the zip itself.
-        line: Line in that file, counted from 1; None where the whole file is meant.
+        file: The file as the user knows it: `export.zip/train/labels/a.txt`, or the zip itself.
+        line: Line in that file, counted from 1; None if the whole file is meant.
         message: What was expected, what came, and what to do.
     """
 
@@ -40,17 +40,17 @@ class DatasetFinding:
 
     @classmethod
     def error(cls, file: str, message: str, line: int | None = None) -> "DatasetFinding":
-        """A finding that makes its file unusable."""
+        """Return a finding that makes its file unusable."""
         return cls(Severity.ERROR, file, line, message)
 
     @classmethod
     def warning(cls, file: str, message: str, line: int | None = None) -> "DatasetFinding":
-        """A finding that was handled and that a person should look at."""
+        """Return a finding that was handled, but that a person should check."""
         return cls(Severity.WARNING, file, line, message)
 
     @classmethod
     def note(cls, file: str, message: str, line: int | None = None) -> "DatasetFinding":
-        """A finding that asks for nothing."""
+        """Return a finding that needs no action."""
         return cls(Severity.NOTE, file, line, message)
 
     @property
@@ -59,12 +59,12 @@ class DatasetFinding:
         return self.file if self.line is None else f"{self.file}, line {self.line}"
 
     def __str__(self) -> str:
-        """One line of text: ``error: export.zip/labels/a.txt, line 3: ...``."""
+        """Return one line of text: `error: export.zip/labels/a.txt, line 3: ...`."""
         return f"{self.severity}: {self.where}: {self.message}"
 
 
 def in_order(findings: Iterable[DatasetFinding]) -> tuple[DatasetFinding, ...]:
-    """The gravest first, then by file and line; each once."""
+    """Return the findings sorted by severity, file and line, each once."""
     return tuple(
         sorted(
             set(findings),
@@ -74,5 +74,5 @@ def in_order(findings: Iterable[DatasetFinding]) -> tuple[DatasetFinding, ...]:
 
 
 def has_error(findings: Iterable[DatasetFinding]) -> bool:
-    """Whether one of them is an error."""
+    """Return whether one of them is an error."""
     return any(found.severity is Severity.ERROR for found in findings)

@@ -1,6 +1,6 @@
 """YOLO labels: lines of text to grains and back, classes by name, every fault with its line.
 
-A line is a polygon (``class x1 y1 x2 y2 x3 y3 ...``) or a box (``class cx cy w h``); coordinates are
+A line is a polygon (`class x1 y1 x2 y2 x3 y3 ...`) or a box (`class cx cy w h`); coordinates are
 fractions of the picture's width and height.
 """
 
@@ -41,8 +41,8 @@ class LabelledGrain:
     """A grain as a person labelled it.
 
     Attributes:
-        grain_class: None where the person was unsure.
-        points: ``(N, 2)`` x, y of the outline, fractions of width and height in 0..1; of a box its
+        grain_class: None if the person was unsure.
+        points: `(N, 2)` x, y of the outline, fractions of width and height in 0..1; of a box its
             four corners.
         is_box: Whether only the box around the grain is known.
     """
@@ -53,7 +53,7 @@ class LabelledGrain:
 
     @property
     def number(self) -> int:
-        """The class number in labels that this project writes, see :data:`LABEL_NAMES`."""
+        """The class number in labels that this project writes, see `LABEL_NAMES`."""
         return LABEL_NAMES.index(UNSURE) if self.grain_class is None else int(self.grain_class)
 
 
@@ -65,7 +65,7 @@ class Labels:
         grains: The grains of the lines without fault, in the order of the file.
         lines: The line of each grain, counted from 1.
         findings: Faulty lines (errors), doubled lines (warnings), corrected overshoots (notes); of
-            each kind the first :data:`MOST_TOLD`, and one that says how many lines there are more.
+            each kind the first `MOST_TOLD`, and one that says how many lines there are more.
     """
 
     grains: tuple[LabelledGrain, ...] = ()
@@ -74,10 +74,10 @@ class Labels:
 
 
 def parse_label_class(name: str) -> GrainClass | None:
-    """Read a class name as people and exports write it; None is the third class, ``unsure``.
+    """Read a class name as people and exports write it; None is the third class, `unsure`.
 
     Raises:
-        ValueError: The name is none of the three.
+        ValueError: If the name is none of the three.
     """
     if name.strip().lower() == UNSURE:
         return None
@@ -88,7 +88,7 @@ def parse_label_class(name: str) -> GrainClass | None:
 
 
 def class_number(text: str) -> int | None:
-    """The number that a class has in a file; None where the text is none."""
+    """Return the number that a class has in a file; None if the text is no number."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
@@ -112,7 +112,7 @@ def read_labels(text: str, names: Mapping[int, str], file: str) -> Labels:
 
 
 def write_labels(grains: Sequence[LabelledGrain]) -> str:
-    """Label text in the class order :data:`LABEL_NAMES`; empty for no grain.
+    """Return label text in the class order `LABEL_NAMES`; empty for no grain.
 
     Boxes stay boxes where all are boxes. Beside polygons they are written as four corners: a reader
     that meets one polygon (Ultralytics) takes every line of that file for a polygon.
@@ -133,7 +133,7 @@ class _LabelReader:
     _seen: dict[bytes, int] = field(default_factory=dict)
 
     def take(self, line: int, fields: list[str]) -> bool:
-        """Read one line that is not empty; whether reading is to go on."""
+        """Read one line that is not empty; return whether to read the next."""
         try:
             grain_class = self._class(fields[0])
             points, is_box = _points(fields[1:])
@@ -150,7 +150,7 @@ class _LabelReader:
         return self._told[Severity.ERROR] < MOST_TOLD
 
     def leave(self, line: int, last: int) -> None:
-        """Say that reading ends here."""
+        """Note that reading ends here."""
         if line < last:
             message = (
                 f"{MOST_TOLD} lines are faulty: {last - line} more lines are not read. Export again"
@@ -158,7 +158,7 @@ class _LabelReader:
             self.findings.append(DatasetFinding.error(self.file, message, line + 1))
 
     def sum_up(self) -> None:
-        """Say how many notes and warnings were not told."""
+        """Note how many notes and warnings are not listed."""
         for severity, times in self._told.items():
             if times > MOST_TOLD:
                 message = f"... and {times - MOST_TOLD} more lines like those before"
@@ -188,7 +188,7 @@ class _LabelReader:
             raise ValueError(f"{error}: rename the class, or label the grain again") from error
 
     def _inside(self, points: NDArray[np.float64], line: int) -> NDArray[np.float64]:
-        """The points, those that lie barely outside moved to the border."""
+        """Return the points; those barely outside the picture are moved to its border."""
         overshoot = float(np.max(np.maximum(-points, points - 1.0)))
         if overshoot > OVERSHOOT:
             raise ValueError(
@@ -202,7 +202,7 @@ class _LabelReader:
         return np.clip(points, 0.0, 1.0) + 0.0  # no negative zero
 
     def _is_double(self, grain: LabelledGrain, line: int) -> bool:
-        """Whether an earlier line has the same outline, which is then noted."""
+        """Return whether an earlier line has the same outline, which is then noted."""
         first = self._seen.setdefault(np.round(grain.points, _DECIMALS).tobytes(), line)
         if first == line:
             return False
@@ -219,10 +219,10 @@ class _LabelReader:
 
 
 def _points(fields: list[str]) -> tuple[NDArray[np.float64], bool]:
-    """Outline of a line's coordinates, and whether they were a box.
+    """Return the outline of a line's coordinates, and whether they were a box.
 
     Raises:
-        ValueError: Not numbers, or not as many as a box or a polygon has.
+        ValueError: If not numbers, or not as many as a box or a polygon has.
     """
     if len(fields) != 4 and (len(fields) < 6 or len(fields) % 2):
         hint = (
@@ -253,7 +253,7 @@ def _check_area(points: NDArray[np.float64]) -> None:
     """Refuse an outline without an inside (shoelace formula).
 
     Raises:
-        ValueError: The area is zero.
+        ValueError: If the area is zero.
     """
     x, y = points[:, 0], points[:, 1]
     area = abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
@@ -262,7 +262,7 @@ def _check_area(points: NDArray[np.float64]) -> None:
 
 
 def _line(grain: LabelledGrain, *, as_box: bool) -> str:
-    """One line of label text."""
+    """Return one line of label text."""
     points = np.round(grain.points, _DECIMALS)
     if as_box:
         low, high = points.min(axis=0), points.max(axis=0)

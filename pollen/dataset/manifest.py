@@ -63,7 +63,7 @@ class GrainCounts(_Record):
         return self.viable + self.non_viable + self.unsure
 
     def __add__(self, other: "GrainCounts") -> "GrainCounts":
-        """Class by class."""
+        """Return the sums, class by class."""
         return GrainCounts(
             viable=self.viable + other.viable,
             non_viable=self.non_viable + other.non_viable,
@@ -72,7 +72,7 @@ class GrainCounts(_Record):
 
 
 class Source(_Record):
-    """Where a picture came from: an export, or :data:`CURATED`."""
+    """Where a picture came from: an export, or `CURATED`."""
 
     name: str = CURATED
     sha256: str = Field("", pattern=rf"^$|{_SHA256}", description="Of the export; empty: curated.")
@@ -98,7 +98,7 @@ class ManifestImage(_Record):
 
     @property
     def label_key(self) -> str:
-        """Where the label lies."""
+        """The key of the label."""
         return label_key(self.key)
 
     @property
@@ -153,7 +153,7 @@ class Manifest(_Record):
         """Read a manifest.
 
         Raises:
-            ManifestError: The bytes are no manifest.
+            ManifestError: If the bytes are no manifest.
         """
         try:
             return cls.model_validate_json(data)
@@ -163,7 +163,7 @@ class Manifest(_Record):
             ) from error
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON: sorted, indented, no clock time; ends with a line feed."""
+        """Return canonical JSON: sorted, indented, no clock time; ends with a line feed."""
         return _canonical(self.model_dump(mode="json"))
 
     @cached_property
@@ -182,7 +182,7 @@ class Manifest(_Record):
 
     @property
     def sources(self) -> frozenset[Source]:
-        """Where its pictures came from, and those that are left out."""
+        """The sources of its pictures and of those that are left out."""
         images, left_out = self.images, self.left_out
         return frozenset([one.source for one in images] + [one.source for one in left_out])
 
@@ -192,11 +192,11 @@ class Manifest(_Record):
         return {image.key: image for image in self.images}
 
     def split(self, split: Split) -> tuple[ManifestImage, ...]:
-        """The pictures of one split, by key."""
+        """Return the pictures of one split, by key."""
         return tuple(image for image in self.images if image.split is split)
 
     def grains(self, split: Split | None = None) -> GrainCounts:
-        """Labelled grains of one split, or of all."""
+        """Return labelled grains of one split, or of all."""
         images = self.images if split is None else self.split(split)
         return sum((image.grains for image in images), GrainCounts())
 
@@ -210,7 +210,7 @@ class Changes(_Record):
 
 
 def compare(before: Manifest | None, after: Manifest) -> Changes:
-    """What changed from one version to another."""
+    """Compare two versions."""
     old = before.by_key if before else {}
     new = after.by_key
     return Changes(
@@ -221,12 +221,12 @@ def compare(before: Manifest | None, after: Manifest) -> Changes:
 
 
 def image_key(split: Split, name: str) -> str:
-    """Where a picture lies below its dataset's folder."""
+    """Return the key of a picture below its dataset's folder."""
     return f"{split}/images/{name}"
 
 
 def label_key(image_key: str) -> str:
-    """Where the label of a picture lies: found by the stem, as Ultralytics does."""
+    """Return the key of a picture's label: found by the stem, as Ultralytics does."""
     split, _, name = image_key.split("/", 2)
     return f"{split}/labels/{PurePosixPath(name).stem}.txt"
 

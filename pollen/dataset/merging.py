@@ -66,7 +66,7 @@ class Merge:
         changes: Against the latest manifest.
         findings: What was noticed while merging; what reading noticed stands in the exports.
         copies: Pairs of pictures that show the same, of which one is new: their keys, or
-            ``export/entry`` of one that is left out. Of many that show the same, each is in one pair
+            `export/entry` of one that is left out. Of many that show the same, each is in one pair
             at least, not in one with each other.
     """
 
@@ -90,15 +90,15 @@ def merge(
     The trees of all of them must still be open: pictures that look alike are read again.
 
     Args:
-        curated: The dataset as it is, see :func:`pollen.dataset.exports.curated.read_curated`.
+        curated: The dataset as it is, see `pollen.dataset.exports.curated.read_curated`.
         exports: Usable exports, in any order, each with its own name.
         settings: Shares and rules.
         latest: The latest manifest, whose pictures keep their split.
         number: Its number.
 
     Raises:
-        ValueError: An export has errors, or two have the same name.
-        TreeError: A picture changed while it was merged.
+        ValueError: If an export has errors, or two have the same name.
+        TreeError: If a picture changed while it was merged.
     """
     merging = _Merging(curated, _as_first_named(_checked(exports), latest), settings, latest)
     merging.run()
@@ -127,10 +127,10 @@ def merge(
 
 
 def _checked(exports: Iterable[Export]) -> list[Export]:
-    """The exports by name, which must be usable.
+    """Return the exports by name, which must be usable.
 
     Raises:
-        ValueError: See :func:`merge`.
+        ValueError: See `merge`.
     """
     in_turn = sorted(exports, key=lambda export: export.name)
     for name, times in Counter(export.name for export in in_turn).items():
@@ -143,7 +143,7 @@ def _checked(exports: Iterable[Export]) -> list[Export]:
 
 
 def _as_first_named(exports: Iterable[Export], latest: Manifest | None) -> list[Export]:
-    """The exports, each as its bytes were called first: ``a (1).zip`` is ``a.zip`` downloaded again."""
+    """Return the exports, each under the first name that its bytes had: `a (1).zip` is `a.zip` downloaded again."""
     names: dict[str, str] = {}
     for source in sorted(latest.sources, key=str) if latest else ():
         names.setdefault(source.sha256, source.name)
@@ -156,7 +156,7 @@ def _as_first_named(exports: Iterable[Export], latest: Manifest | None) -> list[
 
 
 def _recorded(settings: DatasetSettings) -> dict[str, Any]:
-    """The settings that decide what a dataset is, as a manifest records them."""
+    """Return the settings that decide what a dataset is, as a manifest records them."""
     return settings.model_dump(mode="json", exclude={"limits"})
 
 
@@ -215,7 +215,7 @@ class _Merging:
             self.findings.append(DatasetFinding.note(export, message))
 
     def _undecided(self, export: Export) -> Export:
-        """The export without the pictures that were left out when it was merged before.
+        """Return the export without the pictures that were left out when it was merged before.
 
         Merged again, alone or with fewer others than then, it would else be decided anew.
         """
@@ -248,13 +248,13 @@ class _Merging:
         )
 
     def _note_twin(self, one: Candidate, taken: Candidate) -> None:
-        """A picture that is in the dataset: with the same labels, or labelled in two ways."""
+        """Note a picture that is in the dataset already, with the same labels or with others."""
         if one.has_labels_of(taken):
             self._known[one.export.name] += 1
             return
         message = (
-            f"shows the same as {taken.file}, with other labels; that one stays. If the new labels are "
-            "the better ones, replace the label there"
+            f"shows the same as {taken.file}, with other labels: {taken.file} is kept. If the new "
+            "labels are better, replace its label"
         )
         self.findings.append(DatasetFinding.warning(one.file, message))
         self._leave_out(one.image.entry, one.image.facts.sha256, _RELABELLED, one.source)
@@ -269,7 +269,7 @@ class _Merging:
         return place(tied, self._settings.shares, copies.of)
 
     def _ties_by_name(self, candidate: Candidate) -> tuple[str, ...]:
-        """What a picture shares with others by its name, and by equal pixels."""
+        """Return the ties of a picture to others: by its name, and by equal pixels."""
         group = group_of(candidate.original, self._settings.sample_pattern)
         return (
             f"group:{group.casefold()}",  # Windows and people write a plant both ways
@@ -284,12 +284,12 @@ class _Merging:
             names.setdefault(one.export.name, []).append(one.original)
         for export, originals in names.items():
             pattern = self._settings.sample_pattern
-            untold = sorted(name for name in originals if not tells_plant(name, pattern))
-            if untold:
-                yield DatasetFinding.warning(export, about_plants(untold, len(originals)))
+            unnamed = sorted(name for name in originals if not tells_plant(name, pattern))
+            if unnamed:
+                yield DatasetFinding.warning(export, about_plants(unnamed, len(originals)))
 
     def _copies(self, candidates: Sequence[Candidate]) -> Copies:
-        """Near-duplicates, to be looked for; of each pair at least one is new to the manifest."""
+        """Prepare the search for near-duplicates; of each pair at least one is new to the manifest."""
         by_id = {one.id: one for one in candidates}
 
         def look(one: str) -> Look:
@@ -306,7 +306,7 @@ class _Merging:
         )
 
     def _occupied(self) -> list[str]:
-        """Every picture that lies in the dataset, used or not: its name is taken."""
+        """Return every picture of the dataset, used or not: its name is taken."""
         return [name for name in self._curated.tree.names if "/images/" in name]
 
     def _note_leak(self, candidate: Candidate, splits: tuple[Split, ...]) -> None:

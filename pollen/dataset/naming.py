@@ -12,8 +12,8 @@ _LONGEST_STEM: Final = 150
 class Names:
     """The names of a dataset, and new ones beside them.
 
-    Labels are found by the stem, so ``a.jpg`` and ``a.png`` would share one; and some file systems
-    take ``A`` for ``a``. Both are taken for the same name here.
+    Labels are found by the stem, so `a.jpg` and `a.png` would share one; and some file systems
+    take `A` for `a`. Both are taken for the same name here.
     """
 
     def __init__(self, taken: Iterable[str]) -> None:
@@ -21,7 +21,7 @@ class Names:
         self._taken = {_stem(name) for name in taken}
 
     def new(self, entry: str, sha256: str) -> str:
-        """A free name for a picture, its own where that is free, else with its hash; now taken.
+        """Return a free name for a picture, its own if that is free, otherwise with its hash; the name is then taken.
 
         Args:
             entry: Name in the export, with folders.
@@ -38,7 +38,7 @@ class Names:
 
 
 def safe_name(entry: str) -> str:
-    """The file name in plain letters, digits, ``.``, ``_`` and ``-``; suffix in lower case."""
+    """Return the file name in plain letters, digits, `.`, `_` and `-`; suffix in lower case."""
     path = PurePosixPath(entry)
     plain = unicodedata.normalize("NFKD", path.stem).encode("ascii", "ignore").decode()
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", plain)[:_LONGEST_STEM].strip(".-")

@@ -24,7 +24,7 @@ class PictureFacts:
         look: Perceptual hash.
         width_px: Width as shown.
         height_px: Height as shown.
-        turned: Perceptual hashes of the picture turned and mirrored; empty where it is known from
+        turned: Perceptual hashes of the picture turned and mirrored; empty if it is known from
             before and only looked for, never looked up.
     """
 
@@ -40,7 +40,7 @@ def examine(data: bytes, name: str, max_pixels: int) -> PictureFacts:
     """Decode a picture and note what it is.
 
     Raises:
-        FrameError: See :func:`decode`.
+        FrameError: See `decode`.
     """
     pixels = decode(data, name, max_pixels)
     height, width = pixels.shape[:2]
@@ -58,10 +58,10 @@ def examine(data: bytes, name: str, max_pixels: int) -> PictureFacts:
 
 
 def decode(data: bytes, name: str, max_pixels: int) -> Pixels:
-    """The pixels of a picture file, ``(H, W, 3)`` RGB.
+    """Return the pixels of a picture file, `(H, W, 3)` RGB.
 
     Raises:
-        FrameError: It can't be read, is too large, or is no single picture that training reads.
+        FrameError: If it can't be read, is too large, or is no single picture that training reads.
     """
     suffix = PurePosixPath(name).suffix
     if suffix.lower() not in TRAINED_SUFFIXES:

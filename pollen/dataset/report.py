@@ -62,10 +62,10 @@ class DatasetReport:
         name: Name of the dataset.
         number: Number of this version.
         manifest: This version.
-        parent: The version before; ``None`` for the first.
+        parent: The version before; None for the first.
         findings: What was noticed while reading and merging.
         pairs: Pictures that show the same.
-        pairs_total: How many there are; more than ``pairs`` where only some are shown.
+        pairs_total: How many there are; more than `pairs` where only some are shown.
         sheet: The contact sheet.
         code_version: Version of this program.
     """
@@ -87,11 +87,11 @@ class DatasetReport:
 
     @cached_property
     def leaks(self) -> tuple["Leak", ...]:
-        """What is in several splits."""
+        """Plants, families and pictures that are in several splits."""
         return find_leaks(self.manifest)
 
     @cached_property
-    def untold_plants(self) -> tuple[str, ...]:
+    def unknown_plants(self) -> tuple[str, ...]:
         """File names that tell no plant."""
         pattern = self.manifest.settings.get("sample_pattern", DatasetSettings().sample_pattern)
         names = (image.original or image.name for image in self.manifest.images)
@@ -99,14 +99,14 @@ class DatasetReport:
 
     @property
     def kept_apart(self) -> str:
-        """What can be said of the splits where nothing is in several of them."""
-        if not self.untold_plants:
+        """One sentence on how far the splits are apart, if nothing is in several of them."""
+        if not self.unknown_plants:
             return "No plant, and no copy of a picture, is in two splits."
-        known = about_plants(self.untold_plants, len(self.manifest.images))
-        return f"No copy of a picture is in two splits. Of plants that can't be said: {known}."
+        known = about_plants(self.unknown_plants, len(self.manifest.images))
+        return f"No copy of a picture is in two splits. For plants this is not certain: {known}."
 
     def count(self, severity: Severity) -> int:
-        """Number of findings."""
+        """Return the number of findings of a severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
 
@@ -152,7 +152,7 @@ def show_pairs(names: Sequence[tuple[str, str]], thumbnail_of: ThumbnailOf) -> t
     """Return small pictures of the first pairs of pictures that show the same.
 
     Args:
-        names: Key in the dataset, or ``export.zip/path``, of both.
+        names: Key in the dataset, or `export.zip/path`, of both.
         thumbnail_of: Called for the pictures that are shown only.
     """
     return tuple(
@@ -162,7 +162,7 @@ def show_pairs(names: Sequence[tuple[str, str]], thumbnail_of: ThumbnailOf) -> t
 
 
 def render_dataset_report(report: DatasetReport) -> str:
-    """The report as one HTML page without scripts or outside resources."""
+    """Return the report as one HTML page without scripts or outside resources."""
     manifest = report.manifest
     findings = in_order(report.findings)
     groups = _groups(manifest)
@@ -193,7 +193,7 @@ def render_dataset_report(report: DatasetReport) -> str:
 
 
 def findings_csv(findings: Sequence[DatasetFinding]) -> bytes:
-    """All findings as a table: UTF-8, LF, the gravest first."""
+    """Return all findings as a table: UTF-8, LF, the most serious first."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["severity", "file", "line", "message"])
@@ -204,19 +204,19 @@ def findings_csv(findings: Sequence[DatasetFinding]) -> bytes:
 
 
 def markdown_summary(report: DatasetReport) -> str:
-    """The dataset in short, for a Prefect artifact."""
+    """Return the dataset in short, for a Prefect artifact."""
     parts = [_headline(report), _split_table(report.manifest), _leak_lines(report)]
     parts += [_finding_lines(report), _change_lines(report)]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
 
 def _plain_cell(text: str) -> str:
-    """A cell that no spreadsheet program takes for a formula."""
+    """Return a cell that no spreadsheet program takes for a formula."""
     return f"'{text}" if text[:1] in tuple("=+-@\t\r") and text else text
 
 
 def _part(name: str, images: Sequence[ManifestImage]) -> dict[str, Any]:
-    """The figures of some pictures."""
+    """Return the figures of some pictures."""
     grains = sum((image.grains for image in images), GrainCounts())
     known = grains.viable + grains.non_viable
     return {
@@ -241,7 +241,7 @@ def _groups(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _sizes(manifest: Manifest) -> list[dict[str, Any]]:
-    """Picture sizes, the most frequent first."""
+    """Return picture sizes, the most frequent first."""
     counts = Counter((image.width_px, image.height_px) for image in manifest.images)
     return [
         {"width_px": width, "height_px": height, "pictures": pictures}
@@ -259,7 +259,7 @@ def _sources(images: Sequence[ManifestImage]) -> list[dict[str, Any]]:
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
-    """Reasons with their pictures, the most frequent first."""
+    """Return reasons with their pictures, the most frequent first."""
     by_reason: dict[str, list[str]] = {}
     for one in left_out:
         by_reason.setdefault(one.reason, []).append(one.name)
@@ -274,7 +274,7 @@ def _changed(changes: Changes) -> list[tuple[str, tuple[str, ...]]]:
     return [
         ("added", changes.added),
         ("changed (picture or label)", changes.changed),
-        ("no longer there", changes.removed),
+        ("removed", changes.removed),
     ]
 
 
@@ -287,7 +287,7 @@ def _colours() -> list[tuple[str, Colour]]:
 
 
 def _words(value: object) -> str:
-    """A setting as a person reads it."""
+    """Return a setting as a person reads it."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {one}" for key, one in value.items())
     return str(value)
@@ -298,7 +298,7 @@ def _css_colour(colour: Colour) -> str:
 
 
 def _short(name: str) -> str:
-    """A file name cut in the middle where it is too long for a caption."""
+    """Return a file name, cut in the middle if it is too long for a caption."""
     return shorten_middle(name, lambda text: len(text) <= MOST_LETTERS)
 
 
@@ -369,4 +369,4 @@ def _change_lines(report: DatasetReport) -> list[str]:
     words = [f"{len(keys):,} {word}" for word, keys in _changed(report.changes) if keys]
     if report.parent is None:
         return ["The first version of this dataset."]
-    return [f"Since the version before: {'; '.join(words) or 'the pictures are the same'}."]
+    return [f"Since the previous version: {'; '.join(words) or 'the pictures are the same'}."]

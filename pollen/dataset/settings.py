@@ -10,9 +10,9 @@ from pollen.statistics.samples import sample_of
 
 
 class Unsure(StrEnum):
-    """What happens to pictures with grains of the class ``unsure``.
+    """What happens to pictures with grains of the class `unsure`.
 
-    ``reject``: the picture is left out, with a finding. ``cover``: the picture is taken, and training
+    `reject`: the picture is left out, with a finding. `cover`: the picture is taken, and training
     covers those grains with background.
     """
 
@@ -23,7 +23,7 @@ class Unsure(StrEnum):
 class MissingLabels(StrEnum):
     """What a picture without a label file means; an empty label file always means: no grain.
 
-    ``reject``: somebody forgot to label it; left out, with a finding. ``empty``: it has no grain.
+    `reject`: somebody forgot to label it; left out, with a finding. `empty`: it has no grain.
     """
 
     REJECT = "reject"

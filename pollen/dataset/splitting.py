@@ -89,12 +89,12 @@ def place(pictures: Iterable[Tied], shares: Shares, copies_of: CopiesOf = _no_co
 
 
 def _own_tie(picture: str) -> str:
-    """What only a picture and its copies have."""
+    """Return the tie that only a picture and its copies have."""
     return f"picture:{picture}"
 
 
 def _turn(picture: Tied) -> tuple[bool, int, str]:
-    """Settled pictures first, then old ones by precedence, then new ones by hash."""
+    """Return the sort key: settled pictures first, then old ones by precedence, then new ones by hash."""
     if picture.split is None:
         return True, len(_PRECEDENCE), picture.id
     return not picture.settled, _PRECEDENCE.index(picture.split), picture.id
@@ -127,12 +127,12 @@ class _Components:
         self._tie_of: dict[str, str] = {}
 
     def of(self, picture: str) -> str | None:
-        """The component of a picture; None where it is not placed."""
+        """Return the component of a picture; None if it is not placed."""
         tie = _own_tie(picture)
         return self._root(tie) if tie in self._parent else None
 
     def splits_of(self, ties: Iterable[str]) -> set[Split]:
-        """The splits of the components that these ties reach."""
+        """Return the splits of the components that these ties reach."""
         reached = {self.split.get(self._root(tie)) for tie in ties if tie in self._parent}
         return {split for split in reached if split is not None}
 
@@ -152,7 +152,7 @@ class _Components:
         self._tie_of[picture] = min(ties)
 
     def members(self) -> dict[str, list[str]]:
-        """Pictures by component."""
+        """Return pictures by component."""
         members: dict[str, list[str]] = {}
         for picture, tie in self._tie_of.items():
             members.setdefault(self._root(tie), []).append(picture)

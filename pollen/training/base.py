@@ -32,7 +32,7 @@ class Base:
 
 
 def untrained(name: str) -> Base | None:
-    """An architecture by its name (``yolov8n-seg.yaml``), ``None`` for any other name."""
+    """Return an architecture by its name (`yolov8n-seg.yaml`), None for any other name."""
     match = ARCHITECTURE.fullmatch(name)
     if match is None:
         return None
@@ -43,7 +43,7 @@ def from_weights(weights: Path, sha256: str, scratch: Path) -> Base:
     """Return the base that a file of weights is.
 
     Raises:
-        ModelError: The file is no Ultralytics model, or one of another kind.
+        ModelError: If the file is no Ultralytics model, or one of another kind.
     """
     quiet_ultralytics(scratch)
     task = load_yolo(weights).task

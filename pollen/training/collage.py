@@ -24,7 +24,7 @@ DEBRIS_CONTRAST: Final = 0.10
 
 @dataclass(frozen=True)
 class Outline:
-    """One labelled grain: class number and outline ``(K, 2)`` xy in pixels of its picture."""
+    """One labelled grain: class number and outline `(K, 2)` xy in pixels of its picture."""
 
     grain_class: int
     points: FloatArray
@@ -41,12 +41,12 @@ class Outline:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """Bounding box ``x0, y0, x1, y1`` in pixels."""
+        """Bounding box `x0, y0, x1, y1` in pixels."""
         (x0, y0), (x1, y1) = self.points.min(axis=0), self.points.max(axis=0)
         return float(x0), float(y0), float(x1), float(y1)
 
     def moved(self, affine: NDArray[np.float64]) -> "Outline":
-        """The outline after a ``(2, 3)`` affine map of the plane."""
+        """Return the outline after a `(2, 3)` affine map of the plane."""
         moved = self.points @ affine[:, :2].T + affine[:, 2]
         return Outline(self.grain_class, moved.astype(np.float32))
 
@@ -56,9 +56,9 @@ class Cutout:
     """An object cut from a picture.
 
     Attributes:
-        transmittance: ``(h, w, 3)`` pixel over local background, 1 where nothing is.
-        alpha: ``(h, w)`` weight of the object, 1 inside and feathered to 0 outside.
-        outline: Its outline in cutout pixels; ``grain_class`` is -1 for debris.
+        transmittance: `(h, w, 3)` pixel over local background, 1 if nothing is.
+        alpha: `(h, w)` weight of the object, 1 inside and feathered to 0 outside.
+        outline: Its outline in cutout pixels; `grain_class` is -1 for debris.
     """
 
     transmittance: FloatArray
@@ -73,7 +73,7 @@ class Cutout:
 
 
 def fill_outlines(shape: tuple[int, int], outlines: Sequence[Outline]) -> Pixels:
-    """Mask ``(H, W)`` of 0 and 1, 1 inside any outline."""
+    """Return a mask `(H, W)` of 0 and 1, 1 inside any outline."""
     mask = np.zeros(shape, np.uint8)
     for outline in outlines:
         draw_outline(mask, outline, 1)
@@ -81,7 +81,7 @@ def fill_outlines(shape: tuple[int, int], outlines: Sequence[Outline]) -> Pixels
 
 
 def draw_outline(mask: Pixels, outline: Outline, value: int, scale: float = 1.0) -> None:
-    """Fill an outline into ``mask`` ``(H, W)`` in place.
+    """Fill an outline into `mask` `(H, W)` in place.
 
     Args:
         mask: What to draw into.
@@ -95,10 +95,10 @@ def draw_outline(mask: Pixels, outline: Outline, value: int, scale: float = 1.0)
 
 
 def pixel_affine(affine: NDArray[np.float64], step: float = 1.0) -> NDArray[np.float64]:
-    """An affine map of the plane, for OpenCV, which counts from pixel centres.
+    """Return an affine map of the plane, for OpenCV, which counts from pixel centres.
 
     Args:
-        affine: ``(2, 3)``, from source to target, pixel ``i`` covering ``i..i + 1``.
+        affine: `(2, 3)`, from source to target, pixel `i` covering `i..i + 1`.
         step: Width of one pixel of the source array in source units (2 for a halved source).
     """
     linear = affine[:, :2] * step
@@ -106,7 +106,7 @@ def pixel_affine(affine: NDArray[np.float64], step: float = 1.0) -> NDArray[np.f
 
 
 def content_box(pixels: Pixels) -> tuple[int, int, int, int]:
-    """Where the picture proper lies on a plain padding canvas, ``x0, y0, x1, y1``.
+    """Return the box `x0, y0, x1, y1` of the picture proper on a plain padding canvas.
 
     Padding is rows and columns that equal the corner pixel but for the two grey levels of JPEG; no
     real background is that even across a picture. Without padding it is the whole picture.
@@ -122,11 +122,11 @@ def content_box(pixels: Pixels) -> tuple[int, int, int, int]:
 
 
 def smooth_background(pixels: Pixels, objects: Pixels, sigma_px: float = 48.0) -> FloatArray:
-    """The light without the objects: a normalised Gaussian mean over what is no object.
+    """Return the light without the objects: a normalised Gaussian mean over the background.
 
     Args:
-        pixels: ``(H, W, 3)`` picture.
-        objects: ``(H, W)`` mask, non-zero where the background is hidden.
+        pixels: `(H, W, 3)` picture.
+        objects: `(H, W)` mask, non-zero where the background is hidden.
         sigma_px: Width of the Gaussian; wider than the largest grain's radius.
     """
     free = (objects == 0).astype(np.float32)
@@ -156,8 +156,8 @@ def cut_out(
     """Cut one object with its rim, without what its neighbours cover.
 
     Args:
-        pixels: ``(H, W, 3)`` picture.
-        background: ``(H, W, 3)`` light without objects.
+        pixels: `(H, W, 3)` picture.
+        background: `(H, W, 3)` light without objects.
         outline: The object's outline in picture pixels.
         others: Outlines of its neighbours.
         feather_px: Width of the soft edge.
@@ -205,8 +205,8 @@ def find_debris(
     a grain that nobody outlined.
 
     Args:
-        pixels: ``(H, W, 3)`` picture.
-        background: ``(H, W, 3)`` light without objects.
+        pixels: `(H, W, 3)` picture.
+        background: `(H, W, 3)` light without objects.
         outlines: The labelled grains.
         area_px: Smallest and largest area of an object, square pixels.
     """
@@ -240,7 +240,7 @@ def cut_debris(
     outlines: Sequence[Outline],
     area_px: tuple[int, int] = (80, 30_000),
 ) -> list[Cutout]:
-    """Cut every object of :func:`find_debris`."""
+    """Cut every object of `find_debris`."""
     found = find_debris(pixels, background, outlines, area_px)
     return [cut_out(pixels, background, outline, feather_px=2.5) for outline in found]
 
@@ -252,11 +252,11 @@ def placement(
     angle_degrees: float,
     mirrored: bool,
 ) -> NDArray[np.float64]:
-    """The ``(2, 3)`` affine map that puts a cutout's middle at ``centre``, turned and scaled.
+    """Return the `(2, 3)` affine map that puts a cutout's middle at `centre`, turned and scaled.
 
     Args:
         cutout: What is placed.
-        centre: ``x, y`` in canvas pixels.
+        centre: `x, y` in canvas pixels.
         scale: Canvas pixels per cutout pixel; a pair stretches the two axes differently, which
             is for debris only.
         angle_degrees: Turn, counter-clockwise.
@@ -272,7 +272,7 @@ def placement(
 
 
 def paste(canvas: FloatArray, cutout: Cutout, affine: NDArray[np.float64]) -> Outline:
-    """Multiply a cutout into ``canvas`` ``(H, W, 3)`` in place.
+    """Multiply a cutout into `canvas` `(H, W, 3)` in place.
 
     Returns:
         The pasted outline in canvas pixels, not clipped to the canvas.
@@ -309,7 +309,7 @@ def _halved(cutout: Cutout) -> Cutout:
 
 
 def clip_to_canvas(outline: Outline, width: float, height: float) -> Outline | None:
-    """The part of an outline inside ``0..width x 0..height``; None when nothing is left.
+    """Return the part of an outline inside `0..width x 0..height`; None when nothing is left.
 
     Sutherland and Hodgman (1974), one side after the other.
     """

@@ -62,10 +62,10 @@ class GrainSizes:
         return cls(float(np.median(np.concatenate(diameters))), float(low), float(high), max(sides))
 
     def grid(self, tile_px: int, scale: float) -> TileGrid:
-        """How pictures are cut, now and in detection.
+        """Return the grid by which pictures are cut, now and in detection.
 
         Raises:
-            ScaleError: The largest grain does not fit the model's window.
+            ScaleError: If the largest grain does not fit the model's window.
         """
         return TileGrid(tile_px, scale, LARGEST_MARGIN * self.largest_px)
 
@@ -115,7 +115,7 @@ def write_split(
 
 
 def write_description(folder: Path) -> Path:
-    """Write ``data.yaml``, which tells Ultralytics where pieces are and what classes mean."""
+    """Write `data.yaml`, which tells Ultralytics where pieces are and what classes mean."""
     path = folder / "data.yaml"
     names = {int(item): item.label for item in GrainClass}
     said = {"path": str(folder), "train": "images/train", "val": "images/val", "names": names}

@@ -35,12 +35,12 @@ class TrainingIdentity(BaseModel):
     def of(
         cls, manifest: str, base: str, debris: str, settings: TrainSettings
     ) -> "TrainingIdentity":
-        """The identity of a training; without negatives it does not matter what they would show."""
+        """Return the identity of a training; without negatives it does not matter what they would show."""
         told = debris if settings.negatives else ""
         return cls(manifest=manifest, base=base, debris=told, settings=settings.learnt_from())
 
     def again(self) -> "TrainingIdentity":
-        """The same training once more."""
+        """Return the same training once more."""
         return self.model_copy(update={"attempt": self.attempt + 1})
 
     @property

@@ -128,7 +128,7 @@ class TrainSettings(BaseModel):
 
     @model_validator(mode="after")
     def _is_one_recipe(self) -> Self:
-        """Refuse settings that the recipe would not look at."""
+        """Refuse settings that the recipe would ignore."""
         unused = self._unused() - {"recipe"}
         idle = [
             name
@@ -142,11 +142,11 @@ class TrainSettings(BaseModel):
         return self
 
     def _unused(self) -> set[str]:
-        """The settings that the recipe does not look at, and that decide what the other one learns."""
+        """Return the settings that the recipe ignores, and that decide what the other one learns."""
         if self.recipe == "ultralytics":
             return set(self.RECIPE_ONLY)
         return set(type(self).model_fields) - self.RECIPE_ONLY - self.RECIPE_TOO - self.RUN_ONLY
 
     def learnt_from(self) -> dict[str, Any]:
-        """The settings that decide what is learnt: part of a training's identity."""
+        """Return the settings that decide what is learnt: part of a training's identity."""
         return self.model_dump(mode="json", exclude=set(self.RUN_ONLY) | self._unused())

@@ -1,7 +1,7 @@
 """Labelled pictures as the model sees them: cut and resampled exactly as detection does it.
 
 Ultralytics would stretch every picture until it fills the model's input, so that grains of one size
-would come in as many sizes as there are picture sizes. Here a piece has always ``tile_px`` pixels
+would come in as many sizes as there are picture sizes. Here a piece has always `tile_px` pixels
 at the working scale, whatever the picture measures, and nothing is left for Ultralytics to resize.
 """
 
@@ -50,7 +50,7 @@ def cut(example: Example, grid: TileGrid) -> Iterator[Example]:
 
 
 def _inside(outlines: Sequence[Outline], tile: Tile, grid: TileGrid) -> Iterator[Outline]:
-    """What a tile shows of the grains."""
+    """Yield the parts of the grains that a tile shows."""
     scale = grid.exact_scale
     shift = np.array([[scale, 0, -tile.x.start * scale], [0, scale, -tile.y.start * scale]])
     least = SLIVER_PX * scale
@@ -71,7 +71,7 @@ def _length(span: Span, scale: float) -> float:
 
 
 def _is_whole(outline: Outline, tile: Tile) -> bool:
-    """Whether a tile sees all that the label holds: then it stays a label, however small it is."""
+    """Return whether a tile shows the whole label: the label is then kept, however small it is."""
     x0, y0, x1, y1 = outline.box
     across = tile.x.start <= x0 and x1 <= tile.x.stop
     return across and tile.y.start <= y0 and y1 <= tile.y.stop

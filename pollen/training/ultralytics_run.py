@@ -80,10 +80,10 @@ class Watcher(Protocol):
     """Receives what happens during a training, in its thread; what it raises ends the training."""
 
     def epoch_done(self, epoch: Epoch) -> None:
-        """An epoch is over."""
+        """Take note of an epoch that has ended."""
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """The state may be kept; the files are overwritten by the next epoch."""
+        """Take note of a state that may be kept; the next epoch overwrites its files."""
 
 
 def train(
@@ -98,9 +98,9 @@ def train(
     """Train a model.
 
     Args:
-        base: Weights whose hash was checked, or the name of an untrained architecture (``.yaml``).
+        base: Weights whose hash was checked, or the name of an untrained architecture (`.yaml`).
         task: What the model is to learn.
-        data: The dataset's description (``data.yaml``); its pictures are ``settings.image_px`` wide.
+        data: The dataset's description (`data.yaml`); its pictures are `settings.image_px` wide.
         folder: Where the run keeps its files.
         settings: How to train.
         watcher: Hears of every epoch and checkpoint.
@@ -110,8 +110,8 @@ def train(
         The last checkpoint.
 
     Raises:
-        TrainingError: The training broke off for a known cause (memory, disk, GPU, numbers), or came to nothing.
-        ModelError: The checkpoint to resume from can't be loaded, or holds more than a network.
+        TrainingError: If the training broke off for a known cause (memory, disk, GPU, numbers), or came to nothing.
+        ModelError: If the checkpoint to resume from can't be loaded, or holds more than a network.
     """
     if resume is not None and resume.ended:
         return resume
@@ -132,7 +132,7 @@ def train(
     with explained():
         trainer.train()
     if relay.newest is None:
-        raise TrainingError("the training ended before its first epoch: look at the log above")
+        raise TrainingError("the training ended before its first epoch: see the log above")
     return relay.newest
 
 
@@ -150,8 +150,8 @@ _REMEDIES = (
     (("nan persisted", "nan/inf"), "lower learning_rate, or look for wrong labels"),
     (
         ("cuda error", "cudnn", "cublas"),
-        "the GPU failed: run again (the training goes on from its last checkpoint); if it fails again, look at the "
-        "machine's GPU and driver",
+        "the GPU failed: run again to resume from the last checkpoint; if it fails again, check the machine's GPU "
+        "and driver",
     ),
     (
         ("pytorchstreamwriter failed", "no space left", "disk quota"),
@@ -162,7 +162,7 @@ _REMEDIES = (
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Give the errors of PyTorch, Ultralytics and the disk their remedies, where these are known."""
+    """Add remedies to errors of PyTorch, Ultralytics and the disk, if they are known."""
     try:
         yield
     except (RuntimeError, OSError) as error:
@@ -180,7 +180,7 @@ def _put(source: Path, target: Path) -> None:
 
 
 def _options(base: str, data: Path, folder: Path, settings: TrainSettings) -> dict[str, Any]:
-    """What Ultralytics is told. Nothing that matters is left to its defaults."""
+    """Return the options for Ultralytics. Nothing that matters is left to its defaults."""
     device, precision = chosen_device(settings)
     return {
         "model": base,
@@ -223,10 +223,10 @@ def _options(base: str, data: Path, folder: Path, settings: TrainSettings) -> di
 
 
 def chosen_device(settings: TrainSettings) -> tuple[str, str | bool]:
-    """Device and precision. Ultralytics' own check of mixed precision wants to download a model.
+    """Return the device and the precision. Ultralytics' own check of mixed precision wants to download a model.
 
     Raises:
-        TrainingError: There is a GPU, or one is asked for, and PyTorch can't use it.
+        TrainingError: If there is a GPU, or one is asked for, and PyTorch can't use it.
     """
     import torch
 
@@ -245,7 +245,7 @@ def chosen_device(settings: TrainSettings) -> tuple[str, str | bool]:
 
 
 def device_name(settings: TrainSettings) -> str:
-    """What a training runs on, for the record."""
+    """Return the name of the device that a training runs on, for the record."""
     import torch
 
     device, precision = chosen_device(settings)
@@ -264,7 +264,7 @@ class _Relay:
         self.newest: Checkpoint | None = None
 
     def epoch_begun(self, trainer: Any) -> None:  # noqa: ANN401  (Ultralytics gives no types)
-        """An epoch begins, perhaps once more: where memory is short, Ultralytics halves the batch by itself.
+        """Refuse an epoch with a smaller batch: if memory is short, Ultralytics halves the batch and begins again.
 
         What is learnt then would not be what the settings, and with them the training's identity, say.
         """
@@ -275,7 +275,7 @@ class _Relay:
             )
 
     def saved(self, trainer: Any) -> None:  # noqa: ANN401
-        """The files of an epoch are written."""
+        """Pass the files of an epoch on to the watcher."""
         self.newest = Checkpoint(
             epoch=trainer.epoch + 1,
             ended=bool(trainer.stop),
@@ -286,7 +286,7 @@ class _Relay:
         self._watcher.checkpoint(self.newest)
 
     def epoch_over(self, trainer: Any) -> None:  # noqa: ANN401
-        """An epoch's validation is over, too."""
+        """Report an epoch after its validation."""
         done = trainer.epoch + 1 - trainer.start_epoch
         mean = (time.monotonic() - self._started) / max(done, 1)
         self._watcher.epoch_done(
@@ -302,7 +302,7 @@ class _Relay:
 
     @staticmethod
     def begun(trainer: Any) -> None:  # noqa: ANN401
-        """Everything is set up. A run that goes on would see the first epochs' pictures again."""
+        """Set the seed of a resumed run, which would see the pictures of the first epochs again."""
         if trainer.start_epoch:
             from ultralytics.utils import torch_utils
 
@@ -311,7 +311,7 @@ class _Relay:
 
 
 def _trainer(task: Task, options: dict[str, Any], relay: _Relay) -> Any:  # noqa: ANN401
-    """An Ultralytics trainer that tells what it does, and leaves the last words to us."""
+    """Return an Ultralytics trainer that reports to the relay and does not evaluate at its end."""
     from ultralytics.models.yolo.detect import DetectionTrainer
     from ultralytics.models.yolo.segment import SegmentationTrainer
 
@@ -319,7 +319,7 @@ def _trainer(task: Task, options: dict[str, Any], relay: _Relay) -> Any:  # noqa
 
     class Trainer(base):  # type: ignore[misc]
         def final_eval(self) -> None:
-            """Nothing: weights are stripped and judged by ourselves."""
+            """Do nothing: weights are stripped and judged elsewhere."""
 
     trainer = Trainer(overrides=options)
     callbacks: dict[str, Callable[[Any], None]] = {
@@ -355,8 +355,8 @@ def strip(checkpoint: Path, weights: Path) -> None:
     `strip_optimizer` does the same with the loader that runs code.)
 
     Raises:
-        ModelError: The checkpoint can't be loaded, or holds no model.
-        TrainingError: The disk is full.
+        ModelError: If the checkpoint can't be loaded, or holds no model.
+        TrainingError: If the disk is full.
     """
     quiet_ultralytics(weights.parent / "ultralytics")
     import torch

@@ -45,7 +45,7 @@ class Checked:
 
     @property
     def wanting(self) -> tuple[CheckResult, ...]:
-        """Those of which something has to be corrected, or would be left out; the worst first."""
+        """The zips that need corrections, or of which something would be left out; the worst first."""
         found = (
             each
             for each in self.results
@@ -67,7 +67,7 @@ class Checked:
 
     @property
     def message(self) -> str:
-        """What a state says: the numbers, and what to do."""
+        """The message of the state: the numbers, and what to do."""
         if not self.results:
             return f"no zip is staged in {self.place}"
         pictures = sum(each.pictures for each in self.results)
@@ -77,7 +77,7 @@ class Checked:
         said = [f"{exports}: {pictures} pictures with {grains} grains can be used"]
         if self.wanting:
             said.append(f"to correct: {', '.join(each.name for each in self.wanting[:5])}")
-            said.append("the run's artifact 'dataset-check' lists what, with file and line")
+            said.append("the run's artifact 'dataset-check' lists the findings, with file and line")
             worst = next((each.findings[0] for each in self.wanting if each.findings), None)
             said.append(f"first finding: {worst}" if worst else "")
         elif any(each.verdict is Verdict.LOOK for each in self.results):
@@ -95,7 +95,7 @@ def check_staged(root: Location, export: str | None, settings: DatasetSettings) 
         settings: How a merge would read them.
 
     Raises:
-        PollenError: There is no such zip, or the store fails.
+        PollenError: If there is no such zip, or the store fails.
     """
     store = open_store(root.below(STAGING))
     chosen = _chosen(store, export)
@@ -107,7 +107,7 @@ def check_staged(root: Location, export: str | None, settings: DatasetSettings) 
             if export is not None:
                 raise
             continue  # merged, or taken away by somebody, since it was listed
-        logger().info("%s %s", entry.key, results[-1].verdict.said("in the report"))
+        logger().info("%s %s", entry.key, results[-1].verdict.sentence("in the report"))
     return Checked(store.address, tuple(results))
 
 
@@ -122,23 +122,23 @@ def _chosen(store: Store, export: str | None) -> list[StoredObject]:
         there = ", ".join(entry.key for entry in staged[:5]) or "none"
         raise PollenError(
             f"there is no zip {name!r} in {store.address}: check its name, or stage it again. If it was merged "
-            f"meanwhile, it is in archive/. Staged now: {there}"
+            f"in the meantime, it is in archive/. Staged now: {there}"
         )
     return found
 
 
 def _check(store: Store, entry: StoredObject, settings: DatasetSettings) -> CheckResult:
-    """Check a zip, which is on this machine only meanwhile; one that is too large is not fetched.
+    """Check a zip, which is fetched for the check only; one that is too large is not fetched.
 
     Raises:
-        PollenError: The store fails, or this machine has no room.
+        PollenError: If the store fails, or this machine has no room.
     """
     most_bytes = settings.limits.total_gigabytes * 1e9
     if entry.size > most_bytes:
         return refused(
             entry.key,
-            f"has {entry.size / 1e9:.1f} GB, more than {settings.limits.total_gigabytes:g} GB, and was not looked "
-            "into: stage the pictures in several zips",
+            f"has {entry.size / 1e9:.1f} GB, more than {settings.limits.total_gigabytes:g} GB, and was not "
+            "opened: stage the pictures in several zips",
         )
     try:
         with scratch_folder("check") as scratch:
@@ -163,7 +163,7 @@ def refuse_unsound(checked: Checked) -> None:
 
 
 def show_checked(checked: Checked) -> None:
-    """Show what was found in the Prefect UI; outside of a flow run, nothing."""
+    """Show the findings in the Prefect UI; outside of a flow run, do nothing."""
     if FlowRunContext.get() is None:
         return
     with best_effort("what was found"):
@@ -181,7 +181,7 @@ def _page(checked: Checked) -> Iterator[str]:
     for result in checked.results:
         yield f"## {markdown(result.name)}"
         place = "below" if result.findings else "above"
-        yield f"**{markdown(result.name)} {result.verdict.said(place)}**"
+        yield f"**{markdown(result.name)} {result.verdict.sentence(place)}**"
         if result.pictures:
             yield _table(_counts(result))
         if result.findings:
@@ -213,4 +213,4 @@ def _findings(result: CheckResult) -> Iterator[str]:
         yield f"| {weight} | {markdown(found.where)} | {markdown(found.message)} |"
     rest = len(result.findings) - FINDINGS_SHOWN
     if rest > 0:
-        yield f"| | | and {rest} findings more: `pollen dataset check` shows them |"
+        yield f"| | | and {rest} more findings: `pollen dataset check` shows them |"

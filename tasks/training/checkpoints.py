@@ -64,7 +64,7 @@ class Checkpoints:
         self._suspect: set[str] = set()  # files that are written anew even where they exist
 
     def newest(self) -> Checkpoint | None:
-        """The newest whole checkpoint, brought to this machine; ``None`` where there is none.
+        """Fetch the newest complete checkpoint to this machine; None if there is none.
 
         Newer ones that are not whole are deleted behind the next one that is written: by their
         number they would count as the newest, and be kept in its place.
@@ -81,7 +81,9 @@ class Checkpoints:
                 )
             except (NotFoundError, ValidationError, _DamagedError) as error:
                 logger().warning(
-                    "checkpoint %s is not whole (%s): an earlier one is used", key, error
+                    "checkpoint %s is incomplete or damaged (%s): an earlier one is used",
+                    key,
+                    error,
                 )
                 self._broken.add(key)
                 self._suspect |= self._hashes(key)
@@ -92,7 +94,7 @@ class Checkpoints:
         return sorted(key for key in keys if _RECORD.fullmatch(key.rpartition("/")[2]))
 
     def _fetched(self, sha256: str, name: str) -> Path:
-        """A file of a checkpoint, under our name; unpickling it runs code, so its hash must match."""
+        """Fetch a file of a checkpoint; unpickling it runs code, so its hash must match."""
         fetched = self._store.fetch(self._key(sha256), self._scratch)
         if sha256_of(fetched) != sha256:
             raise _DamagedError(f"{name} is not the file that was written")
@@ -105,10 +107,10 @@ class Checkpoints:
         return f"{self._folder}files/{sha256}"
 
     def keep(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint in the background, unless the last one is too young.
+        """Write a checkpoint in the background, unless the last one is too recent.
 
         Raises:
-            PollenError: The one before could not be written.
+            PollenError: If the one before could not be written.
         """
         if not checkpoint.ended and time.monotonic() - self._written < self._every_seconds:
             return
@@ -123,13 +125,13 @@ class Checkpoints:
         self._under_way = self._pool.submit(self._write, checkpoint, copies, folder)
 
     def wait(self) -> None:
-        """Wait for what is being written.
+        """Wait for the checkpoint that is being written.
 
         A store that is out of reach for longer than the retries costs this checkpoint, not the
         training: the next epoch's may be written again.
 
         Raises:
-            PollenError: The store refuses.
+            PollenError: If the store refuses.
         """
         under_way, self._under_way = self._under_way, None
         try:
@@ -141,7 +143,7 @@ class Checkpoints:
             logger().warning("a checkpoint could not be written: %s", error)
 
     def close(self) -> None:
-        """Stop writing behind what is under way."""
+        """Stop writing after the current checkpoint."""
         self._pool.shutdown(cancel_futures=True)
 
     def _write(self, checkpoint: Checkpoint, copies: list[Path], folder: Path) -> None:
@@ -152,7 +154,7 @@ class Checkpoints:
         try:
             self._drop_old()
         except StorageError as error:
-            logger().warning("old checkpoints stay for now: %s", error)
+            logger().warning("old checkpoints could not be deleted yet: %s", error)
 
     def _store_whole(self, checkpoint: Checkpoint, copies: list[Path]) -> None:
         """Write the files, then the record that makes them a checkpoint."""
@@ -196,7 +198,7 @@ def drop_checkpoints(store: Store, training_id: str) -> None:
 
 
 def delete_quietly(store: Store, keys: Iterable[str]) -> None:
-    """Delete what is no longer needed; where that is not allowed it stays."""
+    """Delete what is no longer needed, if the store allows it."""
     try:
         store.delete(keys)
     except StorageError as error:

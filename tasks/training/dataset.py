@@ -48,7 +48,7 @@ class Staging(BaseModel):
 
     Attributes:
         name: Of the dataset.
-        pictures: Its pictures and labels, in ``train/``, ``val/`` and ``test/``.
+        pictures: Its pictures and labels, in `train/`, `val/` and `test/`.
         manifests: Where its versions are kept.
         zips: Where newly labelled exports are staged; None: nowhere.
     """
@@ -62,10 +62,10 @@ class Staging(BaseModel):
 
     @classmethod
     def below(cls, root: Location, name: str) -> Self:
-        """A dataset in its place below one root.
+        """Return a dataset in its place below one root.
 
         Raises:
-            PollenError: The name can't be that of a dataset.
+            PollenError: If the name can't be that of a dataset.
         """
         folder = root.below(dataset_folder(name))
         try:
@@ -118,7 +118,7 @@ def update_dataset(staging: Staging, settings: DatasetSettings) -> DatasetVersio
     """Read what is staged, merge it into the dataset, and publish the version that results.
 
     Raises:
-        PollenError: The dataset can't be read, nothing is labelled, or another run published a
+        PollenError: If the dataset can't be read, nothing is labelled, or another run published a
             version meanwhile (which heals: the merge is done again on top of it).
     """
     manifests, pictures = open_store(staging.manifests), open_store(staging.pictures)
@@ -163,10 +163,10 @@ def _first(findings: Sequence[DatasetFinding]) -> str:
 
 
 def latest_version(manifests: Store) -> tuple[int | None, Manifest | None]:
-    """Number and content of the latest version, ``None`` where there is none.
+    """Return the number and the content of the latest version, None if there is none.
 
     Raises:
-        PollenError: It can't be read.
+        PollenError: If it can't be read.
     """
     numbers = [
         int(match[1])
@@ -179,32 +179,32 @@ def latest_version(manifests: Store) -> tuple[int | None, Manifest | None]:
 
 
 def read_version(manifests: Store, number: int) -> Manifest:
-    """Content of a version.
+    """Read the manifest of a version.
 
     Raises:
-        PollenError: It can't be read.
+        PollenError: If it can't be read.
     """
     key = version_key(number)
     return Manifest.read(manifests.read(key), f"{manifests.address}/{key}")
 
 
 def version_key(number: int) -> str:
-    """Where a version's manifest lies."""
+    """Return the key of a version's manifest."""
     return f"{VERSIONS}{number:06d}.json"
 
 
 def _dataset_tree(name: str, store: Store) -> StoreTree:
-    """The pictures and labels of the dataset; not its versions and reports.
+    """Return the pictures and labels of the dataset; not its versions and reports.
 
     Raises:
-        PollenError: The place holds an export, whose split nobody decided.
+        PollenError: If the place holds an export, whose split nobody decided.
     """
     splits = tuple(f"{split}/" for split in Split)
     entries = list(store.list())
     if any(entry.key.startswith(_EXPORT_FOLDERS) for entry in entries):
         raise PollenError(
             f"{store.address} is an export of a labelling tool, not a dataset: put it (as a zip) into a staging area, "
-            "from which it is merged into a dataset, or rename valid/ to val/ if its split is to be kept"
+            "from which it is merged into a dataset, or rename valid/ to val/ to keep its split"
         )
     wanted = (e for e in entries if e.key.startswith(splits) or e.key in _NAMES_FILES)
     return StoreTree(name, store, wanted)
@@ -213,7 +213,7 @@ def _dataset_tree(name: str, store: Store) -> StoreTree:
 def _staged(
     zips: Location | None, settings: DatasetSettings, opened: ExitStack
 ) -> tuple[list[Export], list[DatasetFinding], dict[str, StoredObject]]:
-    """The usable exports, what speaks against the others, and the entries by export's name."""
+    """Return the usable exports, findings against the others, and the stored zips by the export's name."""
     if zips is None:
         return [], [], {}
     store = open_store(zips)
@@ -235,14 +235,14 @@ def _staged(
             refused += [
                 *export.findings,
                 DatasetFinding.error(
-                    entry.key, "is not merged and stays where it is: see its errors"
+                    entry.key, "is not merged and stays in the staging area: see its errors"
                 ),
             ]
     return exports, refused, entries
 
 
 def staged_zips(store: Store) -> list[StoredObject]:
-    """The zips that wait, by name."""
+    """Return the staged zips, by name."""
     waiting = [
         entry
         for entry in store.list()
@@ -259,7 +259,7 @@ def _write(
     Only where nothing is: two merges at once may choose one name for different pictures.
 
     Raises:
-        PollenError: The store fails, or another run was there first (which heals: the merge is
+        PollenError: If the store fails, or another run was there first (which heals: the merge is
             done again).
     """
     by_name = {export.name: export for export in exports}
@@ -276,8 +276,8 @@ def _write(
             data = read_picture(by_name[one.export].tree, one.entry, one.sha256, settings)
         if not create(one.key, data, kind):
             raise PollenError(
-                f"{store.address}/{one.key} was written with other content meanwhile: another run merges now. If none "
-                "does, one was killed and its zip replaced: delete that file and run again",
+                f"{store.address}/{one.key} was written with other content meanwhile: another run is merging now. If "
+                "no run is, one was killed and its zip replaced: delete that file and run again",
                 heals=True,
             )
 
@@ -297,7 +297,7 @@ def _publish(manifests: Store, merged: Merge, number: int) -> int:
     key = version_key(number)
     if not manifests.create(key, merged.manifest.to_bytes(), "application/json"):
         raise PollenError(
-            f"another run published {manifests.address}/{key} meanwhile: the merge is done again on top of it",
+            f"another run published {manifests.address}/{key} meanwhile: the merge is repeated on top of it",
             heals=True,
         )
     return number
@@ -305,10 +305,10 @@ def _publish(manifests: Store, merged: Merge, number: int) -> int:
 
 @stage("archive staged zips")
 def archive_zips(zips: Location | None, merged: Sequence[StoredObject]) -> None:
-    """Move merged zips out of the way, each whole before it is deleted.
+    """Move merged zips to the archive; each is copied completely before it is deleted.
 
     Raises:
-        PollenError: The store fails.
+        PollenError: If the store fails.
     """
     if zips is None:
         return
@@ -328,6 +328,6 @@ def archive_zips(zips: Location | None, merged: Sequence[StoredObject]) -> None:
 
 
 def _archived(key: str, path: Path) -> str:
-    """Where a zip is archived: with its hash, so that a later one of its name does not replace it."""
+    """Return the key of an archived zip: with its hash, so that a later zip of its name does not replace it."""
     name = PurePosixPath(key)
     return f"{ARCHIVE}{name.with_name(f'{name.stem}-{sha256_of(path)[:8]}{name.suffix}')}"

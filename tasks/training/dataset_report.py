@@ -32,13 +32,13 @@ PAGE = "dataset_report.html"
 
 @stage("report dataset version {version.number}")
 def report_dataset(staging: Staging, version: DatasetVersion) -> str:
-    """Write the report and the table of findings; returns where the report is.
+    """Write the report and the table of findings, and return the address of the report.
 
     The report of a version is written once. What a later run finds that merges nothing stands beside
     it, so that it takes nothing away: the first run's zips, of which the report tells, are archived.
 
     Raises:
-        PollenError: The store fails.
+        PollenError: If the store fails.
     """
     store = open_store(staging.manifests)
     folder = f"reports/{version.number:06d}"
@@ -61,7 +61,7 @@ def report_dataset(staging: Staging, version: DatasetVersion) -> str:
 
 
 def _add_findings(store: Store, folder: str, version: DatasetVersion) -> None:
-    """Keep what a run found that merged nothing, once for equal findings."""
+    """Store the findings of a run that merged nothing, once for equal findings."""
     if not version.findings:
         return
     table = findings_csv(version.findings)
@@ -74,11 +74,11 @@ def _add_findings(store: Store, folder: str, version: DatasetVersion) -> None:
     if table != known:
         key = f"{folder}/{name.stem}-{digest}{name.suffix}"
         store.write(key, table, "text/csv")
-        logger().info("nothing new was merged; what was found: %s/%s", store.address, key)
+        logger().info("nothing new was merged; the findings are in %s/%s", store.address, key)
 
 
 def _report(staging: Staging, version: DatasetVersion) -> DatasetReport:
-    """What the report says in words and numbers."""
+    """Return the report without its pictures."""
     parent, before = version.parent, version.manifest.parent
     if not version.is_new and before is None:
         parent = None
@@ -98,7 +98,7 @@ def _report(staging: Staging, version: DatasetVersion) -> DatasetReport:
 def _with_pictures(
     report: DatasetReport, staging: Staging, version: DatasetVersion
 ) -> DatasetReport:
-    """The report with its pictures."""
+    """Return the report with its pictures."""
     added = version.changes.added
     copies = version.copies
     named = {name for pair in copies[:MOST_PAIRS] for name in pair}

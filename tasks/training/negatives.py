@@ -40,10 +40,10 @@ class Smudge:
 
 @stage("fetch pictures of debris")
 def fetch_smudges(smudges: Location | None, folder: Path) -> list[Smudge]:
-    """Bring the pictures of debris here, by name.
+    """Fetch the pictures of debris, by name.
 
     Raises:
-        PollenError: The store fails, or the disk is full.
+        PollenError: If the store fails, or the disk is full.
     """
     if smudges is None:
         return []
@@ -63,7 +63,7 @@ def fetch_smudges(smudges: Location | None, folder: Path) -> list[Smudge]:
 
 
 def digest(smudges: Sequence[Smudge]) -> str:
-    """What tells one set of pictures from another, whatever their names."""
+    """Return a hash of a set of pictures that does not depend on their names."""
     return hashlib.sha256("".join(sorted({one.sha256 for one in smudges})).encode()).hexdigest()
 
 
@@ -77,7 +77,7 @@ def make_negative_files(
     """Make pictures of debris without any grain; as many as the settings ask for.
 
     Raises:
-        PollenError: A training picture can't be read, no background was found, or the disk is full.
+        PollenError: If a training picture can't be read, no background was found, or the disk is full.
     """
     count = round(settings.negatives * len(training))
     if not count:

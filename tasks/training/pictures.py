@@ -15,10 +15,10 @@ from tasks.storage.store import Location, Store, open_store
 
 @stage("fetch pictures")
 def fetch_pictures(images: Sequence[ManifestImage], dataset: Location) -> list[LabelledPicture]:
-    """Bring pictures and labels here, in the order given.
+    """Fetch pictures and labels, in the order given.
 
     Raises:
-        PollenError: One is missing, or is not what the manifest says: training on it would not be
+        PollenError: If one is missing, or is not what the manifest says: training on it would not be
             the training the manifest stands for.
     """
     store = open_store(dataset)
@@ -41,7 +41,7 @@ def fetch_pictures(images: Sequence[ManifestImage], dataset: Location) -> list[L
 def _checked(
     store: Store, image: ManifestImage, picture: Path, label: Path | None
 ) -> LabelledPicture:
-    """A labelled file whose bytes are those of the manifest; no label file means no grain."""
+    """Return a labelled picture after a check that its bytes are those of the manifest."""
     if sha256_of(picture) != image.sha256:
         raise _altered(store, image.key)
     text = label.read_bytes() if label else b""
@@ -53,13 +53,13 @@ def _checked(
 
 def _missing(store: Store, key: str) -> PollenError:
     return PollenError(
-        f"{store.address}/{key} is named by the dataset's manifest but is not there: put it back, or run again: "
-        "the next version of the dataset leaves it out"
+        f"{store.address}/{key} is listed in the dataset's manifest, but it does not exist: restore it, or run "
+        "again: the next version of the dataset leaves it out"
     )
 
 
 def _altered(store: Store, key: str) -> PollenError:
     return PollenError(
         f"{store.address}/{key} is not the file of the dataset's manifest: it was changed after the version was "
-        "made. Run again: the next version takes the change in"
+        "made. Run again: the next version contains the change"
     )

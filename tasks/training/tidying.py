@@ -20,12 +20,12 @@ _TRAINING: Final = re.compile(rf"{CHECKPOINTS}(?P<id>[0-9a-f]{{16}})/")
 
 
 def tidy_up(plan: TrainingPlan) -> None:
-    """Take away checkpoints of other trainings and copies of objects that nobody used for ``keep_days``."""
+    """Delete checkpoints of other trainings and copies of objects that were not used for `keep_days`."""
     days = plan.settings.keep_days
     try:
         drop_abandoned(open_store(plan.output), days, but=plan.id)
     except PollenError as error:
-        logger().warning("checkpoints of abandoned trainings stay for now: %s", error)
+        logger().warning("checkpoints of abandoned trainings could not be deleted yet: %s", error)
     drop_unused(objects_folder(), days)
 
 
@@ -40,7 +40,7 @@ def drop_abandoned(store: Store, days: float, but: str) -> None:
         but: Id of the training that is to go on now, however old its checkpoints are.
 
     Raises:
-        PollenError: The store can't be listed.
+        PollenError: If the store can't be listed.
     """
     ages: dict[str, float] = {}
     keys: dict[str, list[str]] = defaultdict(list)
@@ -52,7 +52,7 @@ def drop_abandoned(store: Store, days: float, but: str) -> None:
     for training, newest in sorted(ages.items()):
         if newest < time.time() - days * _DAY_SECONDS:
             logger().info(
-                "training %s was given up more than %g days ago: its checkpoints are deleted",
+                "training %s was abandoned more than %g days ago: its checkpoints are deleted",
                 training,
                 days,
             )
@@ -60,7 +60,7 @@ def drop_abandoned(store: Store, days: float, but: str) -> None:
 
 
 def drop_unused(folder: Path, days: float) -> None:
-    """Delete kept copies of objects that no training used for so many days; what can't be deleted stays."""
+    """Delete copies of objects that no training used for so many days, as far as they can be deleted."""
     oldest = time.time() - days * _DAY_SECONDS
     dropped = 0
     for path in folder.glob("*/*"):
@@ -76,4 +76,4 @@ def drop_unused(folder: Path, days: float) -> None:
         else:
             dropped += 1
     if dropped:
-        logger().info("%d copies of objects in %s were deleted: long unused", dropped, folder)
+        logger().info("%d unused copies of objects in %s were deleted", dropped, folder)

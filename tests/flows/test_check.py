@@ -120,7 +120,7 @@ def hostile() -> bytes:
     ("data", "words"),
     [
         (hostile(), "has a path that leads elsewhere"),
-        (export(NAMES[:2])[:-300], "is not a whole zip"),
+        (export(NAMES[:2])[:-300], "is incomplete or not a zip"),
         (b"", "is empty (0 bytes)"),
     ],
     ids=["hostile", "broken-off", "empty"],
@@ -161,7 +161,7 @@ def test_a_zip_that_is_too_large_is_named_and_the_others_are_checked(
 
     assert (state.name, state.is_failed()) == ("Failed", True)
     assert "to correct: large.zip, faulty.zip; " in str(state.message)
-    assert "GB, and was not looked into: stage the pictures in several zips" in page(state)
+    assert "GB, and was not opened: stage the pictures in several zips" in page(state)
     assert "faulty.zip/train/labels/x.txt, line 1" in page(state)
     assert "good.zip can be used as it is." in page(state)
 

@@ -38,7 +38,7 @@ _BROKEN: Final = (
 
 
 def names_files(names: Iterable[str]) -> list[str]:
-    """The files with class names, the most reliable kind first, of a kind the least deep."""
+    """Return the files with class names, the most reliable kind first, and of one kind the least deep one first."""
     ranks = {name: rank for rank, name in enumerate(_READERS)}
     found = [
         (ranks[path.name.lower()], len(path.parts), name)
@@ -49,7 +49,7 @@ def names_files(names: Iterable[str]) -> list[str]:
 
 
 def classes_of(names: Mapping[int, str]) -> dict[int, str]:
-    """Class names by number in this project's spelling; unknown ones as they are."""
+    """Return class names by number in this project's spelling; unknown ones as they are."""
     return {number: _one_spelling(name) for number, name in names.items()}
 
 
@@ -62,10 +62,10 @@ def _one_spelling(name: str) -> str:
 
 
 def read_names(tree: Tree, source: str) -> tuple[str, dict[int, str]]:
-    """Form of the export and class names by number.
+    """Return the form of the export and class names by number.
 
     Raises:
-        TreeError: The file does not give names.
+        TreeError: If the file does not give names.
     """
     data = tree.read(source, _MOST_BYTES)
     try:
@@ -92,7 +92,7 @@ def read_names(tree: Tree, source: str) -> tuple[str, dict[int, str]]:
 
 
 def about_names(names: Mapping[int, str], file: str) -> list[DatasetFinding]:
-    """What a person should know of the class names."""
+    """Return findings on the class names."""
     findings = []
     known = {}
     for number, name in sorted(names.items()):
@@ -107,7 +107,9 @@ def about_names(names: Mapping[int, str], file: str) -> list[DatasetFinding]:
     usual = {n: parse_label_class(name) for n, name in enumerate(LABEL_NAMES)}
     if any(usual.get(number, "none") != found for number, found in known.items()):
         given = ", ".join(f"{number} {names[number]}" for number in sorted(names)[:_NOTED])
-        message = f"numbers its classes in another order ({given}): they are taken by name"
+        message = (
+            f"numbers its classes in another order ({given}): the names count, not the numbers"
+        )
         findings.append(DatasetFinding.note(file, message))
     return findings
 
@@ -116,7 +118,7 @@ def _check_plain(text: str) -> None:
     """Refuse YAML with tags, anchors or aliases, and of a depth for which the parser takes hours.
 
     Raises:
-        TreeError: It has some.
+        TreeError: If it has some.
     """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.BaseLoader):
@@ -133,7 +135,7 @@ def _check_plain(text: str) -> None:
             continue
         line = f" in line {event.start_mark.line + 1}" if event.start_mark else ""
         raise TreeError(
-            f"has {what}{line}, which no list of class names needs: write the names out, or export again"
+            f"has {what}{line}, which a list of class names does not need: write the names out, or export again"
         )
 
 
@@ -154,7 +156,7 @@ def _from_yaml(text: str) -> tuple[str, dict[int, str]]:
 
 
 def _entries(node: yaml.MappingNode, where: str) -> dict[str, yaml.Node]:
-    """A mapping's values by its keys, which are text and stand once each."""
+    """Return a mapping's values by its keys, each of which has to be text and unique."""
     found: dict[str, yaml.Node] = {}
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
@@ -186,7 +188,7 @@ def _from_json(text: str) -> tuple[str, dict[int, str]]:
     content = json.loads(text)
     categories = content.get("categories") if isinstance(content, dict) else None
     if not isinstance(categories, list):
-        raise TreeError("expected 'categories' with id and name, got none: export again")
+        raise TreeError("expected 'categories' with id and name, found none: export again")
     found: dict[int, str] = {}
     for one in categories:
         number, name = (one.get("id"), one.get("name")) if isinstance(one, dict) else (None, None)

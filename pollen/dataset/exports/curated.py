@@ -1,4 +1,4 @@
-"""Reading the dataset as it is: ``{train,val,test}/{images,labels}``."""
+"""Reading the dataset as it is: `{train,val,test}/{images,labels}`."""
 
 from dataclasses import replace
 
@@ -21,23 +21,23 @@ class CuratedError(PollenError):
 
 
 def is_curated(tree: Tree) -> bool:
-    """Whether a tree is a dataset, whose split was decided, and not an export (which has ``valid/``)."""
+    """Return whether a tree is a dataset with its split, and not an export (which has `valid/`)."""
     tops = {name.partition("/images/")[0] for name in tree.names if "/images/" in name}
     return bool(tops) and tops <= set(Split)
 
 
 def read_curated(tree: Tree, settings: DatasetSettings, latest: Manifest | None = None) -> Export:
-    """Read a dataset; a faulty picture is left out with a finding and stops nothing else.
+    """Read a dataset; a faulty picture is left out with a finding, and does not stop the others.
 
     Args:
-        tree: The dataset's folder; empty where there is none yet.
+        tree: The dataset's folder; empty if there is none yet.
         settings: How to take unsure grains and missing labels; limits.
         latest: The latest manifest: pictures it knows by their hash are not decoded again.
 
     Raises:
-        CuratedError: Classes are numbered in another order than this project writes, or nobody can
+        CuratedError: If classes are numbered in another order than this project writes, or nobody can
             tell how.
-        TreeError: The disk fails.
+        TreeError: If the disk fails.
     """
     if not any(name.startswith(_SPLIT_FOLDERS) for name in tree.names):
         return Export(tree, "dataset", (), (), {}, ())
@@ -63,7 +63,7 @@ def read_curated(tree: Tree, settings: DatasetSettings, latest: Manifest | None 
 
 
 def _in_place(image: ExportImage) -> bool:
-    """Whether a picture lies at ``<split>/images/<name>``, and its label where it belongs."""
+    """Return whether a picture lies at `<split>/images/<name>`, and its label where it belongs."""
     name = image.entry.rpartition("/")[2]
     if image.split is None or image.entry != image_key(image.split, name):
         return False

@@ -1,8 +1,8 @@
 """What an export is made of: its class names, and which label belongs to which picture.
 
-Known forms: Roboflow (``data.yaml`` with a list of names, train/valid/test), CVAT "Ultralytics YOLO"
-(``data.yaml`` with numbered names), CVAT "YOLO 1.1" (``obj.names``, labels beside the pictures) and
-Label Studio YOLO (``classes.txt`` or ``notes.json``). A curated dataset has the form of the first.
+Known forms: Roboflow (`data.yaml` with a list of names, train/valid/test), CVAT "Ultralytics YOLO"
+(`data.yaml` with numbered names), CVAT "YOLO 1.1" (`obj.names`, labels beside the pictures) and
+Label Studio YOLO (`classes.txt` or `notes.json`). A curated dataset has the form of the first.
 """
 
 import re
@@ -48,7 +48,7 @@ class PictureEntry:
 
     Attributes:
         image: Name of the picture in the export.
-        label: Name of the label file; None where there is none.
+        label: Name of the label file; None if there is none.
         split: The split its folder names, if any.
         fault: Why the pair can't be used; a finding says so too.
     """
@@ -65,7 +65,7 @@ class Layout:
 
     Attributes:
         form: The labelling tool's form, in words.
-        names: Class names by number; empty where the export names none.
+        names: Class names by number; empty if the export names none.
         pairs: Pictures with their labels, by name.
         findings: What does not fit together.
         disputed: Errors by class, in this project's spelling, that hold where a label uses the class:
@@ -108,7 +108,7 @@ def find_layout(tree: Tree, default_names: Mapping[int, str] | None = None) -> L
 def _read_all(
     tree: Tree, sources: Sequence[str], findings: list[DatasetFinding]
 ) -> dict[str, tuple[str, dict[int, str]]]:
-    """Form and class names by file, and what a person should know of them."""
+    """Return the form and the class names of each file, and findings on them."""
     read: dict[str, tuple[str, dict[int, str]]] = {}
     for source in sources:
         file = f"{tree.name}/{source}"
@@ -124,7 +124,7 @@ def _read_all(
 
 
 def _unread(file: str, fault: str, source: str, first: str) -> DatasetFinding:
-    """A file of class names that can't be read: an error, unless one of another kind lies beside it."""
+    """Return the finding for a file of class names that can't be read: an error, unless one of another kind exists."""
     one, other = PurePosixPath(source), PurePosixPath(first)
     if one.parent == other.parent and one.name.lower() != other.name.lower():
         return DatasetFinding.note(file, f"{fault}. The class names are taken from {other.name}")
@@ -134,7 +134,7 @@ def _unread(file: str, fault: str, source: str, first: str) -> DatasetFinding:
 def _disputed(
     tree_name: str, read: Mapping[str, tuple[str, dict[int, str]]]
 ) -> dict[str, tuple[DatasetFinding, ...]]:
-    """Classes whose number stands for another class in another file, as the first file names them.
+    """Return the classes whose number stands for another class in another file, as the first file names them.
 
     Only where labels use such a number can they be misread.
     """
@@ -167,7 +167,7 @@ _TWO_EXPORTS: Final = (
 
 
 def _pair(tree: Tree, root: str) -> tuple[tuple[PictureEntry, ...], list[DatasetFinding]]:
-    """Pictures with their labels, and what has no partner."""
+    """Return the pictures with their labels, and findings on those without a partner."""
     images = [name for name in tree.names if _is_picture(name)]
     present = set(tree.names)
     labels = {image: _label_of(image, present) for image in images}
@@ -219,14 +219,14 @@ def _is_picture(name: str) -> bool:
 
 
 def _is_label(name: str) -> bool:
-    """Whether a file lies where labels lie."""
+    """Return whether a file is in a place for labels."""
     *folders, file = PurePosixPath(name).parts
     in_place = "labels" in folders or any(_BESIDE.fullmatch(folder) for folder in folders)
     return in_place and file.endswith(".txt") and file not in NAMES_FILES
 
 
 def _label_of(image: str, present: set[str]) -> str | None:
-    """The label of a picture: in ``labels/`` where it lies in ``images/``, else beside it."""
+    """Return the label of a picture: in `labels/` if the picture is in `images/`, otherwise beside it."""
     path = PurePosixPath(image).with_suffix(".txt")
     candidates = [path.as_posix()]
     mirrored = _mirrored(path)
@@ -236,7 +236,7 @@ def _label_of(image: str, present: set[str]) -> str | None:
 
 
 def _mirrored(path: PurePosixPath) -> str | None:
-    """The path with its last folder ``images`` called ``labels``."""
+    """Return the path with its last folder `images` called `labels`."""
     parts = list(path.parts)
     places = [at for at, part in enumerate(parts[:-1]) if part == "images"]
     if not places:
@@ -246,7 +246,7 @@ def _mirrored(path: PurePosixPath) -> str | None:
 
 
 def _by_upload_prefix(images: list[str], spare: set[str]) -> dict[str, str | None]:
-    """PictureEntry what differs only in the 8 digits that Label Studio puts before a name, where it is unique."""
+    """Pair what differs only in the 8 digits that Label Studio puts before a name, if the result is unique."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for name in spare:
         path = PurePosixPath(name)
@@ -267,7 +267,7 @@ def _has_upload_prefix(name: str) -> bool:
 
 
 def _split_of(image: str, root: str) -> Split | None:
-    """The split that a folder of the picture names, the outermost one below the export's root."""
+    """Return the split that a folder of the picture names, the outermost one below the export's root."""
     for folder in PurePosixPath(image.removeprefix(root)).parts[:-1]:
         beside = _BESIDE.fullmatch(folder)
         name = (beside[1] if beside else folder).lower()

@@ -47,7 +47,7 @@ class Sizes:
         self._places.append((file, labels.lines))
 
     def findings(self) -> Iterator[DatasetFinding]:
-        """A warning for each outline that is much larger than the median."""
+        """Yield a warning for each outline that is much larger than the median."""
         if not self._sides:
             return
         median = float(np.median(np.concatenate(self._sides)))
@@ -61,7 +61,7 @@ class Sizes:
         for side, file, line in sorted(large)[:_TOLD]:
             message = (
                 f"an outline of {-side:.0f} px, {-side / median:.0f} times the median of {median:.0f} px: is this one "
-                "grain? If not, delete or redraw it; training is refused where a grain does not fit the model's input"
+                "grain? If not, delete or redraw it; training is refused if a grain does not fit the model's input"
             )
             yield DatasetFinding.warning(file, message, line)
         if len(large) > _TOLD:

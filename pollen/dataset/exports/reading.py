@@ -28,11 +28,11 @@ class ExportImage:
         entry: Name in the export.
         split: The split its folder names, which only a curated dataset means.
         facts: About the picture.
-        label_sha256: Of its label as this project writes it, see :func:`read_label`.
+        label_sha256: Of its label as this project writes it, see `read_label`.
         grains: Labelled grains by class.
         boxes_only: Whether there are grains and all are boxes.
-        label_entry: Name of the label file in the export; empty where there is none.
-        label_file_sha256: Of that file as it came; empty where there is none.
+        label_entry: Name of the label file in the export; empty if there is none.
+        label_file_sha256: Of that file as it came; empty if there is none.
     """
 
     entry: str
@@ -63,7 +63,7 @@ class Export:
         form: The labelling tool's form, in words.
         images: The pictures without fault, by entry.
         rejected: The others.
-        names: Class names by number, as the export gives them; empty where nobody can tell.
+        names: Class names by number, as the export gives them; empty if nobody can tell.
         findings: Everything that was noticed, the gravest first.
         first_name: What the same bytes were called when they were merged first; empty: as now.
     """
@@ -78,12 +78,12 @@ class Export:
 
     @property
     def name(self) -> str:
-        """What findings call it."""
+        """The name in findings."""
         return self.tree.name
 
     @property
     def source(self) -> Source:
-        """What a manifest calls it."""
+        """The source in manifests."""
         return Source(name=self.first_name or self.tree.name, sha256=self.tree.sha256)
 
     @property
@@ -110,7 +110,7 @@ def read_export(
         default_names: Class names where no file gives them.
 
     Raises:
-        TreeError: The disk fails, which says nothing about the export.
+        TreeError: If the disk fails, which says nothing about the export.
     """
     if has_error(tree.findings):
         return Export(tree, "unknown", (), (), {}, in_order(tree.findings))
@@ -127,7 +127,7 @@ def read_export(
     except OSError as error:
         raise TreeError(_lost(tree, error)) from error
     disputed = tuple(reading.disputed())
-    found = (*reading.findings, *reading.untold(), *reading.sizes.findings())
+    found = (*reading.findings, *reading.not_listed(), *reading.sizes.findings())
     findings = in_order([*tree.findings, *layout.findings, *disputed, *found])
     names = {} if disputed else layout.names
     return Export(tree, layout.form, tuple(images), tuple(rejected), names, findings)
@@ -138,10 +138,10 @@ def _lost(tree: Tree, error: OSError) -> str:
 
 
 def read_picture(tree: Tree, entry: str, sha256_expected: str, settings: DatasetSettings) -> bytes:
-    """The bytes of a picture that was read before.
+    """Return the bytes of a picture that was read before.
 
     Raises:
-        TreeError: It can't be read, or it changed since.
+        TreeError: If it can't be read, or it changed since.
     """
     try:
         data = tree.read(entry, _picture_bytes(settings))
@@ -153,7 +153,7 @@ def read_picture(tree: Tree, entry: str, sha256_expected: str, settings: Dataset
 
 
 def read_label(export: Export, entry: str, sha256_expected: str, settings: DatasetSettings) -> str:
-    """The label of a picture that was read before, as this project writes it.
+    """Return the label of a picture that was read before, as this project writes it.
 
     Args:
         export: Where it is; still open.
@@ -162,7 +162,7 @@ def read_label(export: Export, entry: str, sha256_expected: str, settings: Datas
         settings: Limits.
 
     Raises:
-        TreeError: It can't be read, or it changed since.
+        TreeError: If it can't be read, or it changed since.
     """
     try:
         data = export.tree.read(entry, _label_bytes(settings))
@@ -193,13 +193,13 @@ class _ExportReader:
     _used: set[str] = field(default_factory=set)
 
     def disputed(self) -> Iterable[DatasetFinding]:
-        """Errors of classes that labels use and that files of class names number in two ways."""
+        """Return the errors of classes that labels use and that files of class names number in two ways."""
         for name, findings in self.layout.disputed.items():
             if name in self._used:
                 yield from findings
 
-    def untold(self) -> Iterable[DatasetFinding]:
-        """How many findings there are beyond those kept."""
+    def not_listed(self) -> Iterable[DatasetFinding]:
+        """Return one finding for each kind of which not all are listed, with their number."""
         for severity, times in self._found.items():
             if times > MOST_KEPT:
                 message = (
@@ -245,7 +245,7 @@ class _ExportReader:
         return examine(data, name, round(self.settings.limits.picture_megapixels * 1e6))
 
     def _labels(self, pair: PictureEntry) -> tuple[Labels, str, str]:
-        """The picture's labels, why they can't be used (empty: they can), and the file's SHA-256."""
+        """Return the picture's labels, why they can't be used (empty: they can), and the file's SHA-256."""
         if pair.label is None:
             return Labels(), self._missing(pair.image), ""
         file = f"{self.tree.name}/{pair.label}"
@@ -268,10 +268,10 @@ class _ExportReader:
         return labels, fault, sha256(data).hexdigest()
 
     def _label_data(self, entry: str) -> bytes:
-        """A label file's bytes.
+        """Return a label file's bytes.
 
         Raises:
-            TreeError: It is too large, or all of a zip's together are.
+            TreeError: If it is too large, or all of a zip's together are.
         """
         most = self.settings.limits.labels_megabytes
         # A folder's owner is trusted, and the dataset itself may be of any size.
@@ -285,7 +285,7 @@ class _ExportReader:
         return data
 
     def _missing(self, image: str) -> str:
-        """Why a picture without label file can't be used, as set."""
+        """Return the reason against a picture without label file, by the settings; empty if there is none."""
         file = f"{self.tree.name}/{image}"
         if self.settings.missing_labels is MissingLabels.EMPTY:
             self._tell(DatasetFinding.note(file, "has no label file: taken as without grains"))
@@ -299,7 +299,7 @@ class _ExportReader:
         return reason
 
     def _unsure(self, labels: Labels, file: str) -> str:
-        """Why a picture with unsure grains can't be used, as set."""
+        """Return the reason against a picture with unsure grains, by the settings; empty if there is none."""
         lines = [
             line
             for line, grain in zip(labels.lines, labels.grains, strict=True)

@@ -18,11 +18,11 @@ class TreeError(PollenError):
 
 
 class Tree(Protocol):
-    """Files by name, ``/`` between folders."""
+    """Files by name, `/` between folders."""
 
     @property
     def name(self) -> str:
-        """What findings call it: the name of the zip or folder."""
+        """The name in findings: that of the zip or folder."""
         ...
 
     @property
@@ -32,7 +32,7 @@ class Tree(Protocol):
 
     @property
     def findings(self) -> tuple[DatasetFinding, ...]:
-        """What was noticed on opening; after an error there are no names."""
+        """Findings on opening; after an error there are no names."""
         ...
 
     @property
@@ -41,11 +41,11 @@ class Tree(Protocol):
         ...
 
     def read(self, name: str, limit_bytes: int) -> bytes:
-        """A file's bytes.
+        """Return a file's bytes.
 
         Raises:
-            TreeError: The file is larger than the limit, or damaged.
-            OSError: The disk fails, which says nothing about the file.
+            TreeError: If the file is larger than the limit, or damaged.
+            OSError: If the disk fails, which says nothing about the file.
         """
         ...
 
@@ -59,7 +59,7 @@ class FolderTree:
     sha256 = ""
 
     def __init__(self, folder: Path, name: str | None = None) -> None:
-        """List the folder once; ``name`` is what findings call it, by default the folder's name."""
+        """List the folder once; `name` is what findings call it, by default the folder's name."""
         self.name = name or folder.resolve().name
         self._folder = folder
         unlisted: list[OSError] = []
@@ -76,7 +76,7 @@ class FolderTree:
             self.findings += (DatasetFinding.error(self.name, message),)
 
     def read(self, name: str, limit_bytes: int) -> bytes:
-        """See :meth:`Tree.read`."""
+        """See `Tree.read`."""
         path = self._folder / name
         try:
             if not stat.S_ISREG(path.stat().st_mode):
@@ -101,12 +101,12 @@ class NoTree:
     names: tuple[str, ...] = ()
 
     def read(self, name: str, limit_bytes: int) -> bytes:  # noqa: ARG002 - as the protocol has it
-        """See :meth:`Tree.read`; there is nothing to read."""
+        """See `Tree.read`; there is nothing to read."""
         raise TreeError(f"there is no file {name}")
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file is one that operating systems leave about."""
+    """Return whether a file is one that operating systems create on their own."""
     *folders, file = PurePosixPath(name.lower()).parts or ("",)
     return (
         file in _JUNK_NAMES
@@ -116,7 +116,7 @@ def is_junk(name: str) -> bool:
 
 
 def too_large(limit_bytes: int) -> str:
-    """The reason for a file above its limit."""
+    """Return the reason for a file above its limit."""
     return (
         f"larger than {limit_bytes / 1e6:.3g} MB unpacked, which no file of this kind is: export again, "
         "or raise the limit in the settings"
@@ -124,12 +124,12 @@ def too_large(limit_bytes: int) -> str:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a file name is UTF-8; other bytes stand in it as lone surrogates."""
+    """Return whether a file name is UTF-8; other bytes stand in it as lone surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _walk(folder: Path, unlisted: Callable[[OSError], None]) -> Iterator[str]:
-    """Names of the files below a folder; a link that leads back into a folder above ends there."""
+    """Yield the names of the files below a folder; a link that leads back into a folder above ends there."""
     seen = set()
     for where, folders, files in os.walk(folder, onerror=unlisted, followlinks=True):
         real = os.path.realpath(where)

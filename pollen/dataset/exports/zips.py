@@ -46,10 +46,10 @@ class ZipTree:
     """
 
     def __init__(self, path: Path, limits: Limits, name: str | None = None) -> None:
-        """Open and check a zip; what is wrong stands in ``findings``.
+        """Open and check a zip; faults are listed in `findings`.
 
         Raises:
-            OSError: The file can't be read, which is no property of the zip.
+            OSError: If the file can't be read, which is no property of the zip.
         """
         self.name = name or path.name
         self.findings: tuple[DatasetFinding, ...] = ()
@@ -76,7 +76,7 @@ class ZipTree:
         """Of the zip file.
 
         Raises:
-            TreeError: It can't be read any more.
+            TreeError: If it can't be read any more.
         """
         try:
             with self._path.open("rb") as file:
@@ -85,7 +85,7 @@ class ZipTree:
             raise TreeError(f"{self.name} can't be read any more ({error.strerror})") from error
 
     def read(self, name: str, limit_bytes: int) -> bytes:
-        """See :meth:`pollen.dataset.exports.trees.Tree.read`."""
+        """See `pollen.dataset.exports.trees.Tree.read`."""
         info = self._entries[name]
         if self._zip is None:  # has no entries, see above
             raise KeyError(name)
@@ -133,7 +133,7 @@ class ZipTree:
             self.findings = (DatasetFinding.note(self.name, message),)
 
     def _as_findings(self, faults: list[tuple[str | None, str]]) -> Iterator[DatasetFinding]:
-        """The first faults, and how many more there are."""
+        """Yield the first faults, and how many more there are."""
         for entry, message in faults[:_LISTED]:
             file = self.name if entry is None else f"{self.name}/{_printable(entry)}"
             yield DatasetFinding.error(file, message)
@@ -142,7 +142,7 @@ class ZipTree:
             yield DatasetFinding.error(self.name, message)
 
     def __enter__(self) -> Self:
-        """The tree."""
+        """Return the tree."""
         return self
 
     def __exit__(
@@ -157,7 +157,7 @@ class ZipTree:
 
 
 def _faults(opened: zipfile.ZipFile, limits: Limits) -> Iterator[tuple[str | None, str]]:
-    """Why the zip can't be trusted: entry (None: the zip) and reason, for each fault."""
+    """Yield the faults of a zip: the entry (None for the whole zip) and the reason."""
     infos = opened.infolist()
     if len(infos) > limits.entries:
         yield (
@@ -230,7 +230,7 @@ _CHECKS: Final[tuple[Callable[[zipfile.ZipInfo], str | None], ...]] = (
 
 
 def _clashes(infos: list[zipfile.ZipInfo]) -> Iterator[tuple[str, str]]:
-    """Names that stand twice, or that some file systems take for one."""
+    """Yield faults of names that occur twice, or that some file systems take for one."""
     folded = Counter(_folded(info) for info in infos)
     for info in infos:
         if folded[_folded(info)] > 1:
@@ -242,7 +242,7 @@ def _clashes(infos: list[zipfile.ZipInfo]) -> Iterator[tuple[str, str]]:
 
 
 def _overlaps(infos: list[zipfile.ZipInfo], directory_at: int) -> Iterator[tuple[str | None, str]]:
-    """Entries whose bytes are shared with another one: a small zip that unpacks to petabytes."""
+    """Yield faults of entries that share bytes with another one, as in a small zip that unpacks to petabytes."""
     if any(info.header_offset < 0 for info in infos):
         yield None, "lacks its beginning: the upload broke off, stage it again"
         return
@@ -255,10 +255,10 @@ def _overlaps(infos: list[zipfile.ZipInfo], directory_at: int) -> Iterator[tuple
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    """The entry's name; without the UTF-8 flag many packers write UTF-8 all the same.
+    """Return the entry's name; without the UTF-8 flag many packers write UTF-8 all the same.
 
     Raises:
-        UnicodeDecodeError: The name is in another encoding.
+        UnicodeDecodeError: If the name is in another encoding.
     """
     utf8_flag = 0x800
     if info.flag_bits & utf8_flag:
@@ -267,7 +267,7 @@ def _name(info: zipfile.ZipInfo) -> str:
 
 
 def _folded(info: zipfile.ZipInfo) -> str:
-    """The name as entries are found by it, without what some file systems do not tell apart."""
+    """Return the name without differences that some file systems ignore."""
     try:
         name = _name(info)
     except UnicodeDecodeError:  # a fault of its own
@@ -276,22 +276,25 @@ def _folded(info: zipfile.ZipInfo) -> str:
 
 
 def _printable(name: str) -> str:
-    """A name that can stand in a report."""
+    """Return a name that can stand in a report."""
     return "".join(letter if letter.isprintable() else "?" for letter in name)[:200]
 
 
 def _not_a_zip(path: Path, error: Exception) -> str:
-    """The reason for a file that can't be opened."""
+    """Return the reason for a file that can't be opened."""
     if path.stat().st_size == 0:
         return "is empty (0 bytes): the upload broke off, stage it again"
-    return f"is not a whole zip ({error}): the download or upload broke off, or it is of another kind; stage it again"
+    return (
+        f"is incomplete or not a zip ({error}): the download or upload broke off, or it is of another kind; stage it "
+        "again"
+    )
 
 
 def _check_directory_size(path: Path, entries: int) -> None:
     """Refuse a directory of millions of entries before the library reads it into memory.
 
     Raises:
-        ValueError: The directory is larger than the allowed number of entries needs.
+        ValueError: If the directory is larger than the allowed number of entries needs.
     """
     end_bytes, comment_bytes, end_mark = 22, 1 << 16, b"PK\5\6"
     with path.open("rb") as file:

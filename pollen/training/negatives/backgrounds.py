@@ -38,7 +38,7 @@ LEAST_SAMPLE_PX: Final = 24
 
 
 def light_of(pixels: Pixels, grains: Sequence[Outline]) -> FloatArray:
-    """The light of a frame without its grains and debris, ``(H, W, 3)``."""
+    """Return the light of a frame without its grains and debris, `(H, W, 3)`."""
     hidden = _around(grains, pixels)
     light = smooth_background(pixels, hidden)
     contrast = np.abs(pixels.astype(np.float32) / np.maximum(light, 1) - 1).max(axis=2)
@@ -47,7 +47,7 @@ def light_of(pixels: Pixels, grains: Sequence[Outline]) -> FloatArray:
 
 
 def content_of(pixels: Pixels, grains: Sequence[Outline]) -> tuple[Pixels, tuple[Outline, ...]]:
-    """A frame and its grains without plain padding around."""
+    """Return a frame and its grains without plain padding around."""
     x0, y0, x1, y1 = inner_box(pixels)
     x0, y0 = x0 + BORDER_PX, y0 + BORDER_PX
     x1, y1 = max(x1 - BORDER_PX, x0 + 1), max(y1 - BORDER_PX, y0 + 1)
@@ -58,7 +58,7 @@ def content_of(pixels: Pixels, grains: Sequence[Outline]) -> tuple[Pixels, tuple
 def window_of(
     pixels: Pixels, grains: Sequence[Outline], side_px: int, rng: np.random.Generator
 ) -> tuple[Pixels, list[Outline]]:
-    """A random part of a frame, at most ``side_px`` wide and high, with the grains that show in it.
+    """Return a random part of a frame, at most `side_px` wide and high, with the grains that show in it.
 
     A whole slide always has something somewhere that makes it no background.
     """
@@ -74,18 +74,18 @@ def window_of(
 
 
 def empty_frame(pixels: Pixels, grains: Sequence[Outline], least_px: int) -> Pixels | None:
-    """A frame with its grains covered by its own light and noise.
+    """Return a frame with its grains covered by its own light and noise.
 
     Dust and flakes stay where they are; round things that nobody labelled are covered too, since a
     person might call them grains.
 
     Args:
-        pixels: ``(H, W, 3)`` RGB.
+        pixels: `(H, W, 3)` RGB.
         grains: The labelled grains, in pixels.
         least_px: Smallest side of a background, pixels.
 
     Returns:
-        ``(h, w, 3)`` RGB without plain padding; ``None`` where the frame is too small, too full or
+        `(h, w, 3)` RGB without plain padding; None if the frame is too small, too full or
         nowhere empty.
     """
     pixels, grains = content_of(pixels, grains)
@@ -105,13 +105,13 @@ def empty_frame(pixels: Pixels, grains: Sequence[Outline], least_px: int) -> Pix
 
 
 def debris_of(name: str, pixels: Pixels, grains: Sequence[Outline]) -> list[Piece]:
-    """The debris among the grains of a frame."""
+    """Return the debris among the grains of a frame."""
     pixels, grains = content_of(pixels, grains)
     return pieces_of(name, cut_debris(pixels, light_of(pixels, grains), grains))
 
 
 def _around(outlines: Sequence[Outline], pixels: Pixels) -> Pixels:
-    """Mask of grains with the halo around each, which is wider around a larger grain."""
+    """Return a mask of grains with the halo around each, which is wider around a larger grain."""
     mask: Pixels = np.zeros(pixels.shape[:2], np.uint8)
     halo_px = [max(6, round(0.18 * outline.diameter_px)) for outline in outlines]
     for halo in sorted(set(halo_px)):
@@ -125,7 +125,7 @@ def _around(outlines: Sequence[Outline], pixels: Pixels) -> Pixels:
 
 
 def _hidden(pixels: Pixels, light: FloatArray, grains: Sequence[Outline]) -> Pixels | None:
-    """What has to be covered; ``None`` where that is too much, or would cut something large.
+    """Return a mask of what has to be covered; None if that is too much, or would cut something large.
 
     Covered with the labelled grains: what touches them, round things without a label, and slivers
     at the border, of which nobody knows what they are.
@@ -145,7 +145,7 @@ def _hidden(pixels: Pixels, light: FloatArray, grains: Sequence[Outline]) -> Pix
 
 
 def _meets(thing: Outline, mask: Pixels) -> bool:
-    """Whether an object covers any of a mask; only its own surroundings are looked at."""
+    """Return whether an object covers any of a mask; only its own surroundings are compared."""
     left, top = (int(side) for side in thing.box[:2])
     right, bottom = (int(side) + 1 for side in thing.box[2:])
     shift = np.array([[1, 0, -left], [0, 1, -top]], np.float64)
@@ -161,7 +161,7 @@ def _is_doubtful(thing: Outline, pixels: Pixels, light: FloatArray) -> bool:
 
 
 def _noise(pixels: Pixels, light: FloatArray, hidden: Pixels) -> FloatArray | None:
-    """Noise of the frame for every pixel ``(H, W, 3)``, from its largest empty square.
+    """Return the noise of the frame for every pixel `(H, W, 3)`, from its largest empty square.
 
     The square is laid side by side, each time mirrored: no seams, and the grain of the noise stays
     that of the camera.

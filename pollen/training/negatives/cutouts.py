@@ -1,7 +1,7 @@
 """Debris cut from pictures of it: what may be pasted, and what looks too much like a grain.
 
 Pictures of debris are photographs of any size: a crop around a flake, a whole frame, a cutout on
-white. Transparent parts were put over white when the picture was read (:mod:`pollen.frames`).
+white. Transparent parts were put over white when the picture was read (`pollen.frames`).
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def find_pieces(name: str, pixels: Pixels) -> list[Piece]:
 
     Args:
         name: Name of the picture.
-        pixels: ``(H, W, 3)`` RGB.
+        pixels: `(H, W, 3)` RGB.
     """
     x0, y0, x1, y1 = inner_box(pixels)
     content = np.ascontiguousarray(pixels[y0:y1, x0:x1])
@@ -82,15 +82,15 @@ def find_pieces(name: str, pixels: Pixels) -> list[Piece]:
 
 
 def inner_box(pixels: Pixels) -> tuple[int, int, int, int]:
-    """Where the picture proper lies on plain padding, without the padding's blurred edge.
+    """Return the box of the picture proper on plain padding, without the padding's blurred edge.
 
     An object on a plain ground is no padded picture: there the whole is the picture.
 
     Args:
-        pixels: ``(H, W, 3)`` RGB.
+        pixels: `(H, W, 3)` RGB.
 
     Returns:
-        ``x0, y0, x1, y1``.
+        `x0, y0, x1, y1`.
     """
     height, width = pixels.shape[:2]
     x0, y0, x1, y1 = content_box(pixels)
@@ -112,7 +112,7 @@ def inner_box(pixels: Pixels) -> tuple[int, int, int, int]:
 
 
 def _first_and_last(is_content: NDArray[np.bool_], start: int, end: int) -> tuple[int, int]:
-    """The range of content lines; a side at the border of the picture stays there."""
+    """Return the range of content lines; a side at the border of the picture stays there."""
     found = np.flatnonzero(is_content)
     if not found.size:
         return 0, 0
@@ -121,7 +121,7 @@ def _first_and_last(is_content: NDArray[np.bool_], start: int, end: int) -> tupl
 
 
 def light_behind(pixels: Pixels) -> FloatArray:
-    """The light without the debris, ``(H, W, 3)``, whatever share of the picture debris covers.
+    """Return the light without the debris, `(H, W, 3)`, whatever share of the picture debris covers.
 
     The ground is where it is bright and even. A picture without such a place is debris cut out
     closely, on white where it was transparent.
@@ -146,7 +146,7 @@ def light_behind(pixels: Pixels) -> FloatArray:
 
 
 def quietened(cutout: Cutout) -> Cutout:
-    """The cutout without the traces of its old background around the object.
+    """Return the cutout without the traces of its old background around the object.
 
     Differences as small as the noise or an error of the estimated light would show as a pale patch
     on the new background.
@@ -162,7 +162,7 @@ def quietened(cutout: Cutout) -> Cutout:
 
 
 def looks_like_grain(cutout: Cutout, cut_sides: Sides = ()) -> bool:
-    """Whether a person might take the object for a grain: round and without a bay.
+    """Return whether a person might take the object for a grain: round and without a bay.
 
     Air bubbles are round too; their black, colourless ring tells them.
 
@@ -183,19 +183,19 @@ def looks_like_grain(cutout: Cutout, cut_sides: Sides = ()) -> bool:
 
 
 def _reach_inwards(outline: Outline, side: tuple[int, int]) -> float:
-    """How far an object reaches into the picture, as a multiple of its extent along the side."""
+    """Return the distance that an object reaches into the picture, as a multiple of its extent along the side."""
     x0, y0, x1, y1 = outline.box
     return (x1 - x0) / (y1 - y0) if side[0] else (y1 - y0) / (x1 - x0)
 
 
 def _through(cutout: Cutout) -> FloatArray:
-    """What the object lets through, ``(N, 3)`` pixels."""
+    """Return the transmittance inside the object, `(N, 3)`."""
     shape = (cutout.alpha.shape[0], cutout.alpha.shape[1])
     return cutout.transmittance[fill_outlines(shape, [cutout.outline]) > 0]
 
 
 def _is_no_object(cutout: Cutout) -> bool:
-    """Whether it is a part of a scale bar or its text, or a crop on a canvas: none is on a slide."""
+    """Return whether it is part of a scale bar or its text, or a crop on a canvas, which no slide shows."""
     through = _through(cutout).max(axis=1)
     dark = through[through < 0.6]
     is_ink = dark.size > 0.15 * through.size and float(np.median(dark)) < 0.1
@@ -211,13 +211,13 @@ def _is_bubble(cutout: Cutout) -> bool:
 
 
 def _contrast(pixels: Pixels, light: FloatArray) -> FloatArray:
-    """Largest relative difference of any channel from the light, ``(H, W)``, without the noise."""
+    """Return the largest relative difference of any channel from the light, `(H, W)`, without the noise."""
     soft = cv2.GaussianBlur(pixels.astype(np.float32), (0, 0), 1.2)
     return np.asarray(np.abs(soft / np.maximum(light, 1) - 1).max(axis=2), np.float32)
 
 
 def _deviation(channel: FloatArray) -> FloatArray:
-    """Standard deviation within 7 x 7 pixels, grey levels."""
+    """Return the standard deviation within 7 x 7 pixels, grey levels."""
     mean = cv2.blur(channel, (7, 7))
     square = cv2.blur(channel * channel, (7, 7))
     return np.asarray(np.sqrt(np.maximum(square - mean * mean, 0)), np.float32)
@@ -227,9 +227,9 @@ def outline_objects(pixels: Pixels, light: FloatArray, ignored: Pixels) -> list[
     """Outline what stands out from the light, also where the border cuts it.
 
     Args:
-        pixels: ``(H, W, 3)`` RGB.
-        light: ``(H, W, 3)`` light without objects.
-        ignored: ``(H, W)``, non-zero where there is nothing to look for.
+        pixels: `(H, W, 3)` RGB.
+        light: `(H, W, 3)` light without objects.
+        ignored: `(H, W)`, non-zero in the parts to ignore.
     """
     mask = (_contrast(pixels, light) > CONTRAST).astype(np.uint8)
     mask[ignored > 0] = 0
@@ -244,7 +244,7 @@ def outline_objects(pixels: Pixels, light: FloatArray, ignored: Pixels) -> list[
 
 
 def cut_sides(outline: Outline, shape: tuple[int, int]) -> Sides:
-    """The sides of a picture of ``shape`` (height, width) that cut an object, see :class:`Piece`."""
+    """Return the sides of a picture of `shape` (height, width) that cut an object, see `Piece`."""
     left, top, right, bottom = outline.box
     touches = {
         (-1, 0): left <= 3,
@@ -256,6 +256,6 @@ def cut_sides(outline: Outline, shape: tuple[int, int]) -> Sides:
 
 
 def pieces_of(name: str, cutouts: Sequence[Cutout]) -> list[Piece]:
-    """Pieces from debris that was cut out of a frame with grains, uncut by its border."""
+    """Return debris that was cut out of a frame with grains and that its border does not cut."""
     kept = map(quietened, cutouts)
     return [Piece(cutout, (), name) for cutout in kept if not looks_like_grain(cutout)]

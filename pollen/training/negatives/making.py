@@ -1,7 +1,7 @@
 """Pictures without any grain: debris put on backgrounds of real frames.
 
 Light multiplies: what a piece lets through is multiplied into the frame's own light, so its colours
-fit whatever the tint. Negative ``i`` of a seed has the same bytes whenever the same pictures go in,
+fit whatever the tint. Negative `i` of a seed has the same bytes whenever the same pictures go in,
 in whatever order and under whatever names.
 """
 
@@ -57,7 +57,7 @@ _NO_DEBRIS: Final = (
 
 @dataclass(frozen=True)
 class DebrisPicture:
-    """A picture of debris, ``(H, W, 3)`` RGB, read with :mod:`pollen.frames`."""
+    """A picture of debris, `(H, W, 3)` RGB, read with `pollen.frames`."""
 
     name: str
     pixels: Pixels
@@ -70,7 +70,7 @@ class Background:
     Attributes:
         key: Its name or key.
         fingerprint: Hash of the picture and its labels.
-        load: Gives the pixels ``(H, W, 3)`` RGB and the labelled grains, in pixels.
+        load: Gives the pixels `(H, W, 3)` RGB and the labelled grains, in pixels.
     """
 
     key: str
@@ -96,8 +96,8 @@ class Negative:
     """A picture without any grain.
 
     Attributes:
-        name: File name, ``neg_syn_<seed>_<number>.png``.
-        pixels: ``(S, S, 3)`` RGB.
+        name: File name, `neg_syn_<seed>_<number>.png`.
+        pixels: `(S, S, 3)` RGB.
         sources: Key of the background, then the names of the pictures of debris.
     """
 
@@ -127,7 +127,7 @@ def read_debris(path: Path, name: str) -> tuple[list[DebrisPicture], list[Datase
 def gather_debris(
     pictures: Iterable[DebrisPicture], backgrounds: Sequence[Background], folder: str
 ) -> DebrisStock:
-    """Cut the debris out of the pictures of it; where that gives nothing, out of train pictures.
+    """Cut the debris out of pictures of it, or out of train pictures if that gives nothing.
 
     Args:
         pictures: Pictures of debris; looked at one by one.
@@ -164,7 +164,7 @@ def make_negatives(
             large.
 
     Raises:
-        PollenError: No picture can be a background.
+        PollenError: If no picture can be a background.
     """
     in_order = tuple(sorted(backgrounds, key=_by_content))
     maker = _Maker(debris.pieces, in_order, seed, side_px)
@@ -221,12 +221,12 @@ class _Maker:
         return 3 * self.side_px // 4
 
     def has_background(self) -> bool:
-        """Whether any part of any frame is fit."""
+        """Return whether any part of any frame can be a background."""
         places = itertools.product(range(WINDOWS), range(len(self.backgrounds)))
         return any(self._emptied(index, window) is not None for window, index in places)
 
     def make(self, number: int) -> Negative:
-        """Negative ``number``."""
+        """Return negative `number`."""
         rng = np.random.default_rng([self.seed, number, self._start])
         key, canvas = self._background(rng)
         veil = np.ones_like(canvas)
@@ -244,7 +244,7 @@ class _Maker:
         return Negative(f"neg_syn_{self.seed}_{number:05d}.png", pixels, tuple(sources))
 
     def _empty(self, index: int, window: int) -> Pixels | None:
-        """One of a few windows of a background without its grains; ``None`` where it is not fit."""
+        """Return one of a few windows of a background without its grains; None if it can't be used."""
         pixels, grains = self.backgrounds[index].load()
         side_px = 2 * self.side_px
         if window and max(pixels.shape[:2]) <= side_px:
@@ -253,7 +253,7 @@ class _Maker:
         return empty_frame(*window_of(pixels, grains, side_px, rng), self._least_px)
 
     def _background(self, rng: np.random.Generator) -> tuple[str, FloatArray]:
-        """A piece of a frame without grains, turned by quarters and mirrored; which keeps noise."""
+        """Return a part of a frame without grains, turned by quarters and mirrored, which keeps its noise."""
         for place in rng.permutation(len(self.backgrounds) * WINDOWS):
             index, window = divmod(int(place), WINDOWS)
             frame = self._emptied(index, window)
@@ -264,7 +264,7 @@ class _Maker:
         raise AssertionError("make_negatives looked for a background first")
 
     def _cropped(self, frame: Pixels, rng: np.random.Generator) -> Pixels:
-        """A square of a frame; a smaller frame goes on mirrored at its right and lower border."""
+        """Return a square of a frame; a smaller frame is continued mirrored at its right and lower border."""
         height, width = frame.shape[:2]
         down, right = max(self.side_px - height, 0), max(self.side_px - width, 0)
         frame = np.pad(frame, ((0, down), (0, right), (0, 0)), mode="symmetric")
@@ -273,7 +273,7 @@ class _Maker:
         return frame[y : y + self.side_px, x : x + self.side_px]
 
     def _put(self, piece: Piece, veil: FloatArray, taken: Pixels, rng: np.random.Generator) -> bool:
-        """Paste a piece where it hides little of another one; two together might look like one."""
+        """Paste debris where it hides no other: two together might look like one. Return whether it fitted."""
         x0, y0, x1, y1 = piece.cutout.outline.box
         longest = max(x1 - x0, y1 - y0)
         low, high = np.log(SCALES)
@@ -298,7 +298,7 @@ class _Maker:
     def _at_border(
         self, piece: Piece, scale: float, mirrored: bool, rng: np.random.Generator
     ) -> NDArray[np.float64]:
-        """Where a piece goes that its picture cut: against the border, the cut side outwards."""
+        """Return the placement of debris that its picture cut: against the border, the cut side outwards."""
         turn = 90.0 * int(rng.integers(4))
         affine = placement(piece.cutout, (0.0, 0.0), scale, turn, mirrored)
         x0, y0, x1, y1 = piece.cutout.outline.moved(affine).box

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def numbered_masks(scene: Example, mask_ratio: int) -> tuple[NDArray[np.uint8], list[int]]:
-    """Masks of all grains in one map, smaller grains over larger ones.
+    """Return the masks of all grains in one map, smaller grains over larger ones.
 
     Returns:
-        The map ``(S / mask_ratio, S / mask_ratio)`` with grain ``i`` of the order as ``i + 1``, and
-        the order as positions in ``scene.outlines``.
+        The map `(S / mask_ratio, S / mask_ratio)` with grain `i` of the order as `i + 1`, and
+        the order as positions in `scene.outlines`.
     """
     side = scene.pixels.shape[0] // mask_ratio
     order = sorted(range(len(scene.outlines)), key=lambda i: -scene.outlines[i].area_px)[:255]
@@ -33,13 +33,13 @@ def numbered_masks(scene: Example, mask_ratio: int) -> tuple[NDArray[np.uint8], 
 def draw_evenly(
     numbered: NDArray[np.uint8], outline: Outline, value: int, scale: float, fineness: int = 16
 ) -> None:
-    """Write ``value`` where at least half of a mask pixel lies inside an outline.
+    """Write `value` where at least half of a mask pixel lies inside an outline.
 
     OpenCV fills every pixel that an outline touches. At a quarter of the resolution that makes
     grains wider by four pixels, and a model trained so measures diameters 10 % too large.
 
     Args:
-        numbered: ``(h, w)`` map, changed in place.
+        numbered: `(h, w)` map, changed in place.
         outline: In picture pixels.
         value: Written inside.
         scale: Map pixels per picture pixel.
@@ -59,7 +59,7 @@ def draw_evenly(
 
 
 def collate(scenes: Sequence[Example], mask_ratio: int) -> dict[str, "torch.Tensor"]:
-    """One batch from scenes of one size."""
+    """Return one batch from scenes of one size."""
     import torch
 
     pixels, masks = [], []
@@ -113,7 +113,7 @@ class _SceneDataset:
 
 
 class _Collator:
-    """``collate`` with its ratio, picklable."""
+    """`collate` with its ratio, picklable."""
 
     def __init__(self, mask_ratio: int) -> None:
         self.mask_ratio = mask_ratio
@@ -129,7 +129,7 @@ def _one_thread_each(_worker: int) -> None:
 def batches(
     maker: SceneMaker, *, start: int, stop: int, batch_size: int, mask_ratio: int, workers: int
 ) -> Iterator[dict[str, "torch.Tensor"]]:
-    """Batches of scenes ``start`` to ``stop``, made in worker processes."""
+    """Yield batches of scenes `start` to `stop`, made in worker processes."""
     from torch.utils.data import DataLoader
 
     dataset: Any = _SceneDataset(maker)

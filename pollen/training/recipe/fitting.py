@@ -53,7 +53,7 @@ class RecipeStage:
     mean_every: int = 0
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of a step."""
+        """Return the learning rate of a step."""
         progress = min(step / max(self.steps, 1), 1.0)
         cosine = (1 + math.cos(math.pi * progress)) / 2
         return (self.last_rate + (self.rate - self.last_rate) * cosine) * min(
@@ -82,10 +82,10 @@ class FitWatcher(Protocol):
     """Hears how a stage goes on; what it raises ends the training."""
 
     def reported(self, fitter: "Fitter", losses: dict[str, float]) -> None:
-        """Some steps are done; ``losses`` are running means by name."""
+        """Take note of more steps; `losses` are running means by name."""
 
     def saved(self, fitter: "Fitter") -> None:
-        """The state is written; the file is replaced by the next one."""
+        """Take note of a written state; its file is replaced by the next one."""
 
 
 class Fitter:
@@ -117,16 +117,16 @@ class Fitter:
 
     @property
     def checkpoint(self) -> Path:
-        """Where this stage's state is kept."""
+        """The file of this stage's state."""
         return checkpoint_of(self.stage, self.folder)
 
     def result(self) -> "dict[str, torch.Tensor]":
-        """What the stage has come to: see :attr:`RecipeStage.mean_every`."""
+        """Return the weights that result from the stage, see `RecipeStage.mean_every`."""
         state: dict[str, torch.Tensor] = self.average.ema.state_dict()
         return self.mean if self.means else state
 
     def resume(self) -> None:
-        """Go on from the stage's own checkpoint if there is one."""
+        """Resume from the stage's own checkpoint if there is one."""
         if not self.checkpoint.exists():
             return
         state = load_state(self.checkpoint)
@@ -136,7 +136,7 @@ class Fitter:
         self.optimizer.load_state_dict(state["optimizer"])
         self.mean, self.means = state["mean"], state["means"]
         self.step, self.seconds = state["step"], state["seconds"]
-        logger.info("%s: goes on at step %d of %d", self.stage.name, self.step, self.stage.steps)
+        logger.info("%s: resumes at step %d of %d", self.stage.name, self.step, self.stage.steps)
 
     def run(self) -> None:
         """Train to the end of the stage."""
@@ -227,12 +227,12 @@ class Fitter:
 
 
 def checkpoint_of(stage: RecipeStage, folder: Path) -> Path:
-    """Where a stage's state is kept."""
+    """Return the file of a stage's state."""
     return folder / f"{stage.name}.pt"
 
 
 def averaging_decay(updates: int) -> float:
-    """Share of the running average that an update keeps: it spans the last quarter of a stage.
+    """Return the share of the running average that an update keeps: it spans the last quarter of a stage.
 
     Ultralytics' own ramp hardly averages during the first thousands of updates, and from one
     hundred steps to the next the wrong classes of unaveraged weights double.
@@ -241,7 +241,7 @@ def averaging_decay(updates: int) -> float:
 
 
 def _optimizer(network: Any, rate: float) -> "torch.optim.Optimizer":  # noqa: ANN401
-    """AdamW; no weight decay on biases and normalisation."""
+    """Return AdamW without weight decay on biases and normalisation."""
     import torch
 
     decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]

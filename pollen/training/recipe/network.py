@@ -13,7 +13,7 @@ ARCHITECTURE: Final = "yolov8n-seg.yaml"
 
 
 def new_network(seed: int) -> Any:  # noqa: ANN401 - Ultralytics gives no types
-    """A network with random weights for the two classes."""
+    """Return a network with random weights for the two classes."""
     import torch
     from ultralytics.cfg import get_cfg
     from ultralytics.nn.tasks import SegmentationModel
@@ -27,7 +27,7 @@ def new_network(seed: int) -> Any:  # noqa: ANN401 - Ultralytics gives no types
 
 
 def to_float32(item: Any) -> Any:  # noqa: ANN401 - mirrors Ultralytics' nested outputs
-    """Every tensor of a nested output in single precision."""
+    """Return every tensor of a nested output in single precision."""
     import torch
 
     if isinstance(item, torch.Tensor):
@@ -45,12 +45,12 @@ def batch_loss(
     *,
     bfloat16: bool,
 ) -> tuple["torch.Tensor", dict[str, float]]:
-    """Loss of one batch: forward in bfloat16 if asked, the loss itself always in float32.
+    """Return the loss of one batch: forward in bfloat16 if asked, the loss itself always in float32.
 
     Args:
         network: In training mode, channels-last.
-        batch: ``img`` ``(B, 3, S, S)`` RGB 0..1, ``cls`` ``(N, 1)``, ``bboxes`` ``(N, 4)`` xywh
-            0..1, ``batch_idx`` ``(N,)``, ``masks`` ``(B, S/r, S/r)`` numbered from 1.
+        batch: `img` `(B, 3, S, S)` RGB 0..1, `cls` `(N, 1)`, `bboxes` `(N, 4)` xywh
+            0..1, `batch_idx` `(N,)`, `masks` `(B, S/r, S/r)` numbered from 1.
         bfloat16: About twice as fast on CPUs with bfloat16 arithmetic.
 
     Returns:

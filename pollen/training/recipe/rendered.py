@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def render_split(folder: Path, count: int, seed: int, workers: int) -> list[Example]:
-    """Render frames into ``folder`` (``images/`` and ``labels/``) and read them.
+    """Render frames into `folder` (`images/` and `labels/`) and read them.
 
     Frames already there are kept, so a killed run goes on.
 

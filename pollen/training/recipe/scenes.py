@@ -1,6 +1,6 @@
 """Training scenes, made anew for every step: real pictures, collages, rendered frames.
 
-Scene ``i`` of a seed is always the same picture, whatever worker makes it, so a training that was
+Scene `i` of a seed is always the same picture, whatever worker makes it, so a training that was
 killed goes on with exactly the scenes it would have seen.
 """
 
@@ -160,7 +160,7 @@ class SceneMaker:
         object.__setattr__(self, "_debris", tuple(c for s in self.real for c in s.debris))
 
     def make(self, number: int) -> Example:
-        """Scene ``number``: the same for the same seed, mix and pictures."""
+        """Return scene `number`: the same for the same seed, mix and pictures."""
         rng = np.random.default_rng([self.seed, number])
         make = self._mosaic if rng.random() < self.mix.mosaic else self._single
         scene = make(rng)
@@ -193,7 +193,7 @@ class SceneMaker:
         *,
         blank: bool = False,
     ) -> _Layer:
-        """A random view of a picture: zoomed, turned, flipped and shifted."""
+        """Return a random view of a picture: zoomed, turned, flipped and shifted."""
         zoom = float(np.exp(rng.uniform(-1, 1) * np.log(self.mix.zoom)))
         if typical_px:
             low, high = (limit / typical_px for limit in GRAIN_DIAMETER_PX)
@@ -307,7 +307,7 @@ class SceneMaker:
                 paste(layer.canvas, cut, affine)
 
     def _visible(self, outlines: Sequence[Outline]) -> tuple[Outline, ...]:
-        """Outlines clipped to the scene, without what shows too little to be seen."""
+        """Return the outlines clipped to the scene, without those of which too little shows."""
         least = SLIVER_PX * self.scale
         clipped = (clip_to_canvas(outline, self.side_px, self.side_px) for outline in outlines)
         kept = []
@@ -320,7 +320,7 @@ class SceneMaker:
         return tuple(kept)
 
     def _mosaic(self, rng: np.random.Generator) -> Example:
-        """Four scenes around a random middle, each cropped to its quarter."""
+        """Return four scenes around a random middle, each cropped to its quarter."""
         side = self.side_px
         middle = rng.integers(int(0.3 * side), int(0.7 * side), 2)
         canvas = np.empty((side, side, 3), np.uint8)
@@ -342,7 +342,7 @@ class SceneMaker:
 
 
 def _is_dark(canvas: FloatArray, mask: Pixels) -> bool:
-    """Whether what is under a mask lets too little light through for a grain to show."""
+    """Return whether what is under a mask lets too little light through for a grain to show."""
     under = canvas[mask > 0]
     return bool(under.size) and float(np.percentile(under, 20)) < 100
 

@@ -68,12 +68,12 @@ SEEDS_APART: Final = 1000
 
 
 def window() -> tuple[int, float]:
-    """Side of the model's input and its working scale: those of the last stage."""
+    """Return the side of the model's input and its working scale: those of the last stage."""
     return STAGES[-1].side_px, STAGES[-1].scale
 
 
 def stages_of(settings: TrainSettings) -> tuple[RecipeStage, ...]:
-    """The stages with the steps and the seed that are set; the defaults are those of :data:`STAGES`."""
+    """Return the stages with the steps and the seed that are set; the defaults are those of `STAGES`."""
     share, seed = settings.recipe_share, SEEDS_APART * settings.seed
     return tuple(
         replace(

@@ -19,7 +19,7 @@ def start_weights(path: Path, scratch: Path) -> dict[str, "torch.Tensor"]:
         scratch: Where Ultralytics may keep its settings.
 
     Raises:
-        ModelError: They are of another network, or can't be loaded.
+        ModelError: If they are of another network, or can't be loaded.
     """
     quiet_ultralytics(scratch)
     state: dict[str, torch.Tensor] = load_yolo(path).model.float().state_dict()

@@ -58,12 +58,12 @@ def train_recipe(
         resume: Goes on from here instead.
 
     Returns:
-        The last checkpoint; its weights are for :func:`pollen.training.recipe.states.write_result`.
+        The last checkpoint; its weights are for `pollen.training.recipe.states.write_result`.
 
     Raises:
-        TrainingError: The training broke off for a known cause (memory, disk, GPU), or no grain is
+        TrainingError: If the training broke off for a known cause (memory, disk, GPU), or no grain is
             whole in any picture.
-        ModelError: ``start`` is another network.
+        ModelError: If `start` is another network.
     """
     if resume is not None and resume.ended:
         return resume
@@ -80,8 +80,8 @@ def train_recipe(
         real = [prepare(picture) for picture in pictures]
         if not any(stock.grains for stock in real):
             raise TrainingError(
-                "no labelled grain of the train split is whole: the bundled recipe pastes whole grains, so label "
-                "pictures that have some, or choose recipe: ultralytics"
+                "no picture of the train split shows a whole labelled grain, and the bundled recipe pastes whole "
+                "grains: label pictures that show some, or set recipe: ultralytics"
             )
         rendered = render_split(
             folder / "rendered",
@@ -152,7 +152,7 @@ class _Course:
         self._begun: tuple[float, float] | None = None
 
     def go_on(self, fitter: Fitter) -> None:
-        """A stage begins or goes on: what the table has beyond it was done by a killed run and is done again."""
+        """Begin or resume a stage: rows beyond its step are of a killed run, and are removed."""
         done = self._done(fitter)
         if self._begun is None:
             self._begun = time.monotonic(), self._work(fitter)
@@ -165,11 +165,11 @@ class _Course:
         return self._stages[: self._stages.index(fitter.stage)]
 
     def _done(self, fitter: Fitter) -> int:
-        """Steps of all stages."""
+        """Return the steps done, over all stages."""
         return sum(stage.steps for stage in self._before(fitter)) + fitter.step
 
     def _work(self, fitter: Fitter) -> float:
-        """The same in pixels: larger scenes take longer."""
+        """Return the work done in pixels: larger scenes take longer."""
         return sum(map(_pixels, self._before(fitter))) + _pixels(fitter.stage, fitter.step)
 
     def _seconds_left(self, fitter: Fitter) -> float:
@@ -178,7 +178,7 @@ class _Course:
         return left * (time.monotonic() - began) / max(self._work(fitter) - before, 1.0)
 
     def reported(self, fitter: Fitter, losses: dict[str, float]) -> None:
-        """See :class:`pollen.training.recipe.fitting.FitWatcher`."""
+        """See `pollen.training.recipe.fitting.FitWatcher`."""
         done = self._done(fitter)
         head = ["step", "stage", *(f"train/{name}" for name in losses)]
         is_new = not self._table.exists()
@@ -200,11 +200,11 @@ class _Course:
         )
 
     def saved(self, fitter: Fitter) -> None:
-        """See :class:`pollen.training.recipe.fitting.FitWatcher`."""
+        """See `pollen.training.recipe.fitting.FitWatcher`."""
         self._watcher.checkpoint(self.checkpoint(fitter))
 
     def checkpoint(self, fitter: Fitter) -> Checkpoint:
-        """What a training needs to go on: one file holds the last state and the best."""
+        """Return what a training needs to resume: one file holds the last state and the best."""
         last_stage = fitter.stage == self._stages[-1]
         return Checkpoint(
             epoch=self._done(fitter),

@@ -43,7 +43,7 @@ def test_a_good_export(tmp_path: Path) -> None:
     assert result.verdict is Verdict.LOOK
     (warning,) = result.findings
     assert warning.file == "export.zip"
-    assert "1 of 2 file names tell no plant, for example field 1.png" in warning.message
+    assert "1 of 2 file names do not name a plant, for example field 1.png" in warning.message
 
 
 def test_an_export_with_an_error_and_one_with_a_warning(tmp_path: Path) -> None:

@@ -90,8 +90,8 @@ class Dataset:
 
 
 def told(merged: Merge) -> list[DatasetFinding]:
-    """What was found, apart from names that tell no plant, which these tests use for short."""
-    return [found for found in merged.findings if "tell no plant" not in found.message]
+    """What was found, apart from names that do not name a plant, which these tests use for short."""
+    return [found for found in merged.findings if "do not name a plant" not in found.message]
 
 
 def splits(manifest: Manifest) -> dict[str, Split]:
@@ -325,7 +325,7 @@ def test_names_that_tell_no_plant_are_told_of_each_export() -> None:
     first = dataset.merge(export("a.zip", {"2-1-A_2x_A_1.png": 2, "b.png": 3, "a.png": 4}))
     (warning,) = first.findings
     assert (warning.severity, warning.file) == (Severity.WARNING, "a.zip")
-    assert warning.message.startswith("2 of 3 file names tell no plant, for example a.png:")
+    assert warning.message.startswith("2 of 3 file names do not name a plant, for example a.png:")
     assert "merging.sample_pattern" in warning.message
     (still,) = dataset.merge().findings
     assert (still.file, still.message[:6]) == (DATASET, "2 of 4")

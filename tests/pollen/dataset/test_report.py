@@ -132,10 +132,10 @@ def test_what_changed_since_the_version_before() -> None:
     assert changes == [
         ("1 added", "test/images/d.png"),
         ("1 changed (picture or label)", "train/images/b.png"),
-        ("1 no longer there", "train/images/old.png"),
+        ("1 removed", "train/images/old.png"),
     ]
     assert (
-        "version before: 1 added; 1 changed (picture or label); 1 no longer there."
+        "previous version: 1 added; 1 changed (picture or label); 1 removed."
         in markdown_summary(report(after, parent=before))
     )
     same = report(manifest(*IMAGES, parent=2), parent=WHOLE)
@@ -179,7 +179,7 @@ def test_only_where_every_name_tells_its_plant_are_plants_said_to_be_kept_apart(
     for text in (words(told), markdown_summary(told)):
         assert "No plant, and no copy of a picture, is in two splits" in text
     untold = report(manifest(first, second, image("3.png"), image("x.png", original="f_9.png")))
-    assert "2 of 4 file names tell no plant, for example 3.png" in words(untold)
+    assert "2 of 4 file names do not name a plant, for example 3.png" in words(untold)
     for text in (words(untold), markdown_summary(untold)):
         assert "No plant" not in text
         assert "No copy of a picture is in two splits" in text
@@ -193,7 +193,7 @@ def test_an_empty_test_split_is_said() -> None:
     assert "No picture is in" not in words(report())
 
 
-def test_pairs_are_shown_with_what_is_at_hand() -> None:
+def test_pairs_are_shown_with_what_is_available() -> None:
     names = [(f"train/images/{n}.png", f"new.zip/{n}.png") for n in range(MOST_PAIRS + 5)]
     read: list[str] = []
 
@@ -205,7 +205,7 @@ def test_pairs_are_shown_with_what_is_at_hand() -> None:
     assert len(pairs) == MOST_PAIRS
     assert len(read) == 2 * MOST_PAIRS
     page = Page(render_dataset_report(replace(report(), pairs=pairs, pairs_total=len(names))))
-    assert page.text.count("not at hand") == MOST_PAIRS
+    assert page.text.count("not available") == MOST_PAIRS
     assert len(page.attributes("src")) == MOST_PAIRS
     assert f"({len(names)} pairs)" in page.text
     assert f"The first {MOST_PAIRS} of {len(names)} are shown" in page.text

@@ -75,7 +75,11 @@ def test_sparse_data_is_drawn_too(truth: Grains, found: Grains) -> None:
 
 def test_of_many_groups_the_largest_are_drawn() -> None:
     many = [
-        picture_of(discs([(50 * i, 50) for i in range(1, 2 + number)], 30), group=f"{number:03d}")
+        picture_of(
+            discs([(50 * i, 50) for i in range(1, 2 + number)], 30),
+            group=f"{number:03d}",
+            size_px=(4000, 100),
+        )
         for number in range(60)
     ]
     chart = draw_charts(judged(many, [picture.truth for picture in many]), None)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 import pollen.bundled
-from pollen.models.card import sha256_of
+from pollen.models.card import ModelError, sha256_of
 from pollen.training.base import from_weights, untrained
 
 BUNDLED = Path(str(pollen.bundled.__file__)).with_name("best.pt")
@@ -41,6 +41,6 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
     path.write_text("no model")
 
     with pytest.raises(
-        ValueError, match=r"notes\.pt can't be loaded as a YOLO model.*no checkpoint"
+        ModelError, match=r"notes\.pt can't be loaded as a YOLO model.*no checkpoint"
     ):
         from_weights(path, sha256_of(path), tmp_path)

@@ -51,7 +51,7 @@ def test_only_checkpoints_of_trainings_long_given_up_are_deleted(
         drop_abandoned(store, 30, but=OWN)
 
     assert before - keys(store) == {key for key in before if OLD in key}
-    assert f"training {OLD} was given up more than 30 days ago" in caplog.text
+    assert f"training {OLD} was abandoned more than 30 days ago" in caplog.text
 
 
 def test_a_bucket_tells_the_age_too_and_a_refusal_is_no_failure(

@@ -141,11 +141,11 @@ def laid_out(folder: Path, *training: LabelledPicture) -> LaidOut:
     [
         ((0.5, 0.5), 0.5, ""),
         ((None, None), None, ""),
-        ((0.5, None), None, "1 of 2 training pictures with grains say how large a pixel is (0.5 "),
+        ((0.5, None), None, "1 of 2 training pictures with grains state the size of a pixel (0.5 "),
         (
             (0.5, 0.25),
             None,
-            "2 of 2 training pictures with grains say how large a pixel is (0.25, 0.5 ",
+            "2 of 2 training pictures with grains state the size of a pixel (0.25, 0.5 ",
         ),
     ],
 )

@@ -103,7 +103,7 @@ def test_every_form_reads_the_same(form: str, above: str) -> None:
     assert (image.facts.width_px, image.facts.height_px) == (64, 64)
     note = only(export)
     assert note.severity is Severity.NOTE
-    assert "0 non_viable, 1 viable): they are taken by name" in note.message
+    assert "0 non_viable, 1 viable): the names count, not the numbers" in note.message
 
 
 def test_folders_and_zips_read_the_same(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     assert "another encoding than UTF-8" in refused(opened(tmp_path, data))
     # Marked as UTF-8, it can't even be listed.
     data = with_entry("train/images/\u00e9.png").replace("\u00e9".encode(), b"\xe9\xe9")
-    assert "not a whole zip" in refused(opened(tmp_path, data))
+    assert "is incomplete or not a zip" in refused(opened(tmp_path, data))
 
 
 def test_utf8_names_without_the_flag_are_read_as_such(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_names_that_differ_only_in_how_the_zip_writes_them(tmp_path: Path) -> No
     ("data", "reason"),
     [
         (b"", "0 bytes"),
-        (b"no zip at all", "not a whole zip"),
-        (zipped(GOOD)[:-400], "not a whole zip"),
+        (b"no zip at all", "is incomplete or not a zip"),
+        (zipped(GOOD)[:-400], "is incomplete or not a zip"),
         (zipped(GOOD)[300:], "lacks its beginning"),
     ],
 )
