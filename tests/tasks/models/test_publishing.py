@@ -170,7 +170,7 @@ def test_what_broke_off_is_completed_by_a_run_with_other_weights(
     with killed_before(moment, monkeypatch):
         publish(root, card, weights, FILES)
     other = stand_in(tmp_path / "other", "v1", b"slightly other weights")
-    with pytest.raises(PollenError, match=r"'v1' .* or had been stopped while it did.*Run again"):
+    with pytest.raises(PollenError, match=r"'v1' .* or was stopped while doing so.*Run again"):
         publish(root, *other, FILES)
     assert resolve_model("v1", root).card == card
     assert whole(root) == card.sha256
