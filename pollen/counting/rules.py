@@ -31,7 +31,7 @@ class CountedFrame:
         grains: All grains after merging, in reading order.
         exclusions: One per grain; `Exclusion.NONE` if it counts.
         overlapping: `(N,)` mask of the grains that lie over or under another one.
-        cut: `(N,)` mask of the grains that touch a side of the frame, whatever the edge rule.
+        cut: `(N,)` mask of the grains that touch a side of the frame, under any edge rule.
     """
 
     grains: Grains

@@ -20,8 +20,8 @@ from pollen.detection.tiling import Tile, TileGrid, join_tiles
 class Flush(Enum):
     """A request among the frames: run the tiles that wait now, in a call that is not full.
 
-    Readers with a bounded memory put it where no further frame can come before the results of
-    earlier ones have been taken and their memory given back.
+    Readers with a bounded memory send it if no further frame can come before the results of earlier
+    ones have been taken and their memory given back.
     """
 
     NOW = "now"

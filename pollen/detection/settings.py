@@ -121,7 +121,7 @@ class DetectSettings(BaseModel):
         "nightly run or a run with refresh_grain_table does.",
     )
     refresh_grain_table: bool = Field(
-        False, description="Rewrite the table of single grains whatever its size."
+        False, description="Rewrite the table of single grains, however many rows it has."
     )
     sample_pattern: str = Field(
         r"(?P<plant>\d+-\d+-[A-Za-z0-9]+)_(?P<ploidy>[sS]?\d+[xX])_(?P<replicate>[A-Za-z])",

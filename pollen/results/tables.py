@@ -9,7 +9,7 @@ from pollen.columns import COUNT_COLUMNS, MEASUREMENT_COLUMNS, FrameStatus
 from pollen.statistics.intervals import stored, viability_interval
 from pollen.statistics.samples import FLAG_SEPARATOR, SAME_PICTURE
 
-#: The reason in the row of a picture that is there but has no record.
+#: The reason in the row of a picture that exists but has no record.
 NOT_COUNTED = "not counted yet: the run ended before this picture's turn; the next run counts it"
 
 #: Counts repeat from frame to frame, and computing an interval takes longer than looking it up.

@@ -111,7 +111,7 @@ def clustered_viability(
     The fraction is the ratio estimator, all viable over all counted grains. Its interval is Korn
     and Graubard's (Survey Methodology 24:193, 1998): the exact binomial interval at an effective
     sample size `f(1 - f) / v * (z / t)^2`. The linearised variance between units (Cochran,
-    Sampling Techniques, 1977, section 6.3) is known badly from few units and is 0 where there was
+    Sampling Techniques, 1977, section 6.3) is imprecise with few units and is 0 if there was
     no event. So `v` is its mean with the variance at `ASSUMED_CORRELATION`, weighted by
     degrees of freedom (moderated variance: Smyth, Stat. Appl. Genet. Mol. Biol. 3:3, 2004), and the
     effective size is at most the one at `LEAST_CORRELATION`. The interval at 0 % and 100 %
@@ -119,7 +119,7 @@ def clustered_viability(
     rests on the assumed correlation only: callers must say so.
 
     In simulations (beta-binomial, 8 to 110 grains a picture, correlation 0.01 to 0.1, 2 to 30
-    pictures, 80 to 99.7 % viable) it covered 91.6 % at worst where 95 % was asked, mostly more;
+    pictures, 80 to 99.7 % viable) it covered at least 91.6 % (95 % was the aim), mostly more;
     without the assumed part 68 %, the pooled Wilson interval 36 %.
 
     Args:

@@ -150,8 +150,8 @@ def overall_viability(counts: pl.DataFrame, pattern: str) -> Overall | None:
     """Return the viability of all present and counted pictures together, with the plant as the unit.
 
     Grains of one plant are more alike than grains of several, so that pictures are no independent
-    units here: taken as such, the interval held the truth in 38 to 67 % of simulated studies where
-    95 % was asked (6 to 30 plants of 7 to 20 pictures, correlation within plants 0.05 to 0.1);
+    units here: taken as such, the interval held the truth in 38 to 67 % of simulated studies instead
+    of 95 % (6 to 30 plants of 7 to 20 pictures, correlation within plants 0.05 to 0.1);
     with the plant as the unit in 93 to 99 %. If names contain no plant, the sample stands for it. If all
     are of one plant, the file is the unit, as in the table of samples.
 

@@ -21,7 +21,7 @@ REPLACED = "the picture was replaced while it was read; the next run counts it"
 
 
 @dataclass
-class Input:
+class OpenPicture:
     """A picture that was read, or the reason why it could not be.
 
     Attributes:
@@ -81,7 +81,7 @@ class Budget:
             self._turn += 1
             self._changed.notify_all()
 
-    def take_more(self, size: int, owner: "Input") -> bool:
+    def take_more(self, size: int, owner: "OpenPicture") -> bool:
         """Take `size` bytes for a further frame of a picture that has its turn already.
 
         If there is no room, they are taken as soon as no earlier frame of the picture is in
@@ -97,7 +97,7 @@ class Budget:
             self._held += size
             return True
 
-    def wait_for_earlier(self, owner: "Input") -> None:
+    def wait_for_earlier(self, owner: "OpenPicture") -> None:
         """Wait until no frame of a picture is in flight."""
         with self._changed:
             self._changed.wait_for(lambda: not owner.in_flight or self._closed)
@@ -114,7 +114,7 @@ class Budget:
             self._closed = True
             self._changed.notify_all()
 
-    def wait_for_input(self, future: "Future[Input]") -> bool:
+    def wait_for_input(self, future: "Future[OpenPicture]") -> bool:
         """Wait until `future` is done; return False if the budget is used up before that."""
         future.add_done_callback(lambda _: self._wake())
         with self._changed:
@@ -137,9 +137,9 @@ class Reader:
         self._max_pixels = max_pixels
         self._lock = threading.Lock()
 
-    def read(self, turn: int, item: Item) -> Input:
+    def read(self, turn: int, item: Item) -> OpenPicture:
         """Read one picture; errors of any kind become its reason and are not raised."""
-        opened = Input(item)
+        opened = OpenPicture(item)
         try:
             self._open(opened)
         except Exception as error:  # noqa: BLE001  (one picture never stops the others)
@@ -149,7 +149,7 @@ class Reader:
         self._decode_ahead(opened)
         return opened
 
-    def _open(self, opened: Input) -> None:
+    def _open(self, opened: OpenPicture) -> None:
         item = opened.item
         path = self._fetch(item.key, self._scratch)
         opened.copy = path if path.is_relative_to(self._scratch) else None
@@ -162,21 +162,21 @@ class Reader:
             # Its bytes would be recorded under the version of other bytes.
             self._refuse(opened, REPLACED, transient=True)
 
-    def _refuse(self, opened: Input, reason: str, *, transient: bool) -> None:
+    def _refuse(self, opened: OpenPicture, reason: str, *, transient: bool) -> None:
         if opened.file is not None:
             opened.file.close()
         opened.file, opened.held = None, 0
         opened.reason, opened.transient = reason, transient
 
     @staticmethod
-    def _decode_ahead(opened: Input) -> None:
+    def _decode_ahead(opened: OpenPicture) -> None:
         """Decode the first frame, so that the model does not wait for it."""
         if opened.file is None or not opened.held:
             return
         with suppress(Exception):  # raised again, and recorded, when the frame's tiles are read
             opened.file.frames[0].read((0, 0, 1, 1))
 
-    def frames_of(self, opened: Input) -> "Iterator[OpenFrame | Flush]":
+    def frames_of(self, opened: OpenPicture) -> "Iterator[OpenFrame | Flush]":
         """Yield the frames of a picture within the budget; `Flush` if the model must finish some first."""
         for number, frame in enumerate(opened.file.frames if opened.file else ()):
             held = frame.resident_bytes if number else opened.held
@@ -199,13 +199,13 @@ class Reader:
             self._close_file(opened)
         self._budget.give_back(frame.held)
 
-    def close(self, opened: Input) -> None:
+    def close(self, opened: OpenPicture) -> None:
         """Give back the memory of a picture that has no frames."""
         self._close_file(opened)
         self._budget.give_back(opened.held)
 
     @staticmethod
-    def _close_file(opened: Input) -> None:
+    def _close_file(opened: OpenPicture) -> None:
         if opened.file is not None:
             opened.file.close()
         if opened.copy is not None:
@@ -214,23 +214,23 @@ class Reader:
 
 def read_ahead(
     items: Sequence[Item],
-    read: Callable[[int, Item], Input],
+    read: Callable[[int, Item], OpenPicture],
     budget: Budget,
     pool: ThreadPoolExecutor,
     ahead: int,
-) -> Iterator[Input | Flush]:
+) -> Iterator[OpenPicture | Flush]:
     """Yield pictures in order, reading `ahead` of them; `Flush` if the budget waits for the model."""
-    on_the_way: deque[Future[Input]] = deque()
+    pending: deque[Future[OpenPicture]] = deque()
     waiting = iter(enumerate(items))
     while True:
-        while len(on_the_way) <= ahead and (following := next(waiting, None)) is not None:
-            on_the_way.append(pool.submit(read, *following))
-        if not on_the_way:
+        while len(pending) <= ahead and (following := next(waiting, None)) is not None:
+            pending.append(pool.submit(read, *following))
+        if not pending:
             return
-        while not budget.wait_for_input(on_the_way[0]):
+        while not budget.wait_for_input(pending[0]):
             yield Flush.NOW
             budget.exhausted = False
-        yield on_the_way.popleft().result()
+        yield pending.popleft().result()
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ class OpenFrame:
     """
 
     frame: Frame
-    owner: Input
+    owner: OpenPicture
     held: int
 
     @property

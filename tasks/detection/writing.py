@@ -15,7 +15,7 @@ from pollen.quality.grain_size import scale_flags, size_to_model
 from pollen.reports.annotate import UNDRAWN_FLAG, annotate, encode_jpeg
 from pollen.reports.canvas import fitted_scale, whole_picture
 from pollen.reports.legend import Caption
-from tasks.detection.reading import Input, OpenFrame, Reader
+from tasks.detection.reading import OpenFrame, OpenPicture, Reader
 from tasks.detection.work import Work
 from tasks.faults import OutsideError, StorageError, UnusableNameError, failure_reason
 from tasks.progress import Progress
@@ -56,7 +56,7 @@ class FrameWriter:
         self._committed_ms = time.time_ns() // 1_000_000
         self._failures = 0
 
-    def unreadable(self, opened: Input) -> FrameResult:
+    def unreadable(self, opened: OpenPicture) -> FrameResult:
         """Return the row of a picture that could not be opened."""
         self._reader.close(opened)
         return self._failed(opened, opened.item.key, opened.reason, transient=opened.transient)
@@ -138,7 +138,9 @@ class FrameWriter:
         reason, transient = failure_reason(error)
         return self._failed(frame.owner, frame.frame.name, reason, transient=transient)
 
-    def _failed(self, opened: Input, filename: str, reason: str, *, transient: bool) -> FrameResult:
+    def _failed(
+        self, opened: OpenPicture, filename: str, reason: str, *, transient: bool
+    ) -> FrameResult:
         self._progress.counted(filename, failed=True)
         self._failures += 1
         if self._failures <= FAILURES_LOGGED:
@@ -148,5 +150,5 @@ class FrameWriter:
         )
         return FrameResult(row, pl.DataFrame(schema=GRAIN_RECORD))
 
-    def _provenance(self, opened: Input) -> Provenance:
+    def _provenance(self, opened: OpenPicture) -> Provenance:
         return Provenance(opened.item, opened.sha256, self._attempt, self._work.profile)

@@ -17,7 +17,7 @@ from pollen.detection.grains import Grains
 from pollen.errors import PollenError
 from pollen.layout import annotated_key
 from pollen.reports.annotate import UNDRAWN_FLAG
-from tasks.detection.reading import Input, Reader
+from tasks.detection.reading import OpenPicture, Reader
 from tasks.detection.summary import Outcome
 from tasks.faults import StorageError
 from tests.support.pictures import grey_in_colour, pages, picture, put
@@ -334,7 +334,7 @@ def test_a_picture_that_vanishes_meanwhile_has_no_row_until_it_is_back(
 ) -> None:
     read = Reader.read
 
-    def late(self: Reader, turn: int, item: Item) -> Input:
+    def late(self: Reader, turn: int, item: Item) -> OpenPicture:
         (source / "a.png").unlink(missing_ok=True)
         return read(self, turn, item)
 

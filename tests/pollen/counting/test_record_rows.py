@@ -49,7 +49,7 @@ def test_a_counted_frame() -> None:
     assert made["transient"] is False
 
 
-def test_grains_left_out_are_told_by_reason_and_class() -> None:
+def test_grains_left_out_are_listed_by_reason_and_class() -> None:
     grains = discs(
         [(100, 100), (110, 100), (395, 100), (395, 105), (300, 200)], 40, classes=[0, 1, 0, 1, 1]
     )

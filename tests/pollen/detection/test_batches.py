@@ -69,7 +69,7 @@ def test_three_shards_all_have_work_where_there_is_enough(pictures: int, working
     assert len(deal(cut_for(waiting, 64, 3), 3)) == working
 
 
-def test_the_id_speaks_of_keys_and_versions_only() -> None:
+def test_the_id_depends_on_keys_and_versions_only() -> None:
     one = Batch((Item("a.jpg", "1", 5), Item("b.jpg", "1", 6)))
     assert one.id == Batch((Item("a.jpg", "1", 7), Item("b.jpg", "1", 8))).id
     assert one.id != Batch((Item("a.jpg", "2", 5), Item("b.jpg", "1", 6))).id

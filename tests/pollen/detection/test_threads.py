@@ -98,13 +98,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 @pytest.mark.usefixtures("one_processor")
-def test_pytorch_and_opencv_are_told(model: Prepared) -> None:
+def test_pytorch_and_opencv_keep_to_the_quota(model: Prepared) -> None:
     TorchBackend(model.weights, model.card, model.cache, device="cpu", half=False)
     assert (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)
 
 
 @pytest.mark.usefixtures("one_processor")
-def test_openvino_is_told(model: Prepared) -> None:
+def test_openvino_keeps_to_the_quota(model: Prepared) -> None:
     backend = OpenVinoBackend(model.weights, model.card, model.cache)
     compiled = backend._queue[0].get_compiled_model()
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
@@ -112,7 +112,7 @@ def test_openvino_is_told(model: Prepared) -> None:
 
 
 @pytest.mark.usefixtures("one_processor")
-def test_training_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_keeps_to_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class ReachedError(Exception):
         """The training would begin now."""
 
@@ -126,7 +126,7 @@ def test_training_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.usefixtures("one_processor")
-def test_the_recipe_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_keeps_to_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class ReachedError(Exception):
         """The training would begin now."""
 

@@ -274,7 +274,7 @@ def test_small_frames_are_padded_and_never_scaled(width: int, height: int) -> No
 
 
 @pytest.mark.parametrize("size", [(300, 200), (700, 5000)])
-def test_a_small_frame_costs_little_however_large_its_grains_are_said_to_be(
+def test_a_small_frame_costs_little_however_large_its_stated_grains_are(
     size: tuple[int, int],
 ) -> None:
     grid = TileGrid(256, 0.001, LARGEST)  # a whole window would be 256,000 px wide

@@ -96,12 +96,12 @@ def test_headline_leaves_out_failed_and_deleted() -> None:
     assert "stained viable does not mean fertile" in text.replace("\n", " ")
 
 
-def test_grains_left_out_are_told_by_reason_and_class() -> None:
+def test_grains_left_out_are_listed_by_reason_and_class() -> None:
     text = Page(render_report(data_of(ROWS))).text
     assert "6 more found, but left out by the rules below" in text
     assert "edge" not in text.split("left out by the rules below")[1].split("Pictures counted")[0]
-    told = ROWS[0] | {"excluded_edge_viable": 1, "excluded_overlap_non_viable": 1}
-    text = Page(render_report(data_of([told, *ROWS[1:]]))).text
+    recorded = ROWS[0] | {"excluded_edge_viable": 1, "excluded_overlap_non_viable": 1}
+    text = Page(render_report(data_of([recorded, *ROWS[1:]]))).text
     assert (
         "rules below: edge 1 viable, 0 non-viable; overlap 0 viable, 1 non-viable; "
         "4 for a reason that an earlier version of this program did not record" in text
@@ -116,7 +116,7 @@ def test_an_interval_of_one_plant_is_called_so() -> None:
         assert "one plant or folder" not in text
 
 
-def test_grains_of_another_size_are_told_of_all_together() -> None:
+def test_a_warning_names_the_size_of_all_grains_together() -> None:
     rows = [ok(f"{n}.png", 1, 0) | {"size_to_model": 0.25} for n in range(3)]
     for text in (Page(render_report(data_of(rows))).text, markdown_summary(data_of(rows))):
         assert "is 0.25 times the size" in text.replace("\\", "")
@@ -124,7 +124,7 @@ def test_grains_of_another_size_are_told_of_all_together() -> None:
     assert "times the size" not in Page(render_report(data_of(known))).text
 
 
-def test_mostly_empty_pictures_are_told_of() -> None:
+def test_a_warning_says_that_most_pictures_are_empty() -> None:
     data = data_of([*ROWS, empty("a.png"), empty("b.png"), empty("c.png")])
     for text in (Page(render_report(data)).text, markdown_summary(data)):
         assert "Most pictures have no grain at all" in text

@@ -56,12 +56,12 @@ def test_pictures_stand_side_by_side_below_their_names() -> None:
 def test_hostile_names_stay_text(sample: bool) -> None:
     rows = [ok(f"{NAME}/1.png", 5, 1)] if sample else [failed(NAME, "a | reason")]
     text = markdown_summary(data_of(rows), Highlights(PICTURES))
-    told = [line for line in text.splitlines() if "script" in line]
-    assert len(told) == 3
-    for line in told:
+    lines = [line for line in text.splitlines() if "script" in line]
+    assert len(lines) == 3
+    for line in lines:
         assert not re.search(r"(?<!\\)[`<\[]", line)
         assert not re.search(r"(?<!\\)_", line)
-    cells = re.split(r"(?<!\\)\|", told[0])
+    cells = re.split(r"(?<!\\)\|", lines[0])
     assert len(cells) == (9 if sample else 1)
 
 
@@ -114,7 +114,7 @@ def test_equal_tables_give_equal_text_whatever_their_order() -> None:
     assert markdown_summary(data_of(ROWS)) == markdown_summary(data_of(ROWS[::-1]))
 
 
-def test_nothing_is_said_of_nothing() -> None:
+def test_empty_parts_are_left_out() -> None:
     text = markdown_summary(data_of([]))
     assert text.startswith("**0** images counted")
     assert "### Samples" not in text

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pollen.detection.batches import Item
 from pollen.detection.pipeline import Flush
 from pollen.frames import frame as frames
-from tasks.detection.reading import REPLACED, Budget, Input, OpenFrame, Reader, read_ahead
+from tasks.detection.reading import REPLACED, Budget, OpenFrame, OpenPicture, Reader, read_ahead
 from tasks.storage.folders import FolderStore
 from tests.support.pictures import picture
 
@@ -53,9 +53,9 @@ def test_inputs_come_in_order_and_the_budget_holds(sizes: list[int], threads: in
     held: list[int] = []
     most = 0
 
-    def read(turn: int, wanted: Item) -> Input:
+    def read(turn: int, wanted: Item) -> OpenPicture:
         budget.take(turn, sizes[turn])
-        return Input(wanted, held=sizes[turn])
+        return OpenPicture(wanted, held=sizes[turn])
 
     items = [Item(str(number), "", 0) for number in range(len(sizes))]
     order = []
@@ -95,7 +95,9 @@ def test_pages_of_a_file_are_let_in_as_earlier_ones_are_given_back(store: Folder
         reading.frame_done(each)
     assert seen == [f"stack.tif#page={number}" for number in range(1, PAGES + 1)]
     assert max(resident) == 1
-    assert budget.take_more(int(1.5 * one_page), Input(wanted, in_flight=1))  # all was given back
+    assert budget.take_more(
+        int(1.5 * one_page), OpenPicture(wanted, in_flight=1)
+    )  # all was given back
 
 
 def test_a_file_is_closed_behind_its_last_page(
@@ -129,7 +131,7 @@ def test_a_picture_replaced_while_it_is_read_is_left_to_the_next_run(store: Fold
     assert (opened.reason, opened.transient) == (REPLACED, True)
 
 
-def test_an_unforeseen_error_with_one_picture_is_told_and_tried_again(
+def test_an_unforeseen_error_with_one_picture_is_recorded_and_tried_again(
     store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -143,7 +145,7 @@ def test_an_unforeseen_error_with_one_picture_is_told_and_tried_again(
     assert opened.transient
 
 
-def test_a_closed_budget_lets_nobody_wait() -> None:
+def test_a_closed_budget_wakes_all_that_wait() -> None:
     budget = Budget(10)
     budget.take(0, 10)
     with ThreadPoolExecutor(1) as pool:

@@ -1,4 +1,4 @@
-"""Records: commits in order, merging that loses and doubles nothing, damage that is told."""
+"""Records: commits in order, merging that loses and doubles nothing, damage that is reported."""
 
 from pathlib import Path
 
@@ -235,7 +235,9 @@ def test_a_damaged_image_record_is_named_with_the_remedy(store: FolderStore) -> 
         read_image_records(store, FOLDER)
 
 
-def test_a_damaged_grain_record_is_told_with_the_remedy(store: FolderStore, tmp_path: Path) -> None:
+def test_the_error_of_a_damaged_grain_record_says_what_to_do(
+    store: FolderStore, tmp_path: Path
+) -> None:
     store.write(f"{FOLDER}{GRAINS}half.parquet", b"PAR1 and no more")
     with pytest.raises(StorageError, match=r"records/grains/ is damaged .*delete records/"):
         write_grain_table(store, [FOLDER], read_image_records(store, FOLDER), tmp_path / "t.csv")
@@ -243,16 +245,16 @@ def test_a_damaged_grain_record_is_told_with_the_remedy(store: FolderStore, tmp_
 
 def test_a_damaged_file_of_other_settings_is_passed_over(store: FolderStore) -> None:
     here, there = f"{RECORDS}a/", f"{RECORDS}b/"
-    for folder, key in ((here, "here.png"), (there, "there.png"), (there, "told.png")):
+    for folder, key in ((here, "here.png"), (there, "there.png"), (there, "present.png")):
         write_records(store, folder, key, image(key, key), grains(key, key))
     store.write(f"{there}{IMAGES}half.parquet", b"PAR1 and no more")
-    earlier = read_earlier_records(store, here, pl.Series(["told.png"]))
+    earlier = read_earlier_records(store, here, pl.Series(["present.png"]))
     assert earlier.select("key", "folder").rows() == [("there.png", there)]
     with pytest.raises(StorageError, match=r"half.parquet is damaged"):
         read_image_records(store, there)
 
 
-def test_a_folder_that_never_rests_is_told(
+def test_a_folder_that_never_rests_is_an_error(
     store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = FolderStore.list
