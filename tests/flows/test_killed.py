@@ -32,6 +32,8 @@ from tests.support.runs import (
     upload,
 )
 
+pytestmark = pytest.mark.slow
+
 #: Merge early, and one picture per batch: so few pictures meet every kind of moment.
 MERGE_FROM = 3
 PICTURES = tuple(f"{number}.png" for number in range(6))
@@ -61,8 +63,6 @@ from tasks.storage.buckets import BucketStore
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location
 from tests.support.runs import count
-
-pytestmark = pytest.mark.slow
 
 def die_after(store, kind, part, times):
     lock, left = threading.Lock(), [times]
