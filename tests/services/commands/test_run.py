@@ -433,7 +433,7 @@ def test_a_server_that_is_away_for_a_while(
         Then(watched, away.set)
         assert start(deployment, watch=True) == 2
         away.clear()
-    assert "the run may continue without it" in capsys.readouterr().err
+    assert "The run may continue without it" in capsys.readouterr().err
 
 
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
