@@ -19,6 +19,7 @@ from services.embedded import EmbeddedPrefect, EmbeddedS3
 from tests.support.prefect_servers import SHARED, PreparedPrefect
 
 _REAL_PICTURES = Path("..", "shared", "data", "pollen")
+_TESTS = Path(__file__).parent
 _FOREIGN_PREFIXES = ("AWS_", "PREFECT_", "YOLO_", "XDG_")
 
 # Removed by its finaliser when the interpreter ends, after the servers that use it.
@@ -69,14 +70,35 @@ _isolate(Path(_SCRATCH.name))
 #: Fixtures that start a server; a test that uses one of them, even indirectly, gets the marker `server`.
 _SERVERS = frozenset({"s3_server", "prefect_process", "locked_server"})
 
+#: Files and folders of which most tests train, start processes or tell whole stories: all of these are `slow`.
+_SLOW = (
+    "flows",
+    "pollen/dataset/test_merging.py",
+    "pollen/evaluation/test_evaluate.py",
+    "pollen/frames/test_memory.py",
+    "pollen/training/recipe",
+    "pollen/training/test_ultralytics_run.py",
+    "security",
+    "services/command_line",
+    "services/doctor/checks/test_cluster.py",
+    "services/events/test_sqs.py",
+    "tasks/storage/test_scratch.py",
+    "tasks/training/test_dataset.py",
+    "tools/test_deployment_lint.py",
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that use servers, and put the longest files first: no file is alone at the end."""
+    """Mark tests that use servers or are slow, and put the longest files first: no file is alone at the end."""
     seconds: dict[Path, float] = defaultdict(float)
     for item in items:
         if _SERVERS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("server")
-        if slow := item.get_closest_marker("slow"):
+        slow = item.get_closest_marker("slow")
+        if slow is None and any(item.path.is_relative_to(_TESTS / each) for each in _SLOW):
+            slow = pytest.mark.slow(seconds=1).mark
+            item.add_marker(slow.name)
+        if slow:
             seconds[item.path] += slow.kwargs.get("seconds", 10)
     items.sort(key=lambda item: -seconds[item.path])
 
