@@ -82,7 +82,7 @@ def test_staged_zips_become_a_model_that_detection_uses(run: Train, s3_server: E
     assert set(artifacts) >= {"dataset-summary", "training-summary", "training-progress"}
     assert artifacts["training-progress"].description == state.message
     shown = str(artifacts["training-summary"].data)
-    assert "| viability error, points | " in shown
+    assert "| viability error | " in shown
     assert "| - |" not in shown.split("mAP50, viable", maxsplit=1)[0]
     assert shown.count("![chart](data:image/png;base64,") == 2
     assert "/evaluation.html` ([open](http://" in shown
