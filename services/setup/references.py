@@ -73,7 +73,7 @@ def _block(client: "SyncPrefectClient", name: str) -> UUID:
     schema = document.block_schema
     if schema is None or _SENDS not in schema.capabilities:
         raise NotThereError(
-            f"sends no messages: the block {name} can't. Name one of another type in notifications.to, "
+            f"sends no messages: the block {name} can't send messages. Name one of another type in notifications.to, "
             "such as slack-webhook/..., ms-teams-webhook/... or custom-webhook/..., then `pollen setup` again"
         )
     return document.id

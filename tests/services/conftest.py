@@ -1,7 +1,8 @@
-"""Fixtures of the tests of commands and of the receiver."""
+"""Fixtures of the tests of commands, of the receiver and of setup."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -14,6 +15,12 @@ def amazon() -> Iterator[Amazon]:
     """Amazon's services as moto has them, shared by all tests: use names of your own."""
     with Amazon() as services:
         yield services
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that nothing on the server has yet."""
+    return f"t{uuid4().hex[:10]}"
 
 
 @pytest.fixture

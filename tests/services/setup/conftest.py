@@ -1,18 +1,11 @@
 """What tests of the set-up share. Names are new in every test: the server is shared."""
 
 from collections.abc import Iterator
-from uuid import uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from services.embedded import EmbeddedPrefect
-
-
-@pytest.fixture
-def name() -> str:
-    """A name that nothing on the server has yet."""
-    return f"t{uuid4().hex[:10]}"
 
 
 @pytest.fixture

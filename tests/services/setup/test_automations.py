@@ -334,7 +334,7 @@ def test_placeholders_take_the_figures_with_their_type(folder: Callable[[str], P
         (
             "{zombie_seconds}",
             "{zombie_hours}",
-            "{zombie_hours} stands for nothing; known are ",
+            "{zombie_hours} is not known; expected one of ",
         ),
         ("within:", "wihtin:", "'pollen: x' has 'wihtin', which Prefect would ignore"),
         (
@@ -345,7 +345,7 @@ def test_placeholders_take_the_figures_with_their_type(folder: Callable[[str], P
         ("pollen: x", "x", "the name 'x' must begin with 'pollen: '"),
         ("automations:", "automation:", "automations: Field required"),
         ("type: event", "type: [", "can't be read"),
-        ("automations:", "for_each: '{crash}'\nautomations:", "{crash} stands for nothing"),
+        ("automations:", "for_each: '{crash}'\nautomations:", "{crash} is not known"),
         ("automations:", "for_each: '{zombie_minutes}'\nautomations:", "should be a valid list"),
         ("actions:", "more: 1\n    actions:", "'pollen: x' has 'more'"),
     ],

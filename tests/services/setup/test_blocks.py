@@ -200,7 +200,10 @@ class TestSavedByHand:
         steps = plan_blocks(client, moved)
         assert actions(steps) == ["keep", "update"]
         assert steps[0].change.name == f"{name}-mine"
-        assert "left unchanged; it differs from the site file: address: none to http://new:2" in told(steps)
+        assert (
+            "left unchanged; it differs from the site file: address: none to http://new:2"
+            in told(steps)
+        )
         carry_out(steps)
         after = saved(client, name)
         assert after["bucket_name"] == "other"

@@ -118,7 +118,10 @@ def test_ours_that_left_the_file_goes_and_the_others_stay(
         "untagged": [],
     }.items():
         client.create_deployment(flow_id=flow, name=deployment, tags=tags)
-    declared = (DeclaredDeployment(f"{name}/stays", "cpu"), DeclaredDeployment(f"{name}/new", "cpu"))
+    declared = (
+        DeclaredDeployment(f"{name}/stays", "cpu"),
+        DeclaredDeployment(f"{name}/new", "cpu"),
+    )
 
     # Other tests leave deployments on this server: only this test's are looked at and deleted.
     steps, missing = plan_deployments(client, declared)

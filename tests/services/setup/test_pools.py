@@ -101,7 +101,10 @@ def test_a_pool_of_another_type_is_left_alone_and_it_says_so(
     step = only(client, site(name, template="gpu"))
     assert (step.change.action, step.do) == ("keep", None)
     assert step.change.attention
-    assert "has the type process, which setup can't change; the site file says kubernetes" in step.change.detail
+    assert (
+        "has the type process, which setup can't change; the site file says kubernetes"
+        in step.change.detail
+    )
 
 
 def test_a_namespace_that_is_not_known_here_stays_as_it_was_set_up(
