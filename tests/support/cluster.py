@@ -152,11 +152,6 @@ class Cluster:
                 assert time.monotonic() < deadline, f"{now.name} is {now.state.name}: {self.logs()}"
                 time.sleep(0.3)
 
-    def read(self, run: FlowRun | UUID) -> FlowRun:
-        """A run as it is now."""
-        with get_client(sync_client=True) as client:
-            return client.read_flow_run(run if isinstance(run, UUID) else run.id)
-
     def kill(self, run: FlowRun | UUID) -> None:
         """Kill the process of a run with SIGKILL, as an out-of-memory killer does."""
         found = self._processes_of(run)
