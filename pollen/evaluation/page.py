@@ -125,7 +125,7 @@ def _sizes(models: Sequence[ModelFigures]) -> list[dict[str, Any]]:
             "found": [figures.recall_by_size[number].found for figures in models],
         }
         for number, (size, low, high) in enumerate(
-            zip(sizes, bounds, [*bounds[1:], None], strict=True)
+            zip(sizes, bounds, [*bounds, None][1:], strict=True)
         )
     ]
 
