@@ -1,4 +1,4 @@
-"""What takes part in a merge: the pictures of the dataset, and those of exports that it does not have."""
+"""The pictures that take part in a merge: those of the dataset, and those of exports that it does not have."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass
 class Gathered:
-    """What takes part in a merge.
+    """The pictures that take part in a merge.
 
     Attributes:
         candidates: The dataset's pictures, then the new ones; those of exports show something else each.

@@ -1,4 +1,4 @@
-"""What `pollen dataset check` finds: an export or dataset read as a merge would read it, and nothing written."""
+"""The check of an export or dataset: it is read as a merge would read it, and nothing is written."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from pollen.dataset.settings import DatasetSettings
 
 
 class Verdict(Enum):
-    """What comes of an export or dataset, in words that follow its name."""
+    """The outcome of a check, in words that follow the name of the export or dataset."""
 
     GOOD = "can be used as it is."
     LOOK = "can be used; check the warnings {place} first."
@@ -31,7 +31,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was found.
+    """The result of a check.
 
     Attributes:
         name: Of the folder or zip.

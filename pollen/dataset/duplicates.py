@@ -51,7 +51,7 @@ Hashes = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Look:
-    """What a picture looks like.
+    """The look of a picture.
 
     Attributes:
         coarse: `(64, 64)` the green channel, where stained grains are darkest, without what varies

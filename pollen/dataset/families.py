@@ -1,4 +1,4 @@
-"""Which pictures belong together, from their names: copies of one picture, pictures of one plant."""
+"""Families and groups of pictures by their names: copies of one picture, pictures of one plant."""
 
 import re
 from collections import Counter

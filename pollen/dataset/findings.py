@@ -1,4 +1,4 @@
-"""What was noticed about a dataset or an export, in sentences for the people who label."""
+"""Findings on a dataset or an export, in sentences for the people who label."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How much a finding matters.
+    """The weight of a finding.
 
     `error`: what it speaks of can't be used as it is; an export with an error is refused whole.
     `warning`: handled as the message says, and a person should look. `note`: nothing to do.

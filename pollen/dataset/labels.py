@@ -59,7 +59,7 @@ class LabelledGrain:
 
 @dataclass(frozen=True)
 class Labels:
-    """What a label file says.
+    """The content of a label file.
 
     Attributes:
         grains: The grains of the lines without fault, in the order of the file.

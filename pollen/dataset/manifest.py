@@ -72,7 +72,7 @@ class GrainCounts(_Record):
 
 
 class Source(_Record):
-    """Where a picture came from: an export, or `CURATED`."""
+    """The source of a picture: an export, or `CURATED`."""
 
     name: str = CURATED
     sha256: str = Field("", pattern=rf"^$|{_SHA256}", description="Of the export; empty: curated.")
@@ -202,7 +202,7 @@ class Manifest(_Record):
 
 
 class Changes(_Record):
-    """What differs between a manifest and the one before; keys, sorted."""
+    """Differences between a manifest and the previous one; keys, sorted."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()

@@ -56,7 +56,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Merge:
-    """What merging decided.
+    """The decisions of a merge.
 
     Attributes:
         manifest: The dataset after it.

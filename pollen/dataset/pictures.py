@@ -16,7 +16,7 @@ TRAINED_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """What a picture is.
+    """Facts about a picture.
 
     Attributes:
         sha256: Of the file.

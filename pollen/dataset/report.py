@@ -56,7 +56,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What the report is made of.
+    """The content of the report.
 
     Attributes:
         name: Name of the dataset.

@@ -1,4 +1,4 @@
-"""What a person may set about reading exports and merging them into a dataset."""
+"""Settings of reading exports and merging them into a dataset."""
 
 from enum import StrEnum
 from typing import Final, Self
@@ -10,7 +10,7 @@ from pollen.statistics.samples import sample_of
 
 
 class Unsure(StrEnum):
-    """What happens to pictures with grains of the class `unsure`.
+    """The treatment of pictures with grains of the class `unsure`.
 
     `reject`: the picture is left out, with a finding. `cover`: the picture is taken, and training
     covers those grains with background.
@@ -21,7 +21,7 @@ class Unsure(StrEnum):
 
 
 class MissingLabels(StrEnum):
-    """What a picture without a label file means; an empty label file always means: no grain.
+    """The meaning of a picture without a label file; an empty label file always means: no grain.
 
     `reject`: somebody forgot to label it; left out, with a finding. `empty`: it has no grain.
     """
@@ -31,7 +31,7 @@ class MissingLabels(StrEnum):
 
 
 class Limits(BaseModel):
-    """What an export may hold; beyond it, it is refused before memory or disk fill up."""
+    """Limits of an export; a larger one is refused before memory or disk fill up."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

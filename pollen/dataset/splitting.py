@@ -1,4 +1,4 @@
-"""Which split a picture goes to: what belongs together stays together, and old pictures never move.
+"""The split of every picture: what belongs together stays together, and old pictures never move.
 
 Pictures are tied by what they share (plant, family, a copy). Those that hang together, directly or
 over others, form a component, and a component has one split: the one its old pictures have, or else the
@@ -38,7 +38,7 @@ class Tied:
 
 @dataclass(frozen=True)
 class Placing:
-    """Where the pictures go.
+    """The places of the pictures.
 
     Attributes:
         splits: Split by id.

@@ -1,4 +1,4 @@
-"""What a training starts from: weights, or an architecture with random ones."""
+"""The base of a training: weights, or an architecture with random ones."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ ARCHITECTURE: Final = re.compile(r"yolo(v8|11|26)[nsmlx](?P<outlines>-seg)?\.yam
 
 @dataclass(frozen=True)
 class Base:
-    """Where the weights come from.
+    """The base of a training.
 
     Attributes:
         source: Path of weights whose hash was checked, or the name of an architecture.

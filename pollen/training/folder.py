@@ -25,7 +25,7 @@ GRAINS_FOR_MEDIAN = 3
 
 @dataclass(frozen=True)
 class GrainSizes:
-    """How large labelled grains are, in picture pixels: what a model card says of its scale.
+    """Sizes of labelled grains in picture pixels, for the scale in the model card.
 
     Attributes:
         median_px: Median diameter.

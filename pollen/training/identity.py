@@ -1,4 +1,4 @@
-"""What makes two trainings the same one."""
+"""The identity of a training: equal for two trainings that learn the same."""
 
 import hashlib
 import json

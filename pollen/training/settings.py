@@ -1,4 +1,4 @@
-"""What a person may set for a training; the same model is part of the form in the Prefect UI."""
+"""Settings of a training; the same model is part of the form in the Prefect UI."""
 
 from typing import Any, ClassVar, Literal, Self
 

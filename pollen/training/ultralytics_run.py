@@ -22,7 +22,7 @@ class TrainingError(PollenError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What came of one epoch, or of some steps.
+    """The outcome of one epoch, or of some steps.
 
     Attributes:
         number: From 1.

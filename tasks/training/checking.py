@@ -33,7 +33,7 @@ NOTHING_STAGED: Final = "NothingNew"
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found in a staging area.
+    """The findings on a staging area.
 
     Attributes:
         place: Where it is.

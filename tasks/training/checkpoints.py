@@ -28,7 +28,7 @@ _RECORD = re.compile(r"epoch-(\d{6})\.json")
 
 
 class CheckpointRecord(BaseModel):
-    """What says that a checkpoint is whole: the hashes of its files."""
+    """The record of a complete checkpoint: the hashes of its files."""
 
     model_config = ConfigDict(frozen=True)
 

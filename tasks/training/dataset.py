@@ -44,7 +44,7 @@ FINDINGS_LOGGED: Final = 20
 
 
 class Staging(BaseModel):
-    """Where everything about a dataset is.
+    """The locations of a dataset.
 
     Attributes:
         name: Of the dataset.
@@ -78,7 +78,7 @@ class Staging(BaseModel):
 
 @dataclass(frozen=True)
 class DatasetVersion:
-    """What the dataset is now.
+    """The current version of a dataset.
 
     Attributes:
         dataset: Name of the dataset.

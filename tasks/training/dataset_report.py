@@ -1,4 +1,4 @@
-"""What people see of a dataset: a page beside its versions, and an artifact in the Prefect UI."""
+"""The report of a dataset: a page beside its versions, and an artifact in the Prefect UI."""
 
 import hashlib
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What trainings leave that nobody comes back to, taken away by a later one; never a reason to fail."""
+"""Cleaning up after abandoned trainings, done by a later one; it never fails a run."""
 
 import re
 import shutil

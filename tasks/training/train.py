@@ -100,7 +100,7 @@ class LaidOut:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves: weights alone, the table of its course, that in words, and where it ran."""
+    """The result of a training: weights, the table of its course, the course in words, and the device."""
 
     weights: Path
     results: Path

@@ -1,4 +1,4 @@
-"""What an export is made of: its class names, and which label belongs to which picture.
+"""The layout of an export: its class names, and the label of each picture.
 
 Known forms: Roboflow (`data.yaml` with a list of names, train/valid/test), CVAT "Ultralytics YOLO"
 (`data.yaml` with numbered names), CVAT "YOLO 1.1" (`obj.names`, labels beside the pictures) and
@@ -61,7 +61,7 @@ class PictureEntry:
 
 @dataclass(frozen=True)
 class Layout:
-    """What an export is made of.
+    """The layout of an export.
 
     Attributes:
         form: The labelling tool's form, in words.

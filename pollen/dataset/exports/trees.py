@@ -1,4 +1,4 @@
-"""Where exports are read from: a folder or a zip, behind one small protocol."""
+"""Folders and zips that exports are read from, as one small protocol."""
 
 import os
 import stat

@@ -63,7 +63,7 @@ class RecipeStage:
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How a stage runs; nothing here changes what is learnt.
+    """Options of a stage's run; none of them changes what is learnt.
 
     Attributes:
         workers: Processes that make scenes.

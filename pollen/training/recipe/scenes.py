@@ -38,7 +38,7 @@ GRAIN_DIAMETER_PX: Final = (28.0, 125.0)
 
 @dataclass(frozen=True)
 class SceneMix:
-    """What scenes are made of; weights need not add up to 1.
+    """The mix of scenes; weights need not add up to 1.
 
     Attributes:
         real: Weight of real pictures.

@@ -1,4 +1,4 @@
-"""What the recipe of the bundled model does, stage by stage."""
+"""The stages of the bundled model's recipe."""
 
 from dataclasses import replace
 from typing import Final
