@@ -265,5 +265,5 @@ def _is_whole(folder: Path) -> bool:
     try:
         facts = json.loads((folder / "facts.json").read_text())
         return all(sha256_of(folder / name) == digest for name, digest in facts["sha256"].items())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (ModelError, OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
