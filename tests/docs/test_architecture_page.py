@@ -2,6 +2,9 @@
 
 import ast
 import re
+import tomllib
+
+import pytest
 
 import flows.detect
 import flows.train
@@ -51,3 +54,19 @@ def test_stages_of_a_training_stand_in_the_order_of_the_flow() -> None:
     }
     places = [ends[name] for name in stages("Training")]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("floor", ["pollen", "tasks", "services"])
+def test_rooms_are_drawn_in_the_order_of_the_contracts(floor: str) -> None:
+    rules = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = rules["tool"]["importlinter"]["contracts"]
+    (layers,) = (each["layers"] for each in contracts if each.get("containers") == [floor])
+    depth = {room: n for n, layer in enumerate(layers) for room in re.findall(r"\w+", layer)}
+    drawing = PAGE.split(f"subgraph {floor}[")[1].split("end\n")[0]
+    (chain,) = (line for line in drawing.splitlines() if "-->" in line)
+    steps = [re.findall(r"\w+", re.sub(r"\[.*\]|\bt_", "", step)) for step in chain.split("-->")]
+    depths = [{depth[room] for room in step} for step in steps]
+    assert depths == sorted(depths, key=min)
+    assert all(len(each) == 1 for each in depths)  # rooms side by side are of one layer
+    rooms = {path.parent.name for path in (REPOSITORY / floor).glob("*/__init__.py")} - {"bundled"}
+    assert rooms <= {room for step in steps for room in step}
