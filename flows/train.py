@@ -27,7 +27,7 @@ from tasks.training.checkpoints import drop_checkpoints
 from tasks.training.dataset import DatasetVersion, Staging, archive_zips, update_dataset
 from tasks.training.dataset_report import report_dataset
 from tasks.training.evaluate import choose_card, evaluate_model, labelled_pictures
-from tasks.training.negatives import Smudge, digest, fetch_smudges, make_negative_files
+from tasks.training.negatives import DebrisFile, digest, fetch_debris, make_negative_files
 from tasks.training.pictures import fetch_pictures
 from tasks.training.release import TrainingSummary, describe, judge, promote_as_decided
 from tasks.training.release_artifact import show_model
@@ -61,14 +61,14 @@ def make_model(request: TrainRequest) -> TrainingSummary:
     archive_zips(request.staging.zips, dataset.merged)
     with scratch_folder("training") as scratch:
         folder = Path(scratch)
-        smudges = fetch_smudges(request.smudges, folder / "smudges")
+        debris = fetch_debris(request.debris, folder / "debris")
         identity = TrainingIdentity.of(
-            dataset.manifest.pictures_id, base.identity, digest(smudges), settings
+            dataset.manifest.pictures_id, base.identity, digest(debris), settings
         )
         plan = find_training(identity, dataset.name, base, settings, output, fresh=request.fresh)
         tidy_up(plan)
         if not plan.published:
-            train_and_publish(request, dataset, plan, smudges, folder)
+            train_and_publish(request, dataset, plan, debris, folder)
         return conclude(plan, dataset.refused)
 
 
@@ -76,7 +76,7 @@ def train_and_publish(
     request: TrainRequest,
     dataset: DatasetVersion,
     plan: TrainingPlan,
-    smudges: Sequence[Smudge],
+    debris: Sequence[DebrisFile],
     folder: Path,
 ) -> None:
     """Train, measure the model beside the one in production, and publish it with the gate's decision.
@@ -90,7 +90,7 @@ def train_and_publish(
     files = {
         split: fetch_pictures(manifest.split(split), request.staging.pictures) for split in Split
     }
-    negatives = make_negative_files(smudges, files[Split.TRAIN], settings, folder / "negatives")
+    negatives = make_negative_files(debris, files[Split.TRAIN], settings, folder / "negatives")
     laid_out = lay_out(files[Split.TRAIN], negatives, files[Split.VAL], plan, folder / "data")
     progress.say("training")
     trained = train_model(plan, laid_out, folder, progress)
@@ -182,7 +182,7 @@ def train(
         tag_with_root(root)
         request = TrainRequest(
             staging=Staging.below(root, dataset),
-            smudges=root.below(SMUDGES),
+            debris=root.below(SMUDGES),
             output=root,
             base=base,
             fresh=fresh,

@@ -1,7 +1,7 @@
 """Errors of storage, and the reason in the row of a picture that failed.
 
-Storage errors reach people as one sentence with the way out. Whether they heal, so that a stage
-is retried, is decided here and nowhere else.
+Storage errors reach people as one sentence with a remedy. Whether an answer of a server heals, so
+that the stage is retried, is decided here; other places say it of the errors that they raise.
 """
 
 import logging

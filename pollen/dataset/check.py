@@ -5,7 +5,11 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from pollen.dataset.exports.curated import CuratedError, is_curated, read_curated
+from pollen.dataset.exports.dataset_folder import (
+    DatasetFolderError,
+    is_curated,
+    read_dataset_folder,
+)
 from pollen.dataset.exports.open_tree import open_tree
 from pollen.dataset.exports.reading import Export, read_export
 from pollen.dataset.exports.trees import NoTree, TreeError
@@ -15,7 +19,7 @@ from pollen.dataset.merging import Merge, merge
 from pollen.dataset.settings import DatasetSettings
 
 
-class Verdict(Enum):
+class CheckOutcome(Enum):
     """The outcome of a check, in words that follow the name of the export or dataset."""
 
     GOOD = "can be used as it is."
@@ -59,17 +63,17 @@ class CheckResult:
     is_sound: bool = True
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> CheckOutcome:
         """The outcome, in words that follow the name."""
         if not self.is_usable:
-            return Verdict.REFUSED
+            return CheckOutcome.REFUSED
         if not self.is_complete:
-            return Verdict.INCOMPLETE
+            return CheckOutcome.INCOMPLETE
         if has_error(self.findings):
-            return Verdict.PARTLY
+            return CheckOutcome.PARTLY
         if any(found.severity is not Severity.NOTE for found in self.findings):
-            return Verdict.LOOK
-        return Verdict.GOOD
+            return CheckOutcome.LOOK
+        return CheckOutcome.GOOD
 
 
 def check(path: Path, settings: DatasetSettings, name: str | None = None) -> CheckResult:
@@ -87,7 +91,7 @@ def check(path: Path, settings: DatasetSettings, name: str | None = None) -> Che
         try:
             # A zip is always read as an export: its split is not kept.
             if path.is_dir() and is_curated(tree):
-                curated = read_curated(tree, settings)
+                curated = read_dataset_folder(tree, settings)
                 merged = merge(curated, [], settings)
                 result = _merged(curated, merged, is_usable=bool(merged.manifest.images))
                 if not result.is_usable:
@@ -104,7 +108,7 @@ def check(path: Path, settings: DatasetSettings, name: str | None = None) -> Che
                 return replace(result, is_sound=not has_error(tree.findings))
             nothing = Export(NoTree(), "dataset", (), (), {}, ())
             return _merged(export, merge(nothing, [export], settings), is_usable=True)
-        except (CuratedError, TreeError) as error:
+        except (DatasetFolderError, TreeError) as error:
             return _refused(tree.name, "dataset", [DatasetFinding.error(tree.name, str(error))])
 
 

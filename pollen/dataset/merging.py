@@ -90,7 +90,7 @@ def merge(
     The trees of all of them must still be open: pictures that look alike are read again.
 
     Args:
-        curated: The dataset as it is, see `pollen.dataset.exports.curated.read_curated`.
+        curated: The dataset as it is, see `pollen.dataset.exports.dataset_folder.read_dataset_folder`.
         exports: Usable exports, in any order, each with its own name.
         settings: Shares and rules.
         latest: The latest manifest, whose pictures keep their split.

@@ -6,17 +6,17 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from pollen.dataset.check import CheckResult, Verdict, check
+from pollen.dataset.check import CheckOutcome, CheckResult, check
 from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings
-from services.commands.running import guarded
+from services.commands.shared import guarded
 from services.console import OUT, say, set_up_logging
 from services.exit_codes import COULD_NOT_RUN, DONE, SOME_FAILED
 from services.options import parse_options
 
 #: Findings that are printed; the most serious come first.
 FINDINGS_SHOWN = 60
-_CODES = {Verdict.GOOD: DONE, Verdict.REFUSED: COULD_NOT_RUN}
+_CODES = {CheckOutcome.GOOD: DONE, CheckOutcome.REFUSED: COULD_NOT_RUN}
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
 

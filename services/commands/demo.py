@@ -15,7 +15,7 @@ from flows.detect import detect_here
 from pollen.errors import PollenError
 from pollen.layout import ANNOTATED, INPUTS, RECORDS, RESULTS
 from pollen.synth import write_samples
-from services.commands.running import show_outcome
+from services.commands.shared import show_outcome
 from services.console import ProgressView, remark, say, say_error, set_up_logging
 from services.embedded import EmbeddedPrefect, EmbeddedS3, EmbeddedServerError
 from services.exit_codes import COULD_NOT_RUN

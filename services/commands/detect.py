@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from flows.detect import count_pictures, detect_here
 from pollen.detection.settings import DetectSettings
-from services.commands.running import guarded, run_story, show_outcome
+from services.commands.shared import guarded, run_story, show_outcome
 from services.console import ProgressView, set_up_logging
 from services.options import parse_options
 from tasks.progress import watched_by

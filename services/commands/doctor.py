@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.commands.running import guarded
+from services.commands.shared import guarded
 from services.console import set_up_logging
 from services.doctor.finding import Finding
 from services.doctor.printing import show

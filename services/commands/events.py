@@ -17,7 +17,7 @@ import uvicorn
 from prefect.settings import get_current_settings
 
 from pollen.errors import PollenError
-from services.commands.running import guarded
+from services.commands.shared import guarded
 from services.events import sns, sqs
 from services.events.app import AppContext, application
 from services.events.bursts import PendingBursts

@@ -12,7 +12,7 @@ from pollen.errors import PollenError
 from pollen.evaluation import wording
 from pollen.evaluation.record import Metrics
 from pollen.models.card import ModelCard
-from services.commands.running import guarded
+from services.commands.shared import guarded
 from services.console import OUT, say, set_up_logging
 from services.exit_codes import DONE
 from tasks.models.catalogue import ListedModel, ModelDetails, list_models, show_model

@@ -8,7 +8,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.urls import url_for
 
 from pollen.errors import PollenError
-from services.commands.running import guarded
+from services.commands.shared import guarded
 from services.console import remark, say, set_up_logging
 from services.doctor.checks.workers import check_workers
 from services.doctor.finding import Level

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pollen.errors import PollenError
-from services.commands.running import guarded
+from services.commands.shared import guarded
 from services.console import OUT, say, say_error, set_up_logging
 from services.exit_codes import COULD_NOT_RUN, DONE
 from services.prefect_server.connection import connected, refusal, version_note, without_password

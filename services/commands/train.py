@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from flows.train import make_model, train_here
 from pollen.layout import dataset_folder
-from services.commands.running import guarded, run_story
+from services.commands.shared import guarded, run_story
 from services.console import ProgressView, say, set_up_logging
 from services.exit_codes import DONE, SOME_FAILED
 from services.options import parse_train_options
@@ -47,7 +47,7 @@ def run_training(
         manifests = root.below(dataset_folder(name))
         request = TrainRequest(
             staging=Staging(name=name, pictures=pictures, manifests=manifests, zips=zips),
-            smudges=debris,
+            debris=debris,
             output=root,
             base=base,
             fresh=fresh,

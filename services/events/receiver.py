@@ -11,7 +11,7 @@ from pollen.errors import PollenError
 from services.events.bursts import PendingBursts
 from services.events.counters import Counters
 from services.events.notices import Notice
-from services.events.roots import Passed, Upload, WatchedRoots, classify
+from services.events.roots import SkipReason, Upload, WatchedRoots, classify
 
 #: Notices that are kept while it is not known yet which bucket is watched.
 MOST_HELD: Final = 2000
@@ -109,7 +109,7 @@ class Receiver:
                 self._add(found)
             else:
                 passed += 1
-                foreign += found is Passed.FOREIGN
+                foreign += found is SkipReason.FOREIGN
                 self._counters.passed[found] += 1
         return Taken(uploads, passed, foreign)
 

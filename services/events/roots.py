@@ -34,7 +34,7 @@ class UploadKind(StrEnum):
     EXPORTS = "exports"
 
 
-class Passed(StrEnum):
+class SkipReason(StrEnum):
     """The reason why a notice starts nothing; the values are names of counters.
 
     Attributes:
@@ -92,7 +92,7 @@ class Upload:
     key: str
 
 
-def classify(roots: Iterable[Root], notice: Notice) -> Upload | Passed:
+def classify(roots: Iterable[Root], notice: Notice) -> Upload | SkipReason:
     """Return the upload that a notice reports, or the reason why it starts nothing.
 
     Only an object that was written starts a run. A removed one only changes a mark in the table, which the next run
@@ -102,13 +102,13 @@ def classify(roots: Iterable[Root], notice: Notice) -> Upload | Passed:
     """
     ours = [root for root in roots if root.bucket == notice.bucket]
     if not ours:
-        return Passed.FOREIGN
+        return SkipReason.FOREIGN
     for root in sorted(ours, key=lambda each: len(each.folder), reverse=True):
         key = root.part(notice.key)
         kind = None if key is None else _kind(key)
         if key is not None and kind is not None:
-            return Upload(root, kind, key) if notice.created else Passed.REMOVED
-    return Passed.ELSEWHERE
+            return Upload(root, kind, key) if notice.created else SkipReason.REMOVED
+    return SkipReason.ELSEWHERE
 
 
 def _kind(key: str) -> UploadKind | None:

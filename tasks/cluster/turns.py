@@ -128,7 +128,9 @@ def one_run_at_a_time(root: Location) -> Iterator[None]:
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
-        raise PollenError("only a flow run takes turns with others: run the deployment detect/...")
+        raise PollenError(
+            "this works only in a flow run of a deployment: start it with `pollen run detect`"
+        )
     slot = _Slot(root, context.flow_run)
     slot.take()
     started = time.monotonic()

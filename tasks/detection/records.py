@@ -158,7 +158,7 @@ def with_records(
                 continue
     raise StorageError(
         f"the records in {store.address}/{' or '.join(folders)} change faster than they can be read: "
-        "are several runs active?",
+        "wait until other runs end",
         heals=True,
     )
 

@@ -115,7 +115,7 @@ def read_verdict(root: Location, version: str) -> ModelVerdict:
         )
     except (ValueError, NotFoundError) as error:
         raise DamagedVerdictError(
-            f"{store.address}/{key} can't be read ({error}): promote the model by hand, or train again with fresh"
+            f"{store.address}/{key} can't be read ({error}): promote the model by hand, or train again with --fresh"
         ) from error
 
 
@@ -139,4 +139,8 @@ def record_conclusion(store: Store, version: str, lost: str) -> None:
         if not healing(store.exists)(key):
             healing(store.create)(key, record.encode(), "application/json")
     except StorageError as error:
-        logger().warning("the end of the training of %s can't be recorded: %s", version, error)
+        logger().warning(
+            "the end of the training of %s can't be recorded, so the next run of this training does it: %s",
+            version,
+            error,
+        )

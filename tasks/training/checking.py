@@ -8,7 +8,7 @@ from typing import Final
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
-from pollen.dataset.check import CheckResult, Verdict, check, refused
+from pollen.dataset.check import CheckOutcome, CheckResult, check, refused
 from pollen.dataset.findings import Severity
 from pollen.dataset.settings import DatasetSettings
 from pollen.errors import PollenError
@@ -49,7 +49,7 @@ class Checked:
         found = (
             each
             for each in self.results
-            if each.left_out or each.verdict not in {Verdict.GOOD, Verdict.LOOK}
+            if each.left_out or each.verdict not in {CheckOutcome.GOOD, CheckOutcome.LOOK}
         )
         return tuple(sorted(found, key=lambda each: (each.is_sound, each.is_usable)))
 
@@ -80,7 +80,7 @@ class Checked:
             said.append("the run's artifact 'dataset-check' lists the findings, with file and line")
             worst = next((each.findings[0] for each in self.wanting if each.findings), None)
             said.append(f"first finding: {worst}" if worst else "")
-        elif any(each.verdict is Verdict.LOOK for each in self.results):
+        elif any(each.verdict is CheckOutcome.LOOK for each in self.results):
             said.append("there are warnings: see the run's artifact 'dataset-check'")
         return "; ".join(filter(None, said))
 

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pollen.dataset.exports.curated import read_curated
+from pollen.dataset.exports.dataset_folder import read_dataset_folder
 from pollen.dataset.exports.open_tree import open_tree
 from pollen.dataset.exports.reading import Export, read_export, read_label, read_picture
 from pollen.dataset.exports.trees import TreeError
@@ -124,7 +124,7 @@ def update_dataset(staging: Staging, settings: DatasetSettings) -> DatasetVersio
     manifests, pictures = open_store(staging.manifests), open_store(staging.pictures)
     number, latest = latest_version(manifests)
     with ExitStack() as opened:
-        curated = read_curated(_dataset_tree(staging.name, pictures), settings, latest)
+        curated = read_dataset_folder(_dataset_tree(staging.name, pictures), settings, latest)
         exports, refused, zips = _staged(staging.zips, settings, opened)
         merged = merge(curated, exports, settings, latest, number)
         _write(pictures, merged.writes, exports, settings)

@@ -6,7 +6,7 @@ import threading
 
 
 @functools.cache
-def let_forks_end() -> None:
+def drop_exit_hooks_in_forks() -> None:
     """Keep forked processes from ending what only their parent can end.
 
     Prefect sends the rest of the log when its process ends. A fork inherits this order without the threads that could

@@ -30,7 +30,7 @@ from tasks.storage.store import Location, open_store
 
 
 @dataclass(frozen=True)
-class Smudge:
+class DebrisFile:
     """A picture of debris on this machine."""
 
     name: str
@@ -39,22 +39,22 @@ class Smudge:
 
 
 @stage("fetch pictures of debris")
-def fetch_smudges(smudges: Location | None, folder: Path) -> list[Smudge]:
+def fetch_debris(debris: Location | None, folder: Path) -> list[DebrisFile]:
     """Fetch the pictures of debris, by name.
 
     Raises:
         PollenError: If the store fails, or the disk is full.
     """
-    if smudges is None:
+    if debris is None:
         return []
-    store = open_store(smudges)
+    store = open_store(debris)
     folder.mkdir(parents=True, exist_ok=True)
     keys = sorted(entry.key for entry in store.list() if is_picture(entry.key))
     found = []
     try:
         for key in keys:
             path = store.fetch(key, folder)
-            found.append(Smudge(key, path, sha256_of(path)))
+            found.append(DebrisFile(key, path, sha256_of(path)))
     except OSError as error:
         raise PollenError(
             f"pictures of debris can't be kept in {folder} ({error}): make room on this disk, or set TMPDIR"
@@ -62,14 +62,14 @@ def fetch_smudges(smudges: Location | None, folder: Path) -> list[Smudge]:
     return found
 
 
-def digest(smudges: Sequence[Smudge]) -> str:
+def digest(debris: Sequence[DebrisFile]) -> str:
     """Return a hash of a set of pictures that does not depend on their names."""
-    return hashlib.sha256("".join(sorted({one.sha256 for one in smudges})).encode()).hexdigest()
+    return hashlib.sha256("".join(sorted({one.sha256 for one in debris})).encode()).hexdigest()
 
 
 @stage("make negatives")
 def make_negative_files(
-    smudges: Sequence[Smudge],
+    debris: Sequence[DebrisFile],
     training: Sequence[LabelledPicture],
     settings: TrainSettings,
     folder: Path,
@@ -87,7 +87,7 @@ def make_negative_files(
     ]
     findings: list[DatasetFinding] = []
     try:
-        stock = gather_debris(_pictures(smudges, findings), backgrounds, "the pictures of debris")
+        stock = gather_debris(_pictures(debris, findings), backgrounds, "the pictures of debris")
         for found in (*findings, *stock.findings):
             logger().warning("%s", found)
         return _written(stock, backgrounds, count, settings, folder)
@@ -116,9 +116,11 @@ def _written(
     return files
 
 
-def _pictures(smudges: Sequence[Smudge], findings: list[DatasetFinding]) -> Iterator[DebrisPicture]:
-    for smudge in smudges:
-        pictures, faults = read_debris(smudge.path, smudge.name)
+def _pictures(
+    debris: Sequence[DebrisFile], findings: list[DatasetFinding]
+) -> Iterator[DebrisPicture]:
+    for one in debris:
+        pictures, faults = read_debris(one.path, one.name)
         findings += faults
         yield from pictures
 

@@ -19,7 +19,7 @@ class TrainRequest(BaseModel):
 
     Attributes:
         staging: The dataset, and where newly labelled exports are.
-        smudges: The place of pictures of debris; None: there are none.
+        debris: The place of pictures of debris; None: there are none.
         output: The root of the registry.
         base: The weights that training starts from; None: those that its recipe starts from.
         fresh: Whether to train once more, even if the same training was done.
@@ -31,7 +31,7 @@ class TrainRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     staging: Staging
-    smudges: Location | None = None
+    debris: Location | None = None
     output: Location
     base: str | None = None
     fresh: bool = False

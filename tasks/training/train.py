@@ -42,7 +42,7 @@ from tasks.storage.local_copies import cache_folder
 from tasks.storage.scratch import remove_dead, scratch_folders
 from tasks.storage.store import Location, Store, open_store
 from tasks.training.checkpoints import Checkpoints
-from tasks.training.forks import let_forks_end
+from tasks.training.forks import drop_exit_hooks_in_forks
 
 #: Pixel sizes that a warning names.
 SIZES_NAMED: Final = 5
@@ -300,7 +300,7 @@ def train_model(plan: TrainingPlan, laid_out: LaidOut, folder: Path, progress: P
     Raises:
         PollenError: If the training can't go on; the message holds the remedy.
     """
-    let_forks_end()
+    drop_exit_hooks_in_forks()
     settings = plan.settings
     keeper = Checkpoints(
         open_store(plan.output), plan.id, folder / "checkpoints", settings.checkpoint_minutes

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from pollen.dataset.exports.curated import CuratedError
+from pollen.dataset.exports.dataset_folder import DatasetFolderError
 from pollen.dataset.exports.trees import TreeError
 from pollen.dataset.manifest import ManifestError
 from pollen.detection.decoding import OutputError
@@ -17,7 +17,7 @@ from pollen.training.ultralytics_run import TrainingError
 @pytest.mark.parametrize(
     "kind",
     [
-        CuratedError,
+        DatasetFolderError,
         DeviceError,
         FrameError,
         ManifestError,

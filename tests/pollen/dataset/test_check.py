@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pollen.dataset.check import CheckResult, Verdict, check
+from pollen.dataset.check import CheckOutcome, CheckResult, check
 from pollen.dataset.exports.trees import TreeError
 from pollen.dataset.findings import DatasetFinding, Severity, has_error, in_order
 from pollen.dataset.manifest import GrainCounts, Split
@@ -40,7 +40,7 @@ def test_a_good_export(tmp_path: Path) -> None:
     files = {name: data for name, data in files.items() if "2-1-A" not in name}
     files |= {"train/images/field 1.png": picture(3), "train/labels/field 1.txt": VIABLE.encode()}
     result = as_zip(tmp_path, files)
-    assert result.verdict is Verdict.LOOK
+    assert result.verdict is CheckOutcome.LOOK
     (warning,) = result.findings
     assert warning.file == "export.zip"
     assert "1 of 2 file names do not name a plant, for example field 1.png" in warning.message

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from pollen.dataset.exports.curated import CuratedError, read_curated
+from pollen.dataset.exports.dataset_folder import DatasetFolderError, read_dataset_folder
 from pollen.dataset.exports.reading import Export, read_label, read_picture
 from pollen.dataset.findings import DatasetFinding, Severity
 from pollen.dataset.manifest import (
@@ -55,7 +55,7 @@ class Dataset:
 
     def curated(self) -> Export:
         latest = self.manifests[-1] if self.manifests else None
-        return read_curated(MemoryTree(DATASET, self.files), self.settings, latest)
+        return read_dataset_folder(MemoryTree(DATASET, self.files), self.settings, latest)
 
     def decide(self, exports: Iterable[Export]) -> Merge:
         """What a merge would do."""
@@ -401,12 +401,12 @@ def test_pictures_that_share_a_label_are_left_out() -> None:
 def test_a_dataset_with_another_class_order_is_refused() -> None:
     files = curated_files({"train/images/a.png": 1})
     files["data.yaml"] = b"names: [non_viable, viable]"
-    with pytest.raises(CuratedError, match="Stage the dataset as a zip instead"):
+    with pytest.raises(DatasetFolderError, match="Stage the dataset as a zip instead"):
         Dataset(files).curated()
     files["data.yaml"] = b"names: [viable, non_viable]"
     assert len(Dataset(files).curated().images) == 1
     files["classes.txt"] = b"non_viable\nviable\n"
-    with pytest.raises(CuratedError, match=r"classes\.txt: class 0 is 'viable' here"):
+    with pytest.raises(DatasetFolderError, match=r"classes\.txt: class 0 is 'viable' here"):
         Dataset(files).curated()
     files["classes.txt"] = b"Viable\nNon-viable\n"
     files["data.yaml"] = b"names: {0: Viable, 1: Non-viable}"

@@ -351,7 +351,7 @@ def test_table_of_findings_is_plain() -> None:
 
 @pytest.mark.slow
 def test_real_pictures_make_a_page(real_pictures: Path) -> None:
-    from pollen.dataset.exports.curated import read_curated
+    from pollen.dataset.exports.dataset_folder import read_dataset_folder
     from pollen.dataset.exports.open_tree import open_tree
     from pollen.dataset.merging import merge
     from pollen.dataset.pictures import decode
@@ -359,7 +359,7 @@ def test_real_pictures_make_a_page(real_pictures: Path) -> None:
 
     settings = DatasetSettings()
     with open_tree(real_pictures, settings.limits) as tree:
-        whole = merge(read_curated(tree, settings), [], settings).manifest
+        whole = merge(read_dataset_folder(tree, settings), [], settings).manifest
 
         def thumbnail(key: str, longest_px: int) -> bytes:
             return labelled_thumbnail(decode(tree.read(key, 10**8), key, 10**8), (), longest_px)

@@ -11,7 +11,7 @@ from prefect_aws import AwsCredentials, S3Bucket
 from pollen.layout import INPUTS, STAGING
 from services.embedded import EmbeddedPrefect
 from services.events.notices import Notice
-from services.events.roots import Passed, Upload, UploadKind, WatchedRoots, classify, roots_in
+from services.events.roots import SkipReason, Upload, UploadKind, WatchedRoots, classify, roots_in
 from services.site import Site
 from tasks.detection.planning import list_inputs
 from tasks.storage.store import Location, open_store
@@ -21,7 +21,7 @@ SITE = Site.model_validate({"storage": {"block": "lab"}, "prefixes": ["", "plant
 ROOTS = roots_in(SITE, "bucket", "Ostatni/Pollen")
 
 
-def meant(key: str, *, bucket: str = "bucket", created: bool = True) -> Upload | Passed:
+def meant(key: str, *, bucket: str = "bucket", created: bool = True) -> Upload | SkipReason:
     return classify(ROOTS, Notice(bucket, key, created))
 
 
@@ -78,13 +78,13 @@ def test_what_runs_take_as_input_belongs_to_its_root(
     ],
 )
 def test_all_else_is_elsewhere(key: str) -> None:
-    assert meant(key) is Passed.ELSEWHERE
+    assert meant(key) is SkipReason.ELSEWHERE
 
 
 def test_another_bucket_is_foreign_and_a_removal_starts_nothing() -> None:
     key = "Ostatni/Pollen/detect_images/a.jpg"
-    assert meant(key, bucket="other") is Passed.FOREIGN
-    assert meant(key, created=False) is Passed.REMOVED
+    assert meant(key, bucket="other") is SkipReason.FOREIGN
+    assert meant(key, created=False) is SkipReason.REMOVED
 
 
 def test_among_nested_roots_the_longest_that_takes_the_upload_has_it() -> None:
@@ -102,7 +102,7 @@ def test_among_nested_roots_the_longest_that_takes_the_upload_has_it() -> None:
 def test_no_key_is_too_strange(key: str, start: str) -> None:
     for roots in (ROOTS, roots_in(SITE, "bucket", "")):
         found = classify(roots, Notice("bucket", start + key, created=True))
-        assert isinstance(found, Upload | Passed)
+        assert isinstance(found, Upload | SkipReason)
         if isinstance(found, Upload):
             assert (start + key) == "/".join(filter(None, [found.root.folder, found.key]))
 

@@ -265,6 +265,6 @@ def test_a_folder_that_never_rests_is_an_error(
         return iter(entries)
 
     monkeypatch.setattr(FolderStore, "list", always_stale)
-    with pytest.raises(StorageError, match="are several runs active") as error:
+    with pytest.raises(StorageError, match="wait until other runs end") as error:
         read_image_records(store, FOLDER)
     assert error.value.heals

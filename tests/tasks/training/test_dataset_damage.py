@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pollen.dataset.exports.curated import read_curated
+from pollen.dataset.exports.dataset_folder import read_dataset_folder
 from pollen.dataset.exports.reading import Export
 from pollen.dataset.exports.trees import Tree
 from pollen.dataset.manifest import Manifest
@@ -69,8 +69,8 @@ def test_a_file_that_vanishes_while_it_is_read_is_one_clear_error(
 
     def vanishing(tree: Tree, settings: DatasetSettings, latest: Manifest | None) -> Export:
         (tmp_path / "root/datasets/pollen" / before.manifest.images[0].key).unlink()
-        return read_curated(tree, settings, latest)
+        return read_dataset_folder(tree, settings, latest)
 
-    monkeypatch.setattr("tasks.training.dataset.read_curated", vanishing)
+    monkeypatch.setattr("tasks.training.dataset.read_dataset_folder", vanishing)
     with pytest.raises(PollenError, match=r"pollen can't be read to its end .*No such file"):
         update_dataset(staging, SETTINGS)

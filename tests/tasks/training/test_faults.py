@@ -29,7 +29,7 @@ from tasks.progress import Silent
 from tasks.storage.store import open_store
 from tasks.training.dataset import DatasetVersion, Staging, update_dataset
 from tasks.training.dataset_report import report_dataset
-from tasks.training.negatives import fetch_smudges
+from tasks.training.negatives import fetch_debris
 from tasks.training.pictures import fetch_pictures
 from tasks.training.train import LaidOut, TrainingPlan, find_training, resolve_base, train_model
 from tests.support.labelled import NAMES, SIDE_PX, export, labelled
@@ -91,7 +91,7 @@ class Bench:
 CALLS: dict[str, tuple[Callable[[Bench], object], str]] = {
     "update_dataset": (lambda b: update_dataset(b.staging, DatasetSettings()), "ListObjectsV2"),
     "report_dataset": (lambda b: report_dataset(b.staging, b.version), "PutObject"),
-    "fetch_smudges": (lambda b: fetch_smudges(b.root.below(SMUDGES), b.folder), "GetObject"),
+    "fetch_debris": (lambda b: fetch_debris(b.root.below(SMUDGES), b.folder), "GetObject"),
     "fetch_pictures": (
         lambda b: fetch_pictures(b.version.manifest.images, b.staging.pictures),
         "ListObjectsV2",

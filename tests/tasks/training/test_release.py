@@ -143,7 +143,9 @@ def test_an_end_that_can_not_be_recorded_is_an_end(
 
     assert conclude(plan).outcome is TrainingOutcome.PROMOTED
 
-    assert "can't be recorded: refused access" in caplog.text
+    assert (
+        "can't be recorded, so the next run of this training does it: refused access" in caplog.text
+    )
     assert read_conclusion(open_store(plan.output), plan.version) is None
 
 

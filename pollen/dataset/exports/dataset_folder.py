@@ -16,7 +16,7 @@ _NAMES = dict(enumerate(LABEL_NAMES))
 _SPLIT_FOLDERS = tuple(f"{split}/" for split in Split)
 
 
-class CuratedError(PollenError):
+class DatasetFolderError(PollenError):
     """A dataset that can't be read as one; the message says what to do."""
 
 
@@ -26,7 +26,9 @@ def is_curated(tree: Tree) -> bool:
     return bool(tops) and tops <= set(Split)
 
 
-def read_curated(tree: Tree, settings: DatasetSettings, latest: Manifest | None = None) -> Export:
+def read_dataset_folder(
+    tree: Tree, settings: DatasetSettings, latest: Manifest | None = None
+) -> Export:
     """Read a dataset; a faulty picture is left out with a finding, and does not stop the others.
 
     Args:
@@ -35,7 +37,7 @@ def read_curated(tree: Tree, settings: DatasetSettings, latest: Manifest | None 
         latest: The latest manifest: pictures it knows by their hash are not decoded again.
 
     Raises:
-        CuratedError: If classes are numbered in another order than this project writes, or nobody can
+        DatasetFolderError: If classes are numbered in another order than this project writes, or nobody can
             tell how.
         TreeError: If the disk fails.
     """
@@ -44,10 +46,10 @@ def read_curated(tree: Tree, settings: DatasetSettings, latest: Manifest | None 
     known = {image.sha256: _facts(image) for image in latest.images} if latest else {}
     export = read_export(tree, settings, known=known, default_names=_NAMES)
     if not export.names:  # only where a file of names, or the whole folder, can't be read
-        raise CuratedError(f"the dataset {tree.name} can't be read: {export.findings[0]}")
+        raise DatasetFolderError(f"the dataset {tree.name} can't be read: {export.findings[0]}")
     if classes_of(export.names) != {number: _NAMES.get(number) for number in export.names}:
         given = ", ".join(f"{number} {name}" for number, name in sorted(export.names.items()))
-        raise CuratedError(
+        raise DatasetFolderError(
             f"the dataset {tree.name} numbers its classes {given or '(none)'}, expected 0 viable, 1 non_viable "
             "(and 2 unsure): its labels would be misread. Stage the dataset as a zip instead, with its "
             "data.yaml: exports are read by class name"

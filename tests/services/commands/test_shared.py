@@ -10,7 +10,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed
 
 from pollen.errors import PollenError
-from services.commands.running import guarded, run_story
+from services.commands.shared import guarded, run_story
 from services.embedded import EmbeddedPrefect
 from services.exit_codes import COULD_NOT_RUN, SOME_FAILED
 from tasks.storage.store import Location
