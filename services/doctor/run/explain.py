@@ -222,7 +222,8 @@ def _running(facts: RunFacts) -> Finding:
         return _ABOUT.error(
             "Prefect shows it as running, but it has no pod any more",
             gone.summary if gone else detail,
-            "the worker did not notice that the pod ended: check that PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES is set on the "
+            "the worker did not notice that the pod ended: check that "
+            "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES is set on the "
             "worker. The automation 'no sign of life' ends the run; then run it again",
         )
     silent = facts.since(facts.sign_of_life)
