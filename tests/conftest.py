@@ -68,7 +68,7 @@ _isolate(Path(_SCRATCH.name))
 
 
 #: Fixtures that start a server; a test that uses one of them, even indirectly, gets the marker `server`.
-_SERVERS = frozenset({"s3_server", "prefect_process", "locked_server"})
+_SERVERS = frozenset({"s3_server", "prefect_process", "locked_server", "amazon"})
 
 #: Files and folders of which most tests train, start processes or tell whole stories: all of these are `slow`.
 _SLOW = (

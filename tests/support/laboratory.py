@@ -20,7 +20,6 @@ from services.embedded.ports import LOOPBACK, free_ports
 from tests.support.cluster import Cluster, runs_of
 from tests.support.events import TOKEN
 from tests.support.inbox import Inbox, inbox
-from tests.support.prefect_servers import PreparedPrefect
 from tests.support.runs import BUCKET, COUNTS, REPOSITORY, bucket_tables, command, rows
 
 ROOT: Final = "Ostatni/lab"
@@ -112,7 +111,7 @@ def laboratory(folder: Path) -> Iterator[Laboratory]:
     site.write_text(yaml.safe_dump(SITE))
     (port,) = free_ports(1)
     with ExitStack() as stack:
-        server = stack.enter_context(PreparedPrefect(auth_string="engineer:for this test only"))
+        server = stack.enter_context(EmbeddedPrefect(auth_string="engineer:for this test only"))
         storage = stack.enter_context(TellingS3(port))
         told = stack.enter_context(inbox())
         stack.enter_context(server.active())

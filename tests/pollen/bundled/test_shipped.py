@@ -17,6 +17,7 @@ from tests.pollen.evaluation.judging import known
 FOLDER = Path(pollen.bundled.__file__).parent
 NEVER_TRAINED_ON = 555_000
 """Seed of rendered frames, far from those of the training and of the choice of thresholds."""
+PLANT_COLUMNS = "| plant | pictures | grains | count error | viability labelled | found |"
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +40,14 @@ def test_both_cards_tell_the_same_and_name_the_source(card: ModelCard) -> None:
     facts = json.loads((FOLDER / "model.json").read_text(encoding="utf-8"))
     assert "Pollination-Ecology-Group/Pollen_viability" in text
     assert facts["licence"] == "AGPL-3.0"
+    assert text.endswith("\n\nLicence: AGPL-3.0, as Ultralytics YOLO.\n")
     for name in facts["training"]["data"], facts["training"]["stages"]:
         assert "/" not in json.dumps(name).replace("Pollination-Ecology-Group/", "")
     words = " ".join(text.split())
     assert [one for one in [*made_with(facts), *reached_on_val(facts)] if one not in words] == []
+    _, _, plants = text.partition(f"{PLANT_COLUMNS}\n|---|---|---|---|---|---|\n")
+    table, _, _ = plants.partition("\n\n")
+    assert table.splitlines() == list(plant_rows(facts))
     assert "`pollen train DATA --output PLACE --set recipe=bundled`" in words
 
 
@@ -64,7 +69,7 @@ def made_with(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def reached_on_val(facts: dict[str, Any]) -> Iterator[str]:
-    """What the card for people has to say of the val split: the rows of its two tables."""
+    """What the card for people has to say of the val split: the rows of its first table."""
     val = facts["metrics"]["val"]
     whole = val["overall"]
     yield (
@@ -82,7 +87,11 @@ def reached_on_val(facts: dict[str, Any]) -> Iterator[str]:
             f"| {percent:.1f} % ({rate['events']} of {rate['grains']} grains of {rate['units']} plants; "
             f"{low:.1f} to {high:.1f} %) |"
         )
-    for name, plant in val["groups"].items():
+
+
+def plant_rows(facts: dict[str, Any]) -> Iterator[str]:
+    """The rows of the table of plants, of the val split, in its order."""
+    for name, plant in facts["metrics"]["val"]["groups"].items():
         rates = (
             plant.get(key) for key in ("count_error_percent", "viability_true", "viability_found")
         )

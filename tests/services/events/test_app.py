@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.events import incoming, sns
+from services.events.app import AppContext, application
 from services.events.incoming import (
     MAX_UNKNOWN_BYTES,
     BodyMemory,
@@ -20,7 +21,7 @@ from services.events.incoming import (
 )
 from services.events.notices import MAX_BYTES
 from services.events.receiver import MOST_HELD
-from tests.services.events.here import BEARER, Here, started
+from tests.services.events.here import BEARER, Client, Here, started
 from tests.support.events import TOKEN, ceph, minio
 from tests.support.sns import DIRECT, TOPIC, notification, subscription
 
@@ -272,13 +273,18 @@ def test_the_default_confirmation_opens_only_addresses_of_sns(
         opened.append(url)
         return b""
 
-    async def confirm(message: Mapping[str, object]) -> None:
-        await sns.confirm(message, fetch)
-
-    monkeypatch.setattr(here.context, "confirm", confirm)
+    parts = here.context
+    context = AppContext(
+        parts.receiver, parts.counters, parts.token, parts.topics, parts.status
+    )  # as `pollen events` makes it
+    assert context.confirm is sns.confirm
+    monkeypatch.setattr(sns.confirm, "__defaults__", (fetch,))
+    here.client = Client(application(context))
     inside = subscription(SubscribeURL="http://prefect-server:4200/api/admin/settings")
     assert here.post(inside, headers=BEARER).status_code == 403
     assert opened == []
+    here.post(subscription(), headers=BEARER)
+    assert opened == [subscription()["SubscribeURL"]]
 
 
 @pytest.mark.parametrize(("heals", "status"), [(True, 429), (False, 403)])

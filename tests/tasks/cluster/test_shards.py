@@ -138,6 +138,21 @@ def coordinator(request: DetectRequest) -> Flow[[], Summary]:
     return story
 
 
+def test_without_a_prefix_the_root_is_the_folder_of_the_block(
+    deployed: None, s3_server: EmbeddedS3
+) -> None:
+    save_block("sharded-folder", s3_server, "sharded-folder")
+    upload(s3_server, "sharded-folder/detect_images", {NAMES[0]: picture(0)})
+    request = DetectRequest("sharded-folder", None, MODEL, 1)
+    make_limit(request.root)
+
+    assert coordinate(request).counted_now == 1
+
+    (run,) = runs_of("detect-shard", request.tag)
+    assert run.parameters["prefix"] is None
+    assert list(rows(bucket_tables(s3_server, "sharded-folder")[COUNTS])) == [NAMES[0]]
+
+
 def shard_states(request: DetectRequest) -> list[str]:
     return [str(run.state_name) for run in runs_of("detect-shard", request.tag)]
 
@@ -376,6 +391,13 @@ def test_a_root_without_a_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     state = detect_deployed(monkeypatch, prefix="never set up")
     assert state.is_failed()
     assert "run `pollen setup`" in str(state.message)
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_request_without_a_bucket_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = detect_deployed(monkeypatch, bucket="")
+    assert state.is_failed()
+    assert "no bucket is named: expected the name of a saved S3Bucket block" in str(state.message)
 
 
 def test_shards_that_are_not_deployed_name_the_remedy(

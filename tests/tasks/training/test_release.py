@@ -62,6 +62,16 @@ def test_a_base_that_knows_the_plants_is_named_by_the_gate(
     assert warned.metrics.learnt_from["production"].pictures == 0
 
 
+@pytest.mark.parametrize("split", [Split.TEST, Split.VAL])
+def test_the_split_of_the_pictures_is_recorded(evaluation: Evaluation, split: Split) -> None:
+    judgement = judge(
+        evaluation, evaluation, split, OPEN_GATE, base=("x", Lineage()), known=Lineage()
+    )
+
+    assert judgement.metrics.split == split
+    assert json.loads(judgement.metrics.to_json())["split"] == split.value
+
+
 @pytest.fixture
 def plan(tmp_path: Path) -> TrainingPlan:
     """A training whose model was published, and let through by the gate beside `old`, in production."""
