@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.support.runs import REPOSITORY, bucket_folder
 
 EPOCHS = 4
 
-#: Where each run dies: behind which change of which key. The last one is left alone.
+#: Where each run but the last dies: behind which change of which key.
 MOMENTS = (
     ("create", "versions/000001.json"),  # the manifest is there, the zip not archived
     ("write_file", "/files/"),  # in the middle of the first checkpoint
@@ -27,18 +28,30 @@ MOMENTS = (
     ("write", f"epoch-{EPOCHS:06d}.json"),  # trained, nothing measured
     ("write", "/evaluation.html"),  # in the middle of publishing
     ("create", "/model.json"),  # published, not promoted
-    (None, ""),
 )
 
-#: Runs in a process of its own, which imports once and forks a child per moment. Each child but the last dies by
-#: SIGKILL, as at the hands of an out-of-memory killer: nothing is tidied up.
-_DRIVER = """
-import json, logging, os, signal, sys
-import openvino, torch, ultralytics
+_TRAIN = """
+import logging, sys
 from flows.train import make_model
-from tasks.storage.buckets import BucketStore
 from tasks.storage.store import Location
 from tests.support.training import request_below, train_settings
+
+def train():
+    logging.getLogger("pollen").setLevel(logging.INFO)
+    settings = train_settings(epochs=int(sys.argv[2]))
+    summary = make_model(request_below(Location.parse(sys.argv[1]), settings=settings))
+    print(summary.outcome, summary.version)
+"""
+#: The last run is left alone: it starts anew, as after a kill, and its interpreter ends by itself.
+_LAST = _TRAIN + "train()"
+#: Imports once and forks a child per moment. Each child dies by SIGKILL, as at the hands of an out-of-memory killer:
+#: nothing is tidied up.
+_KILLED = (
+    _TRAIN
+    + """
+import json, os, signal
+import openvino, torch, ultralytics
+from tasks.storage.buckets import BucketStore
 
 def die_after(kind, part):
     delete = BucketStore.delete
@@ -58,48 +71,50 @@ def die_after(kind, part):
     if kind != "delete":
         setattr(BucketStore, kind, dying(getattr(BucketStore, kind)))
 
-root, epochs, moments = sys.argv[1:]
-logging.getLogger("pollen").setLevel(logging.INFO)
-for kind, part in json.loads(moments):
+for kind, part in json.loads(sys.argv[3]):
     print("run", file=sys.stderr, flush=True)
     child = os.fork()
     if not child:
-        if kind:
-            die_after(kind, part)
-        summary = make_model(
-            request_below(Location.parse(root), settings=train_settings(epochs=int(epochs)))
-        )
-        print(summary.outcome, summary.version, flush=True)
+        die_after(kind, part)
+        train()
         os._exit(0)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code != (-signal.SIGKILL if kind else 0):
+    if code != -signal.SIGKILL:
         sys.exit(f"{kind} {part} ended with {code}")
 """
+)
 
 
-@pytest.mark.slow(seconds=80)
-@pytest.mark.timeout(900)  # nine trainings, each in processes of its own
-def test_a_training_killed_anywhere_goes_on_and_ends_whole(
-    s3_server: EmbeddedS3, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in s3_server.environment().items():
-        monkeypatch.setenv(name, value)
-    store = open_store(bucket_folder("train/killed"))
-    store.write("staging_area/labelled.zip", export())
-    done = subprocess.run(
-        [sys.executable, "-c", _DRIVER, store.address, str(EPOCHS), json.dumps(MOMENTS)],
+def program(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a Python program in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", text, *arguments],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
     )
-    assert done.returncode == 0, done.stderr  # each died at its moment, and the last run ended
-    trained = [
-        tuple(map(int, re.findall(r"epoch (\d+) of", told)))
-        for told in re.split(r"^run$", done.stderr, flags=re.MULTILINE)[1:]
-    ]
-    assert len(trained) == len(MOMENTS)
+
+
+@pytest.mark.slow(seconds=90)
+@pytest.mark.timeout(900)  # nine trainings, each in processes of its own
+def test_a_training_killed_anywhere_goes_on_and_ends_whole(
+    s3_server: EmbeddedS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("POLLEN_CACHE_DIR", str(tmp_path))  # what killed runs leave there
+    store = open_store(bucket_folder("train/killed"))
+    store.write("staging_area/labelled.zip", export())
+    killed = program(_KILLED, store.address, str(EPOCHS), json.dumps(MOMENTS))
+    assert killed.returncode == 0, killed.stderr  # each died at its moment
+    assert killed.stdout == ""
+    last = program(_LAST, store.address, str(EPOCHS))
+    assert last.returncode == 0, last.stderr
+    logs = [*re.split(r"^run$", killed.stderr, flags=re.MULTILINE)[1:], last.stderr]
+    trained = [tuple(map(int, re.findall(r"epoch (\d+) of", log))) for log in logs]
+    assert len(trained) == len(MOMENTS) + 1
 
     # Each run goes on behind the last whole checkpoint: no epoch is trained more than twice.
     assert trained[0] == ()
@@ -107,7 +122,7 @@ def test_a_training_killed_anywhere_goes_on_and_ends_whole(
     epochs = sorted(epoch for run in trained for epoch in run)
     assert set(epochs) == set(range(1, EPOCHS + 1))
     assert all(epochs.count(epoch) <= 2 for epoch in epochs[1:])
-    (outcome, version) = done.stdout.split()
+    outcome, version = last.stdout.split()[-2:]
     assert outcome == "Completed"  # promoted by the last run, though published by the one before
     keys = {entry.key for entry in store.list()}
     assert f"{MODELS}{version}/model.json" in keys
