@@ -123,6 +123,12 @@ def test_weights_to_start_from_are_taken_and_others_refused(
         start_weights(tmp_path / "other.pt", tmp_path)
 
 
+def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.pt").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match=r"other\.pt can't be loaded as a YOLO model"):
+        start_weights(tmp_path / "other.pt", tmp_path)
+
+
 def test_pictures_without_a_whole_grain_are_told(pictures: list[Example], tmp_path: Path) -> None:
     bare = [replace(picture, outlines=()) for picture in pictures]
     with pytest.raises(TrainingError, match="label pictures that show some"):
