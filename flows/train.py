@@ -135,7 +135,7 @@ def conclude(plan: TrainingPlan, refused: tuple[str, ...] = ()) -> TrainingSumma
     record_conclusion(store, plan.version, lost)
     drop_checkpoints(store, plan.id)
     drop_claim(store, plan.version)
-    summary = TrainingSummary.of(plan, verdict, outcome, lost, refused)
+    summary = TrainingSummary.of(plan, verdict, outcome, lost, refused, root=store.address)
     show_model(store, plan.version, summary.message, verdict.metrics)
     return summary
 

@@ -3,19 +3,22 @@
 In memory figures are exact; they are rounded as they are written, so that equal results give equal bytes and the
 gate never decides on a rounded figure. Percentages have 2 decimals, fractions 4. A figure is `None` if it is not
 known, such as the viability of pictures without grains, or if a file does not hold it: files of models that were
-published by other versions are read as far as they can be.
+published by other versions are read as far as they can be. Records that the code itself makes are checked strictly.
 """
 
 import json
 from statistics import fmean
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
+    Field,
     ModelWrapValidatorHandler,
     PlainSerializer,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
@@ -27,23 +30,44 @@ def _rounded(digits: int) -> PlainSerializer:
     )
 
 
+#: The context of a validation that leaves out what can't be read.
+_LENIENT: Final = {"lenient": True}
+
+
+def _is_lenient(info: ValidationInfo) -> bool:
+    return info.context == _LENIENT
+
+
+def _readable_texts(value: object, info: ValidationInfo) -> object:
+    if _is_lenient(info) and isinstance(value, list):
+        return [each for each in value if isinstance(each, str)]
+    return value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_readable_texts)]
+Count = Annotated[int | None, Field(ge=0)]
 Fraction = Annotated[float | None, _rounded(4)]
 Percent = Annotated[float | None, _rounded(2)]
 Pixels = Annotated[float | None, _rounded(1)]
 
 
 class _Readable(BaseModel):
-    """A part of the record; an entry that can't be read counts as missing, unless it is required."""
+    """A part of the record; in a file, an entry that can't be read counts as missing, unless it is required."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     @model_validator(mode="wrap")
     @classmethod
-    def _leave_out_unreadable(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:  # noqa: ANN401  (JSON)
+    def _leave_out_unreadable(
+        cls,
+        data: Any,  # noqa: ANN401  (JSON)
+        handler: ModelWrapValidatorHandler[Self],
+        info: ValidationInfo,
+    ) -> Self:
         try:
             return handler(data)
         except ValidationError as error:
-            if not isinstance(data, dict):
+            if not (_is_lenient(info) and isinstance(data, dict)):
                 raise
             unreadable = {each["loc"][0] for each in error.errors() if each["loc"]}
             return handler({name: data[name] for name in data if name not in unreadable})
@@ -68,15 +92,15 @@ class PartFigures(_Readable):
         viability_error: Detected minus labelled viability, percentage points.
     """
 
-    pictures: int | None = None
-    grains: int | None = None
-    found: int | None = None
-    count_error: int | None = None
+    pictures: Count = None
+    grains: Count = None
+    found: Count = None
+    count_error: Count = None
     count_error_percent: Percent = None
     bias_percent: Percent = None
-    false: int | None = None
-    missed: int | None = None
-    confused: int | None = None
+    false: Count = None
+    missed: Count = None
+    confused: Count = None
     viability_true: Percent = None
     viability_found: Percent = None
     viability_error: Percent = None
@@ -103,10 +127,10 @@ class Rate(_Readable):
     fraction: Fraction = None
     low: Fraction = None
     high: Fraction = None
-    events: int | None = None
-    grains: int | None = None
+    events: Count = None
+    grains: Count = None
     unit: Literal["group", "picture"] | None = None
-    units: int | None = None
+    units: Count = None
 
 
 class AgreementFigures(_Readable):
@@ -118,7 +142,7 @@ class AgreementFigures(_Readable):
         limits_of_agreement: The range that holds 95 % of the differences; `None` for fewer than two pairs.
     """
 
-    n: int | None = None
+    n: Count = None
     bias: float | None = None
     limits_of_agreement: tuple[float, float] | None = None
 
@@ -135,8 +159,8 @@ class SizeRecall(_Readable):
 
     name: str
     from_px: Pixels = None
-    grains: int | None = None
-    found: int | None = None
+    grains: Count = None
+    found: Count = None
 
 
 class DiameterError(_Readable):
@@ -208,7 +232,7 @@ class Decision(_Readable):
     """
 
     promote: bool
-    reasons: tuple[str, ...] = ()
+    reasons: Texts = ()
 
 
 class Overlap(_Readable):
@@ -246,7 +270,7 @@ class Metrics(_Readable):
     production: ModelFigures = ModelFigures()
     gate: Decision | None = None
     learnt_from: dict[str, Overlap] = {}
-    notices: tuple[str, ...] = ()
+    notices: Texts = ()
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -256,7 +280,7 @@ class Metrics(_Readable):
             ValueError: If they are no such record; the message says why.
         """
         try:
-            return cls.model_validate_json(data)
+            return cls.model_validate_json(data, context=_LENIENT)
         except ValidationError as error:
             faults = [" ".join([*map(str, each["loc"]), each["msg"]]) for each in error.errors()]
             raise ValueError("; ".join(faults)) from error

@@ -32,6 +32,7 @@ from services.events.incoming import (
     read_body,
 )
 from services.events.notices import MAX_BYTES, Notice, decode, opaque_data, parse
+from services.events.rate_limited_log import RateLimitedLog
 from services.events.receiver import NotReadyError, Receiver
 from services.events.status import ReceiverStatus, page, without_reasons
 
@@ -109,6 +110,7 @@ class _Events:
     def __init__(self, context: AppContext) -> None:
         self._context = context
         self._log = logging.getLogger("pollen.events")
+        self._sns_without_token_log = RateLimitedLog()
 
     async def greet(self, request: Request) -> Response:  # noqa: ARG002  (the same for everybody)
         """Answer MinIO, which asks whether a server is there before it sends."""
@@ -121,6 +123,11 @@ class _Events:
             answer = await self._answer(request)
         except RefusedRequestError as error:
             self._context.counters.refused[error.reason] += 1
+            if error.status == 401 and sns.HEADER in request.headers:
+                self._sns_without_token_log.warn(
+                    "refused an SNS message that came without the token, or with a wrong one: subscribe the "
+                    "address https://.../events/<token> (see docs/events.md)"
+                )
             return _refusal(error)
         return JSONResponse(answer)
 

@@ -22,13 +22,15 @@ READ_SECONDS = 60.0
 
 @contextmanager
 def connected(
-    *, connect_s: float = CONNECT_SECONDS, read_s: float = READ_SECONDS
+    *, connect_s: float = CONNECT_SECONDS, read_s: float = READ_SECONDS, reads_pools: bool = True
 ) -> Iterator[SyncPrefectClient]:
     """Open a client of the configured server, after the server answered and let it in.
 
     Args:
         connect_s: Seconds until a server that does not accept the connection counts as out of reach.
         read_s: Seconds until a server that accepted it but does not answer counts as out of reach.
+        reads_pools: Whether to check by a work pool that the server lets us in; not for accounts that may not
+            read work pools.
 
     Raises:
         PollenError: If no server is configured, it is out of reach, or it refuses; also inside the
@@ -43,7 +45,7 @@ def connected(
     with explained_server(shown):
         timeout = httpx.Timeout(read_s, connect=connect_s)
         with get_client(httpx_settings={"timeout": timeout}, sync_client=True) as client:
-            _greet(client, shown)
+            _greet(client, shown, reads_pools=reads_pools)
             yield client
 
 
@@ -87,15 +89,16 @@ def without_password(url: str) -> str:
     return re.sub(r"//[^/@\s]*@", "//", url)
 
 
-def _greet(client: SyncPrefectClient, shown: str) -> None:
+def _greet(client: SyncPrefectClient, shown: str, *, reads_pools: bool) -> None:
     try:
         client.api_version()
     except JSONDecodeError as error:
         raise PollenError(
             f"the server at {shown} answers, but not as a Prefect API: does PREFECT_API_URL end with /api?"
         ) from error
-    # The version may be public; this request shows whether we are let in.
-    client.read_work_pools(limit=1)
+    if reads_pools:
+        # The version may be public; this request shows whether we are let in.
+        client.read_work_pools(limit=1)
     logging.getLogger("pollen").info("reached the Prefect server at %s", shown)
 
 

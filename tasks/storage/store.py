@@ -240,12 +240,17 @@ def _client(
     parameters = given.model_copy(update={"config": config}).get_params_override()
     with storage_errors(given.endpoint_url or "AWS"):
         session = credentials.get_boto3_session()
-        session._session.register_component("data_loader", _models_of_aws())
+        data_path = session._session.get_config_variable("data_path")
+        session._session.register_component("data_loader", _models_of_aws(data_path))
         client: S3Client = session.client("s3", **parameters)
     return client
 
 
 @cache
-def _models_of_aws() -> Loader:
-    """Return the reader of botocore's descriptions of AWS, shared by all clients: reading them takes 0.4 s."""
-    return create_loader()
+def _models_of_aws(data_path: str | None) -> Loader:
+    """Return the reader of botocore's descriptions of AWS, shared by all clients: reading them takes 0.4 s.
+
+    Args:
+        data_path: Further folders with descriptions, as `AWS_DATA_PATH` gives them; None if it is not set.
+    """
+    return create_loader(data_path)

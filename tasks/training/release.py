@@ -24,7 +24,6 @@ from tasks.faults import StorageError
 from tasks.models.promotions import Order, promote
 from tasks.models.verdicts import ModelVerdict
 from tasks.stage import stage
-from tasks.storage.store import open_store
 from tasks.training.train import Trained, TrainingPlan
 
 #: Refused zips that a message names.
@@ -185,6 +184,8 @@ class TrainingSummary:
         outcome: TrainingOutcome,
         lost: str,
         refused: tuple[str, ...],
+        *,
+        root: str,
     ) -> Self:
         """Return the summary of a training whose model is published.
 
@@ -194,6 +195,7 @@ class TrainingSummary:
             outcome: How the training ended.
             lost: Why the promotion was not carried out; empty if it was, or if the gate refused.
             refused: Names of staged zips that were not merged.
+            root: Address of the store that holds the model.
         """
         reasons = verdict.metrics.notices if verdict.gate.promote else verdict.gate.reasons
         return cls(
@@ -201,7 +203,7 @@ class TrainingSummary:
             outcome=outcome,
             reasons=(lost,) if lost else reasons,
             figures=verdict.figures,
-            place=f"{open_store(plan.output).address}/{model_folder(plan.version)}",
+            place=f"{root}/{model_folder(plan.version)}",
             refused=refused,
         )
 

@@ -77,7 +77,7 @@ async def _explained(name: str) -> AsyncIterator[Finding]:
 
 
 def _find(name: str) -> Found:
-    with connected(connect_s=CONNECT_SECONDS, read_s=READ_SECONDS) as client:
+    with connected(connect_s=CONNECT_SECONDS, read_s=READ_SECONDS, reads_pools=False) as client:
         return find_run(client, name)
 
 

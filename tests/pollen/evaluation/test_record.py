@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 import pollen.bundled
 from pollen.evaluation.record import Decision, Metrics, ModelFigures, PartFigures, Rate
@@ -85,6 +86,28 @@ def test_what_is_no_record_at_all_is_an_error_of_one_line(data: bytes, words: st
 def test_a_gate_without_reasons_is_read() -> None:
     read = Metrics.from_json(b'{"split": "val", "gate": {"promote": true}}')
     assert read.gate == Decision(promote=True)
+
+
+@pytest.mark.parametrize(
+    "overall", [{"grains": "many", "found": 3}, {"grains": -1}, {"found": 1.5}, {"false": -2}]
+)
+def test_a_wrong_figure_of_our_own_is_refused_and_one_in_a_file_is_unknown(
+    overall: dict[str, Any],
+) -> None:
+    with pytest.raises(ValidationError, match="overall"):
+        ModelFigures(overall=overall)  # type: ignore[arg-type]
+    content = {"split": "test", "new": {"overall": overall | {"pictures": 2}}}
+    read = Metrics.from_json(json.dumps(content).encode()).new.overall
+    assert (read.pictures, read.grains, read.false) == (2, None, None)
+    assert read.found == (3 if "grains" in overall and "found" in overall else None)
+
+
+def test_a_reason_that_can_not_be_read_costs_no_other() -> None:
+    content = {"split": "val", "gate": {"promote": False, "reasons": ["a", 7, None, "b"]}}
+    read = Metrics.from_json(json.dumps(content).encode())
+    assert read.gate == Decision(promote=False, reasons=("a", "b"))
+    with pytest.raises(ValidationError, match="reasons"):
+        Decision(promote=False, reasons=("a", 7))  # type: ignore[arg-type]
 
 
 def test_the_mean_is_over_the_classes_that_are_known() -> None:

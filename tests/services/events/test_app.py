@@ -20,6 +20,7 @@ from services.events.incoming import (
     RequestSlots,
 )
 from services.events.notices import MAX_BYTES
+from services.events.rate_limited_log import SHOWN
 from services.events.receiver import MOST_HELD
 from tests.services.events.here import BEARER, Client, Here, started
 from tests.support.events import TOKEN, ceph, minio
@@ -226,6 +227,26 @@ def test_sns_without_the_token_is_refused_like_every_other_sender(
     assert wrong.status_code == 401
     assert here.uploads == 0
     assert here.confirmed == []
+
+
+def test_sns_without_the_token_is_logged_with_the_remedy_and_rarely(
+    here: Here, caplog: pytest.LogCaptureFixture
+) -> None:
+    message = notification(picture())
+    here.post(message)
+    here.post(message, f"/events/{TOKEN}", DIRECT)
+    here.post(message, f"/events/{TOKEN}x")
+    assert caplog.messages == []
+    here.post(message, headers=DIRECT)
+    here.post(message, f"/events/{TOKEN}x", DIRECT)
+    assert len(caplog.messages) == 2
+    for _ in range(20):
+        here.post(message, headers=DIRECT | {"Authorization": f"Bearer {TOKEN}x"})
+    assert len(caplog.messages) == SHOWN
+    assert all(
+        "https://.../events/<token> (see docs/events.md)" in line for line in caplog.messages
+    )
+    assert not any(secret in caplog.text for secret in (TOKEN, "a.jpg", TOPIC))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ import pytest
 from botocore import exceptions as boto
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
+from botocore.loaders import Loader
+from botocore.session import ComponentLocator
 from urllib3.response import HTTPResponse
 
 from pollen.errors import PollenError
@@ -371,3 +373,33 @@ def test_a_path_that_can_be_no_folder_is_told_once_for_all(
     assert not store.exists("a.txt")
     with pytest.raises(NotFoundError):
         store.read("a.txt")
+
+
+def test_descriptions_of_aws_are_also_read_from_the_configured_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader is shared, but not by clients whose folders differ."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+
+    def reader() -> Loader:
+        asked: list[Loader] = []
+        registered = ComponentLocator.register_component
+
+        def note(self: ComponentLocator, name: str, component: object) -> None:
+            if isinstance(component, Loader):
+                asked.append(component)
+            registered(self, name, component)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ComponentLocator, "register_component", note)
+            open_store(Location(bucket="pictures"))
+        return asked[-1]
+
+    monkeypatch.delenv("AWS_DATA_PATH", raising=False)
+    usual = reader()
+    assert reader() is usual
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    other = reader()
+    assert str(tmp_path) in other.search_paths
+    assert str(tmp_path) not in usual.search_paths

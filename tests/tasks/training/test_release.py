@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+import flows.train
 from flows.train import conclude
 from pollen.dataset.labelled import LabelledPicture
 from pollen.dataset.manifest import Split
 from pollen.evaluation.evaluate import Evaluation
 from pollen.evaluation.gate import GateSettings
 from pollen.evaluation.record import Decision
-from pollen.layout import METRICS_NAME, checkpoints_folder
+from pollen.layout import METRICS_NAME, checkpoints_folder, model_folder
 from pollen.training.base import Base
 from pollen.training.identity import TrainingIdentity
 from pollen.training.lineage import Lineage
@@ -22,10 +23,15 @@ from tasks.models.catalogue import show_model
 from tasks.models.promotions import Order, promote, rollback
 from tasks.models.publishing import publish
 from tasks.models.registry import read_history
-from tasks.models.verdicts import read_conclusion
+from tasks.models.verdicts import ModelVerdict, read_conclusion
 from tasks.storage.folders import FolderStore
 from tasks.storage.store import Location, open_store
-from tasks.training.release import TrainingOutcome, TrainingSummary, judge
+from tasks.training.release import (
+    TrainingOutcome,
+    TrainingSummary,
+    judge,
+    promote_as_decided,
+)
 from tasks.training.train import TrainingPlan
 from tests.pollen.evaluation.judging import judged, perfect, picture_of
 from tests.pollen.grain_making import discs
@@ -157,6 +163,27 @@ def test_an_end_that_can_not_be_recorded_is_an_end(
         "can't be recorded, so the next run of this training does it: refused access" in caplog.text
     )
     assert read_conclusion(open_store(plan.output), plan.version) is None
+
+
+def test_a_summary_does_not_open_the_store_again_after_the_promotion(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise StorageError("refused access")
+
+    def then_nothing_opens(
+        plan: TrainingPlan, verdict: ModelVerdict
+    ) -> tuple[TrainingOutcome, str]:
+        ended = promote_as_decided(plan, verdict)
+        monkeypatch.setattr(FolderStore, "__init__", refused)
+        return ended
+
+    monkeypatch.setattr(flows.train, "promote_as_decided", then_nothing_opens)
+
+    summary = conclude(plan)
+
+    assert summary.outcome is TrainingOutcome.PROMOTED
+    assert summary.place == f"{plan.output.folder}/{model_folder(plan.version)}"
 
 
 def test_refused_zips_are_named_in_the_message() -> None:

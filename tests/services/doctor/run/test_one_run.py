@@ -7,10 +7,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect import task
-from prefect.client.orchestration import PrefectClient
+from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Crashed, InfrastructurePending, Late, Pending, Running
 
+from pollen.errors import PollenError
 from services.embedded import EmbeddedPrefect
 from tests.services.doctor.conftest import Doctor
 from tests.services.doctor.runs import Story, make, with_client
@@ -40,6 +41,19 @@ def test_by_name_and_by_id(prefect_server: EmbeddedPrefect, doctor: Doctor) -> N
         assert [note["summary"] for note in notes] == [
             "there is no kubeconfig here: its pods were not checked"
         ]
+
+
+def test_an_account_that_may_not_read_work_pools_gets_the_explanation(
+    prefect_server: EmbeddedPrefect, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = story(states=[Running(), Completed(message="3 images")])
+
+    def refused(*_: object, **__: object) -> None:
+        raise PollenError("HTTP 403")
+
+    monkeypatch.setattr(SyncPrefectClient, "read_work_pools", refused)
+    code, (_, main, *_) = doctor(str(run))
+    assert (code, main["summary"]) == (0, "done (Completed)")
 
 
 def test_of_several_the_newest(prefect_server: EmbeddedPrefect, doctor: Doctor) -> None:
