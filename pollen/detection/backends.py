@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pollen.arrays import FloatArray
 from pollen.detection.threads import keep_to_quota
 from pollen.models.card import ModelCard, ModelError, check_weights, sha256_of
-from pollen.models.weights import load_yolo, not_loadable, quiet_ultralytics
+from pollen.models.weights import load_yolo, quiet_ultralytics
 
 #: Tiles per model call on a GPU; shorter batches are padded to it, so that every call is alike.
 #: On a CPU larger calls are no faster, and padding would cost as much as tiles do.
@@ -125,7 +125,7 @@ class TorchBackend:
     def __init__(
         self, weights: Path, card: ModelCard, scratch: Path, *, device: str, half: bool
     ) -> None:
-        """Load the weights, after checking their hash: unpickling runs code.
+        """Load the weights, after checking their hash.
 
         Raises:
             ModelError: If the weights are missing, altered or no model of ours, or if this PyTorch
@@ -145,7 +145,8 @@ class TorchBackend:
         self._device = torch.device(device)
         self._type = torch.float16 if half else torch.float32
         self.batch = GPU_BATCH if device == "cuda" else CPU_BATCH
-        yolo, self.facts = _load(weights, weights)
+        with tempfile.TemporaryDirectory(prefix="pollen-weights-") as folder:
+            yolo, self.facts = _load(weights, Path(folder))
         self._model = yolo.model.fuse(verbose=False).to(self._device, self._type).eval()
         self._tile_px = card.tile_px
 
@@ -174,26 +175,18 @@ class TorchBackend:
         return output.float().cpu().numpy(), None
 
 
-def _load(path: Path, weights: Path) -> tuple[Any, ModelFacts]:
+def _load(weights: Path, scratch: Path) -> tuple[Any, ModelFacts]:
     """Load an Ultralytics model and return it with its class names and task.
 
     Args:
-        path: The file to load.
-        weights: The name for messages, as `path` may be a copy.
+        weights: The file.
+        scratch: An empty folder.
 
     Raises:
         ModelError: If it can't be loaded, or neither detects nor segments.
     """
-    try:
-        yolo = load_yolo(path)
-        task, names = yolo.task, dict(yolo.names)
-    except Exception as error:
-        raise not_loadable(weights, error) from error
-    if task not in ("detect", "segment"):
-        raise ModelError(
-            f"the model is made to '{task}'; expected a detection or a segmentation model"
-        )
-    return yolo, ModelFacts(names, task)
+    yolo = load_yolo(weights, scratch)
+    return yolo, ModelFacts(dict(yolo.names), yolo.task)
 
 
 def prepared_openvino(weights: Path, card: ModelCard, cache: Path) -> Path:
@@ -235,9 +228,7 @@ def _prepare(weights: Path, card: ModelCard, folder: Path) -> None:
 
 def _export(weights: Path, tile_px: int, scratch: Path) -> Path:
     """Convert weights to OpenVINO in `scratch` and describe the result in `facts.json`."""
-    copy = scratch / "weights.pt"
-    shutil.copyfile(weights, copy)
-    yolo, facts = _load(copy, weights)
+    yolo, facts = _load(weights, scratch)
     try:
         with warnings.catch_warnings():
             # The exporter traces the model in ways that torch calls old or risky; no user can act on it.

@@ -1,17 +1,11 @@
 """The base of a training: weights, or an architecture with random ones."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from pollen.models.card import ModelError
-from pollen.models.weights import load_yolo, quiet_ultralytics
+from pollen.models.weights import ARCHITECTURE, read_weights
 from pollen.training.lineage import Lineage
 from pollen.training.tiles import Task
-
-#: Architectures that Ultralytics describes without any download, as detector or with outlines.
-ARCHITECTURE: Final = re.compile(r"yolo(v8|11|26)[nsmlx](?P<outlines>-seg)?\.yaml")
 
 
 @dataclass(frozen=True)
@@ -39,16 +33,13 @@ def untrained(name: str) -> Base | None:
     return Base(name, name, "segment" if match["outlines"] else "detect", Lineage())
 
 
-def from_weights(weights: Path, sha256: str, scratch: Path) -> Base:
+def from_weights(weights: Path, sha256: str) -> Base:
     """Return the base that a file of weights is.
 
     Raises:
         ModelError: If the file is no Ultralytics model, or one of another kind.
     """
-    quiet_ultralytics(scratch)
-    task = load_yolo(weights).task
-    if task not in ("detect", "segment"):
-        raise ModelError(
-            f"{weights} is a model for '{task}': expected one that detects or segments objects"
-        )
-    return Base(str(weights), sha256, task, Lineage.unknown())
+    task = read_weights(weights).task
+    return Base(
+        str(weights), sha256, "segment" if task == "segment" else "detect", Lineage.unknown()
+    )

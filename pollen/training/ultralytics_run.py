@@ -11,7 +11,15 @@ from typing import Any, Literal, Protocol
 from pollen.detection.gpu import cuda_present
 from pollen.detection.threads import keep_to_quota
 from pollen.errors import PollenError
-from pollen.models.weights import load_checkpoint, quiet_ultralytics
+from pollen.models.card import ModelError
+from pollen.models.checkpoint_file import plain, read_file
+from pollen.models.weights import (
+    openable,
+    quiet_ultralytics,
+    read_weights,
+    weights_in,
+    write_weights,
+)
 from pollen.training.settings import TrainSettings
 from pollen.training.tiles import Task
 
@@ -119,12 +127,12 @@ def train(
     import torch
 
     keep_to_quota(torch)
+    if base.endswith(".pt"):
+        base = str(write_weights(read_weights(Path(base)), folder / "base.pt", half=False))
     options = _options(base, data, folder, settings)
     if resume is not None:
-        load_checkpoint(
-            resume.last
-        )  # it may be another one's by now; said better than the trainer would
-        options |= {"model": str(resume.last), "resume": str(resume.last)}
+        last = str(_written_anew(resume.last, folder / "resumed.pt", options))
+        options |= {"model": last, "resume": last}
         _put(resume.results, folder / "run" / "results.csv")
         _put(resume.best, folder / "run" / "weights" / "best.pt")
     relay = _Relay(watcher, settings)
@@ -333,46 +341,62 @@ def _trainer(task: Task, options: dict[str, Any], relay: _Relay) -> Any:  # noqa
     return trainer
 
 
-#: What weights do not need of a checkpoint, and the arguments of a training that they keep: none
-#: names a path or this machine.
-_DROPPED = (
-    "optimizer",
-    "best_fitness",
-    "stopper",
-    "ema",
-    "updates",
-    "scaler",
-    "git",
-    "train_results",
-)
-_TOLD = {"task", "mode", "imgsz", "single_cls", "epochs", "seed"}
+def _written_anew(checkpoint: Path, path: Path, options: dict[str, Any]) -> Path:
+    """Write a checkpoint anew from its numbers, to resume from, and return its path.
+
+    The trainer takes its options from the checkpoint, so they are ours, whatever the file says.
+
+    Raises:
+        ModelError: If the checkpoint can't be loaded, or holds no state of a training.
+    """
+    import torch
+
+    saved = read_file(checkpoint)
+    weights = weights_in(saved, checkpoint)
+    try:
+        state = {name: plain(saved[name]) for name in _RESUMED}
+        stopper = state["stopper"] or {}
+        state |= {
+            "epoch": int(state["epoch"]),
+            "updates": int(state["updates"]),
+            "best_fitness": None if state["best_fitness"] is None else float(state["best_fitness"]),
+            "stopper": {
+                "best_fitness": float(stopper.get("best_fitness") or 0.0),
+                "best_epoch": int(stopper.get("best_epoch") or 0),
+            },
+        }
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(
+            f"{checkpoint} is no checkpoint that a training can resume from ({type(error).__name__}: {error}): train "
+            "with fresh"
+        ) from error
+    state |= {
+        "model": None,
+        "ema": weights.network().half(),
+        "train_args": options | {"task": weights.task, "mode": "train"},
+    }
+    state |= {"modelopt": None, "train_metrics": {}, "date": weights.date}
+    with explained(), openable(path).open("wb") as file:
+        torch.save(state, file)
+    return path
+
+
+#: What a checkpoint holds besides the network.
+_RESUMED = ("epoch", "updates", "best_fitness", "stopper", "optimizer", "scaler")
 
 
 def strip(checkpoint: Path, weights: Path) -> None:
     """Write the weights of a checkpoint alone: without optimiser, paths and names of this machine.
 
-    The checkpoint's own date is kept, so that equal checkpoints give equal files. (Ultralytics'
-    `strip_optimizer` does the same with the loader that runs code.)
+    The checkpoint's own date is kept, so that equal checkpoints give equal files.
 
     Raises:
         ModelError: If the checkpoint can't be loaded, or holds no model.
         TrainingError: If the disk is full.
     """
     quiet_ultralytics(weights.parent / "ultralytics")
-    import torch
-
-    state = load_checkpoint(checkpoint)
-    network = state.get("ema") or state["model"]
-    arguments = {name: value for name, value in state["train_args"].items() if name in _TOLD}
-    network.args, network.criterion = arguments, None
-    for parameter in network.half().parameters():
-        parameter.requires_grad = False
-    kept = state | dict.fromkeys(_DROPPED)
-    kept |= {"model": network, "epoch": -1, "train_args": arguments}
-    part = weights.with_suffix(".part.pt")
-    with explained(), part.open("wb") as file:
-        torch.save(kept, file)  # given a path, torch would write the path's name into the file
-    part.replace(weights)
+    with explained():
+        write_weights(read_weights(checkpoint), weights)
 
 
 def _duration(seconds: float) -> str:

@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pollen.errors import PollenError
 from pollen.layout import checkpoints_folder
@@ -27,6 +27,10 @@ KEPT: Final = 2
 _RECORD = re.compile(r"epoch-(\d{6})\.json")
 
 
+#: A SHA-256, hexadecimal: it is part of a key.
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class CheckpointRecord(BaseModel):
     """The record of a complete checkpoint: the hashes of its files."""
 
@@ -34,9 +38,9 @@ class CheckpointRecord(BaseModel):
 
     epoch: int
     ended: bool
-    last: str
-    best: str
-    results: str
+    last: Hash
+    best: Hash
+    results: Hash
 
     @property
     def hashes(self) -> set[str]:
@@ -94,7 +98,7 @@ class Checkpoints:
         return sorted(key for key in keys if _RECORD.fullmatch(key.rpartition("/")[2]))
 
     def _fetched(self, sha256: str, name: str) -> Path:
-        """Fetch a file of a checkpoint; unpickling it runs code, so its hash must match."""
+        """Fetch a file of a checkpoint; its hash must match."""
         fetched = self._store.fetch(self._key(sha256), self._scratch)
         if sha256_of(fetched) != sha256:
             raise _DamagedError(f"{name} is not the file that was written")

@@ -38,7 +38,6 @@ from tasks.models.resolve import BUNDLED, resolve_model
 from tasks.models.verdicts import DamagedVerdictError, read_verdict
 from tasks.progress import Progress
 from tasks.stage import logger, stage
-from tasks.storage.local_copies import cache_folder
 from tasks.storage.scratch import remove_dead, scratch_folders
 from tasks.storage.store import Location, Store, open_store
 from tasks.training.checkpoints import Checkpoints
@@ -151,8 +150,8 @@ def resolve_base(name: str, output: Location, settings: TrainSettings) -> Base:
         )
     model = resolve_model.fn(name, output)
     if settings.recipe == "bundled":
-        start_weights(model.weights, cache_folder())
-    base = from_weights(model.weights, model.card.sha256, cache_folder())
+        start_weights(model.weights)
+    base = from_weights(model.weights, model.card.sha256)
     return replace(base, lineage=lineage_of.fn(model, output))
 
 

@@ -3,34 +3,37 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pollen.classes import GrainClass
 from pollen.models.card import ModelError
-from pollen.models.weights import load_state, load_yolo, quiet_ultralytics
-from pollen.training.recipe.network import new_network
+from pollen.models.weights import (
+    Weights,
+    load_state,
+    quiet_ultralytics,
+    read_weights,
+    write_weights,
+)
+from pollen.training.recipe.network import ARCHITECTURE
 
 if TYPE_CHECKING:
     import torch
 
 
-def start_weights(path: Path, scratch: Path) -> dict[str, "torch.Tensor"]:
+def start_weights(path: Path) -> dict[str, "torch.Tensor"]:
     """Return the weights in a file, to start the recipe's network from.
-
-    Args:
-        path: The file.
-        scratch: Where Ultralytics may keep its settings.
 
     Raises:
         ModelError: If they are of another network, or can't be loaded.
     """
-    quiet_ultralytics(scratch)
-    state: dict[str, torch.Tensor] = load_yolo(path).model.float().state_dict()
-    network = new_network(seed=0)
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
+    weights = read_weights(path)
+    if (weights.architecture, len(weights.names)) != (ARCHITECTURE, len(GrainClass)):
         raise ModelError(
-            f"{path} can't start the bundled recipe: expected YOLOv8n-seg for {len(network.names)} classes"
-        ) from error
-    return state
+            f"{path} can't start the bundled recipe: expected YOLOv8n-seg for {len(GrainClass)} classes, found "
+            f"{weights.architecture} for {len(weights.names)}"
+        )
+    return {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in weights.state.items()
+    }
 
 
 def write_result(checkpoint: Path, path: Path) -> None:
@@ -42,32 +45,16 @@ def write_result(checkpoint: Path, path: Path) -> None:
         checkpoint: The checkpoint of the stage, see `pollen.training.recipe.fitting.Fitter.save`.
         path: The file to write.
     """
-    import torch
-    from ultralytics import __version__ as ultralytics_version
-
+    quiet_ultralytics(path.parent / "ultralytics")
     state = load_state(checkpoint)
-    network = new_network(seed=0)
-    network.load_state_dict(state["mean"] or state["average"])
-    network.criterion = None
-    settings = {"task": "segment", "mode": "train", "single_cls": False}
-    network.args = settings
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    weights = {
-        "epoch": -1,
-        "best_fitness": None,
-        "model": network.half().eval(),
-        "ema": None,
-        "updates": None,
-        "optimizer": None,
-        "train_args": settings,
-        "train_metrics": {},
-        "train_results": {},
-        "date": state["date"],
-        "version": ultralytics_version,
-        "license": "AGPL-3.0",
-    }
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:  # given a path, torch writes the path's name into the file
-        torch.save(weights, file)
-    part.replace(path)
+    write_weights(
+        Weights(
+            ARCHITECTURE,
+            "segment",
+            {int(item): item.label for item in GrainClass},
+            state["mean"] or state["average"],
+            {"task": "segment", "mode": "train", "single_cls": False},
+            state["date"],
+        ),
+        path,
+    )

@@ -65,9 +65,9 @@ def train_recipe(
             whole in any picture.
         ModelError: If `start` is another network.
     """
+    quiet_ultralytics(folder / "ultralytics")
     if resume is not None and resume.ended:
         return resume
-    quiet_ultralytics(folder / "ultralytics")
     import torch
 
     keep_to_quota(torch)
@@ -94,7 +94,7 @@ def train_recipe(
             return SceneMaker(real, rendered, stage.mix, stage.side_px, stage.scale, stage.seed)
 
         course = _Course(stages, folder, watcher)
-        weights = start_weights(start, folder / "ultralytics") if start else None
+        weights = start_weights(start) if start else None
         return _run(stages, maker, course, options, weights, seed=1 + settings.seed)
 
 

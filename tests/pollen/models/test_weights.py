@@ -1,39 +1,32 @@
-import copy
-import os
 import pickle
+import subprocess
+import sys
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pollen.models.card import ModelError
-from pollen.models.weights import load_checkpoint, load_state, load_yolo, quiet_ultralytics
+import pollen.bundled
+from pollen.detection.backends import OpenVinoBackend, TorchBackend
+from pollen.models.card import ModelCard, ModelError, sha256_of
+from pollen.models.checkpoint_file import read_file
+from pollen.models.weights import (
+    load_state,
+    load_yolo,
+    openable,
+    quiet_ultralytics,
+    read_weights,
+    write_weights,
+)
 from pollen.training.base import from_weights
+from pollen.training.recipe.states import start_weights
 from pollen.training.ultralytics_run import strip
-from tests.pollen.model_making import Bomb, write_model
+from tests.pollen.model_making import TILE_PX, Bomb, write_model
+from tests.pollen.models.hostile_weights import with_bomb, with_evaluation
 
-
-class BombInModel(Bomb):
-    """The same, hung into a network that is a model in every other way."""
-
-
-def armed(path: Path, harm: Path, place: str) -> None:
-    """Write a model that makes the folder ``harm`` when it is unpickled without care."""
-    import torch
-
-    write_model(path)
-    state: dict[str, Any] = torch.load(path, weights_only=False)
-    bomb = BombInModel(harm)
-    if place == "layer":
-        state["model"].model[0].note = bomb
-    elif place == "ema":
-        state["ema"] = bomb
-    else:
-        state[place] = bomb
-    torch.save(state, path)
-
-
-PLACES = pytest.mark.parametrize("place", ["layer", "ema", "optimizer", "train_args", "note"])
+BUNDLED = Path(str(pollen.bundled.__file__)).with_name("best.pt")
 
 
 @pytest.fixture
@@ -43,103 +36,185 @@ def scratch(tmp_path: Path) -> Path:
     return folder
 
 
-@PLACES
-def test_code_in_weights_is_never_run(tmp_path: Path, scratch: Path, place: str) -> None:
+def through_every_door(weights: Path, scratch: Path) -> None:
+    """Read a file in each way that the product does; a refusal is as good as a model without the code."""
+    card = ModelCard(version="v1", sha256=sha256_of(weights), tile_px=TILE_PX)
+    doors: dict[str, Any] = {
+        "openvino": lambda: OpenVinoBackend(weights, card, scratch / "cache"),
+        "torch": lambda: TorchBackend(weights, card, scratch, device="cpu", half=False),
+        "base": lambda: from_weights(weights, card.sha256),
+        "strip": lambda: strip(weights, scratch / "stripped.pt"),
+        "start": lambda: start_weights(weights),
+        "state": lambda: load_state(weights),
+        "yolo": lambda: load_yolo(weights, scratch),
+    }
+    for door in doors.values():
+        with suppress(ModelError):
+            door()
+
+
+@pytest.mark.parametrize("place", ["layer", "ema", "optimizer", "train_args", "note"])
+def test_code_in_a_pickle_is_never_run(tmp_path: Path, scratch: Path, place: str) -> None:
     import torch
 
     weights, harm = tmp_path / "best.pt", tmp_path / "harm"
-    armed(weights, harm, place)
-    for load in (
-        load_yolo,
-        load_checkpoint,
-        lambda path: from_weights(path, "0" * 64, scratch),
-        lambda path: strip(path, tmp_path / "stripped.pt"),
-    ):
-        with pytest.raises(ModelError, match=r"best\.pt can't be loaded.*none of it was run"):
-            load(weights)
+    with_bomb(weights, harm, place)
+    through_every_door(weights, scratch)
     assert not harm.exists()
-    assert not (tmp_path / "stripped.pt").exists()
     torch.load(weights, weights_only=False)
     assert harm.exists()  # it would have gone off
 
 
-def test_a_getattr_that_leads_out_of_the_layers_is_refused(tmp_path: Path, scratch: Path) -> None:
-    """The one function that checkpoints of YOLO11 call must not become a way to others."""
+def test_code_that_the_restricted_loader_of_pytorch_runs_is_not_run_here(
+    tmp_path: Path, scratch: Path
+) -> None:
+    weights, harm = tmp_path / "best.pt", tmp_path / "harm"
+    with_evaluation(weights, harm)
+    through_every_door(weights, scratch)
+    assert not harm.exists()
+    assert load_yolo(weights, scratch).names == {0: "viable", 1: "non_viable"}  # and is a model
+    # In a process of its own: the loader's list of allowed classes is the whole process's.
+    loading = f"from ultralytics import YOLO; YOLO({str(weights)!r})"
+    environment = {"ULTRALYTICS_SAFE_LOAD": "1", "YOLO_CONFIG_DIR": str(scratch), "PATH": ""}
+    subprocess.run([sys.executable, "-c", loading], env=environment, check=False, timeout=120)
+    assert harm.exists()  # it would have gone off, restricted loader or not
 
-    class Reach:
-        def __reduce__(self) -> tuple[Any, tuple[Any, str]]:
-            return getattr, (os.PathLike, "__subclasshook__")
 
+def test_no_module_is_imported_for_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"cantigravity\ngeohash\n)R.")
+    assert read_file(path).name == "antigravity.geohash"
+    assert "antigravity" not in sys.modules
+
+
+def test_architectures_of_elsewhere_are_refused(tmp_path: Path, scratch: Path) -> None:
     import torch
 
+    write_model(tmp_path / "best.pt")
+    state = torch.load(tmp_path / "best.pt", weights_only=False)
+    for place in ("../../evil.yaml", "http://elsewhere/yolov8n.yaml?", "", "yolov8n.yaml/.."):
+        state["model"].yaml = {**state["model"].yaml, "yaml_file": place}
+        torch.save(state, tmp_path / "other.pt")
+        with pytest.raises(ModelError, match="architecture that is not known here"):
+            read_weights(tmp_path / "other.pt")
+    state["model"].yaml = {**state["model"].yaml, "yaml_file": "yolov8s.yaml"}
+    torch.save(state, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match=r"other\.pt does not fit yolov8s\.yaml with 2 classes"):
+        load_yolo(tmp_path / "other.pt", scratch)
+
+
+@pytest.mark.parametrize(
+    "architecture", ["yolov8n.yaml", "yolov8n-seg.yaml", "yolo11n-seg.yaml", "yolo26n.yaml"]
+)
+def test_every_kind_of_model_that_is_supported_gives_the_same_outputs(
+    tmp_path: Path, scratch: Path, architecture: str
+) -> None:
+    import torch
+    from ultralytics.models import YOLO
+
     weights = tmp_path / "best.pt"
-    write_model(weights)
-    state = torch.load(weights, weights_only=False)
-    torch.save({**state, "note": Reach()}, weights)
-    with pytest.raises(ModelError, match=r"can't be loaded"):
-        load_checkpoint(weights)
+    write_model(weights, architecture)
+    ours: Any = load_yolo(weights, scratch)
+    theirs: Any = YOLO(weights)
+    assert (ours.names, ours.task) == (theirs.names, theirs.task)
+    picture = torch.rand(1, 3, TILE_PX, TILE_PX, generator=torch.manual_seed(0))
+    with torch.no_grad():
+        mine, other = (yolo.model.float().eval()(picture)[0] for yolo in (ours, theirs))
+    for one, another in zip(_flat(mine), _flat(other), strict=True):
+        assert torch.equal(one, another)
+    assert from_weights(weights, "0" * 64).task == ours.task
 
 
-def test_the_switch_holds_where_the_library_was_imported_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ultralytics.nn import tasks
-
-    monkeypatch.setattr(tasks, "SAFE_LOAD", False)
-    monkeypatch.setenv("ULTRALYTICS_SAFE_LOAD", "false")
-    quiet_ultralytics(tmp_path / "ultralytics")
-    weights, harm = tmp_path / "best.pt", tmp_path / "harm"
-    armed(weights, harm, "note")
-    with pytest.raises(ModelError):
-        load_yolo(weights)
-    assert not harm.exists()
+def _flat(output: Any) -> list[Any]:  # noqa: ANN401
+    return (
+        [part for each in output for part in _flat(each)]
+        if isinstance(output, tuple | list)
+        else [output]
+    )
 
 
-def test_a_pytorch_without_the_restricted_loader_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ultralytics.nn import tasks
+def test_weights_written_anew_keep_every_number(tmp_path: Path, scratch: Path) -> None:
+    import torch
 
-    monkeypatch.setattr(tasks._SafeLoad, "SUPPORTED", False)
-    with pytest.raises(ModelError, match=r"PyTorch 2\.6 or newer"):
-        quiet_ultralytics(tmp_path)
+    first = read_weights(BUNDLED)
+    again = read_weights(write_weights(first, tmp_path / "again.pt"))
+    assert (again.architecture, again.task, again.names) == (
+        first.architecture,
+        first.task,
+        first.names,
+    )
+    assert first.state.keys() == again.state.keys()
+    assert all(torch.equal(value, again.state[name]) for name, value in first.state.items())
+    write_weights(first, tmp_path / "equal.pt")
+    assert (tmp_path / "again.pt").read_bytes() == (tmp_path / "equal.pt").read_bytes()
 
 
 def test_files_that_are_no_model_are_named(tmp_path: Path, scratch: Path) -> None:
+    import torch
+
     notes = tmp_path / "notes.pt"
     notes.write_bytes(b"not a model")
-    with pytest.raises(ModelError, match=r"notes\.pt can't be loaded as a YOLO model"):
-        load_checkpoint(notes)
+    for read in (read_weights, load_state, lambda path: load_yolo(path, scratch)):
+        with pytest.raises(ModelError, match=r"notes\.pt can't be loaded as a YOLO model"):
+            read(notes)
     for content in ([1, 2], {"epoch": 1}, {"model": None, "ema": None}):
-        import torch
-
-        torch.save(copy.deepcopy(content), notes)
-        with pytest.raises(ModelError, match=r"notes\.pt (can't be loaded|holds no model)"):
-            load_checkpoint(notes)
+        torch.save(content, notes)
+        with pytest.raises(ModelError, match=r"notes\.pt holds no model"):
+            read_weights(notes)
     notes.write_bytes(pickle.dumps({"model": 1}))
-    with pytest.raises(ModelError, match=r"notes\.pt"):
-        load_checkpoint(notes)
+    with pytest.raises(ModelError, match=r"notes\.pt can't be loaded"):
+        read_weights(notes)
 
 
-@pytest.mark.parametrize("architecture", ["yolov8n.yaml", "yolo11n-seg.yaml", "yolo26n.yaml"])
-def test_every_kind_of_model_that_is_supported_loads(
-    tmp_path: Path, scratch: Path, architecture: str
-) -> None:
-    weights = tmp_path / "best.pt"
-    write_model(weights, architecture)
-    assert load_yolo(weights).names == {0: "viable", 1: "non_viable"}
-    assert from_weights(weights, "0" * 64, scratch).task == (
-        "segment" if "seg" in architecture else "detect"
-    )
+def test_models_of_another_kind_are_named(tmp_path: Path, scratch: Path) -> None:
+    write_model(tmp_path / "classify.pt", "yolov8n-cls.yaml")
+    with pytest.raises(ModelError, match="made to 'classify'; expected a detection or a segm"):
+        read_weights(tmp_path / "classify.pt")
+
+
+def test_a_truncated_file_and_a_compressed_one_are_refused(tmp_path: Path) -> None:
+    whole = BUNDLED.read_bytes()
+    (tmp_path / "short.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match=r"short\.pt can't be loaded"):
+        read_weights(tmp_path / "short.pt")
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"\0" * 10_000_000)
+    with pytest.raises(ModelError, match="compressed"):
+        read_weights(tmp_path / "bomb.pt")
+
+
+def test_a_tensor_larger_than_its_numbers_is_refused(tmp_path: Path) -> None:
+    import torch
+
+    path = tmp_path / "state.pt"
+    torch.save({"a": torch.ones(4).expand(1_000, 4)}, path)  # 4 numbers that claim to be 4,000
+    with pytest.raises(ModelError, match="larger than its numbers"):
+        load_state(path)
 
 
 def test_states_are_numbers_only(tmp_path: Path) -> None:
     import torch
 
-    harm = tmp_path / "harm"
-    torch.save({"network": {"a": torch.ones(2)}, "step": 3}, tmp_path / "stage.pt")
-    assert load_state(tmp_path / "stage.pt")["step"] == 3
-    torch.save({"network": Bomb(harm)}, tmp_path / "stage.pt")
-    with pytest.raises(ModelError, match=r"stage\.pt can't be loaded.*none of it was run"):
-        load_state(tmp_path / "stage.pt")
+    path, harm = tmp_path / "stage.pt", tmp_path / "harm"
+    network = torch.nn.Linear(2, 3)
+    saved = {"network": network.state_dict(), "step": 3, "mean": None, "betas": (0.9, 0.99)}
+    torch.save(saved, path)
+    state = load_state(path)
+    assert (state["step"], state["mean"], state["betas"]) == (3, None, (0.9, 0.99))
+    assert torch.equal(state["network"]["weight"], network.weight)
+    torch.save({"network": Bomb(harm)}, path)
+    with pytest.raises(ModelError, match=r"expected numbers and text, found 'posix\.mkdir'"):
+        load_state(path)
     assert not harm.exists()
+
+
+def test_an_apostrophe_in_a_path_is_told_and_no_other_file_is_opened(
+    tmp_path: Path, scratch: Path
+) -> None:
+    folder = tmp_path / "o'brien"
+    folder.mkdir()
+    write_model(folder / "best.pt")
+    assert read_weights(folder / "best.pt").task == "detect"
+    with pytest.raises(ModelError, match="apostrophe in its path: set TMPDIR"):
+        openable(folder / "weights.pt")

@@ -30,7 +30,7 @@ def test_other_names_are_none(name: str) -> None:
 
 
 def test_weights_say_what_they_were_made_for(tmp_path: Path) -> None:
-    base = from_weights(BUNDLED, sha256_of(BUNDLED), tmp_path)
+    base = from_weights(BUNDLED, sha256_of(BUNDLED))
 
     assert base.task == "segment"
     assert base.source == str(BUNDLED)
@@ -43,4 +43,4 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"notes\.pt can't be loaded as a YOLO model.*no checkpoint"
     ):
-        from_weights(path, sha256_of(path), tmp_path)
+        from_weights(path, sha256_of(path))

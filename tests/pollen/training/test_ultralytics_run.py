@@ -125,7 +125,7 @@ def test_a_training_stopped_in_the_middle_goes_on_where_it_was(
     assert float(moments[1]) > float(moments[0])  # the optimiser went on, too
 
 
-def test_a_checkpoint_that_holds_code_is_refused_before_it_runs(
+def test_a_checkpoint_that_holds_code_is_refused_and_none_of_it_runs(
     task: Task, base: str, data: Path, tmp_path: Path
 ) -> None:
     import torch
@@ -133,9 +133,28 @@ def test_a_checkpoint_that_holds_code_is_refused_before_it_runs(
     harm = tmp_path / "harm"
     torch.save({"model": Bomb(harm), "epoch": 1}, tmp_path / "last.pt")
     planted = Checkpoint(1, ended=False, last=tmp_path / "last.pt", best=data, results=data)
-    with pytest.raises(ModelError, match=r"last\.pt can't be loaded.*none of it was run"):
+    with pytest.raises(ModelError, match=r"last\.pt: the model is made to 'posix\.mkdir'"):
         train(base, task, data, tmp_path / "run", SETTINGS, Notes(tmp_path), planted)
     assert not harm.exists()
+
+
+def test_options_come_from_the_settings_and_not_from_the_checkpoint(
+    task: Task, base: str, data: Path, tmp_path: Path
+) -> None:
+    first = Notes(tmp_path / "kept", stop_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(base, task, data, tmp_path / "one", SETTINGS, first)
+    kept = first.checkpoints[-1]
+    state = loaded(kept.last)
+    state["train_args"] |= {"epochs": 9, "lr0": 0.9, "distill_model": "http://127.0.0.1:9/x.pt"}
+    import torch
+
+    torch.save(state, kept.last)
+    second = Notes(tmp_path / "kept-2")
+    done = train(base, task, data, tmp_path / "two", SETTINGS, second, kept)
+    assert (done.epoch, second.epochs[-1].of) == (3, 3)
+    arguments = loaded(second.checkpoints[-1].last)["train_args"]
+    assert (arguments["lr0"], arguments["distill_model"]) == (SETTINGS.learning_rate, None)
 
 
 def test_a_training_that_ended_is_not_begun_again(

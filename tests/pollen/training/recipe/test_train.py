@@ -87,7 +87,7 @@ def test_a_recipe_stopped_in_the_middle_goes_on_elsewhere_and_ends(
     state = torch.load(done.best, weights_only=True)
     assert state["means"] == 2
     name = "model.0.conv.weight"
-    written = start_weights(tmp_path / "best.pt", tmp_path)
+    written = start_weights(tmp_path / "best.pt")
     torch.testing.assert_close(written[name], state["mean"][name], rtol=2e-3, atol=1e-4)
     assert not torch.equal(state["mean"][name], state["average"][name])
 
@@ -120,13 +120,13 @@ def test_weights_to_start_from_are_taken_and_others_refused(
 
     write_model(tmp_path / "other.pt", "yolov8n.yaml")
     with pytest.raises(ModelError, match="expected YOLOv8n-seg for 2 classes"):
-        start_weights(tmp_path / "other.pt", tmp_path)
+        start_weights(tmp_path / "other.pt")
 
 
 def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.pt").write_bytes(b"no weights")
     with pytest.raises(ModelError, match=r"other\.pt can't be loaded as a YOLO model"):
-        start_weights(tmp_path / "other.pt", tmp_path)
+        start_weights(tmp_path / "other.pt")
 
 
 def test_pictures_without_a_whole_grain_are_told(pictures: list[Example], tmp_path: Path) -> None:
