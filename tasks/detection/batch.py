@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -64,7 +64,8 @@ def load_model(model: Model, profile: Profile) -> None:
         PollenError: If the model can't be used.
     """
     try:
-        profile.grid()
+        # Without the stated pixel size: files may state their own, and a wrong one fails single pictures.
+        replace(profile, pixel_size_um=None).grid()
         detector_for(model, profile)
     except OSError as error:
         raise PollenError(

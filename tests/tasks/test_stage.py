@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -27,6 +27,7 @@ from pollen.counting.record_rows import Provenance, failed_row
 from pollen.detection import backends
 from pollen.detection.batches import Item
 from pollen.detection.profile import Profile
+from pollen.detection.tiling import ScaleError
 from pollen.errors import PollenError
 from pollen.layout import records_folder
 from pollen.models.card import ModelCard, check_weights
@@ -412,3 +413,18 @@ def test_a_model_that_can_not_be_loaded_is_tried_once(
     with pytest.raises(PollenError, match="were altered or damaged: expected SHA-256"):
         load_model(Model(damaged, model.card), profile)
     assert tries == [damaged]
+
+
+def test_a_wrong_pixel_size_fails_single_pictures_and_not_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Files may state their own pixel size; a stated diameter is that of every picture."""
+    profile, model = profile_and_model()
+    monkeypatch.setattr(detection, "detector_for", lambda *_: None)
+    wrong_size = replace(profile, trained_pixel_size_um=0.5, pixel_size_um=5000.0)
+    with pytest.raises(ScaleError):
+        wrong_size.grid()
+    load_model(model, wrong_size)
+    wrong_diameter = replace(profile, trained_diameter_px=40.0, grain_diameter_px=0.004)
+    with pytest.raises(ScaleError):
+        load_model(model, wrong_diameter)
