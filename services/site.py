@@ -107,7 +107,7 @@ class Recovery(_Section):
     """Automatic recovery of runs that crash, wait too long or are lost."""
 
     requeues: int = Field(default=3, ge=0, le=20)
-    """How often a crashed run is started again."""
+    """The number of times that a crashed run is started again."""
     # Longer than the three minutes between heartbeats: a run that only seemed dead sends one in this time and is
     # not started a second time.
     restart_minutes: int = Field(default=4, ge=4)
@@ -135,7 +135,7 @@ class Events(_Section):
     longest_wait_seconds: float = Field(default=300, ge=1, le=86_400)
     """Longest time in seconds between the first upload and the start of a run, even if uploads continue."""
     check_exports: bool = False
-    """Whether a new export in `staging_area` is checked and the findings are reported."""
+    """If set, a new export in `staging_area` is checked and the findings are reported."""
     sweep_minutes: int | None = Field(default=None, ge=5, le=1440)
     """Minutes between searches for pictures that no event announced; None for only every night."""
     sns_topics: tuple[str, ...] = ()

@@ -67,7 +67,19 @@ class _Table(dict[Any, Any]):
         """Drop the attributes."""
 
 
-class _Reader(pickle.Unpickler):
+class _Storage(Record):
+    """The numbers of a storage: no tensor, for a pickle may change what it is given.
+
+    Attributes:
+        numbers: A tensor of one dimension.
+    """
+
+    def __init__(self, numbers: "torch.Tensor") -> None:
+        super().__init__()
+        self.numbers = numbers
+
+
+class _InertUnpickler(pickle.Unpickler):
     """An unpickler that knows no class but dictionaries and records."""
 
     def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
@@ -75,7 +87,7 @@ class _Reader(pickle.Unpickler):
         self._archive = archive
         self._folder = folder
         self._records: dict[str, type[Record]] = {}
-        self._storages: dict[str, torch.Tensor] = {}
+        self._storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> type:
         """Return a class that holds what it is given; no module is imported."""
@@ -84,8 +96,8 @@ class _Reader(pickle.Unpickler):
             return _Table
         return self._records.setdefault(full, type("Record", (Record,), {"name": full}))
 
-    def persistent_load(self, pid: Any) -> "torch.Tensor":  # noqa: ANN401  (a tuple, by PyTorch's convention)
-        """Return the numbers of a storage as a tensor of one dimension."""
+    def persistent_load(self, pid: Any) -> _Storage:  # noqa: ANN401  (a tuple, by PyTorch's convention)
+        """Return the numbers of a storage."""
         import torch
 
         kind, storage, key, _, _ = pid
@@ -94,9 +106,8 @@ class _Reader(pickle.Unpickler):
         if key not in self._storages:
             dtype = getattr(torch, _STORAGES[storage.name])
             raw = bytearray(self._archive.read(f"{self._folder}/data/{key}"))
-            self._storages[key] = (
-                torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
-            )
+            numbers = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+            self._storages[key] = _Storage(numbers)
         return self._storages[key]
 
 
@@ -110,7 +121,7 @@ def read_file(path: Path) -> Any:  # noqa: ANN401  (whatever was saved)
         with zipfile.ZipFile(path) as archive:
             (pickled,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             _check_sizes(archive, pickled)
-            return _Reader(archive, pickled.removesuffix("/data.pkl")).load()
+            return _InertUnpickler(archive, pickled.removesuffix("/data.pkl")).load()
     except FileNotFoundError:
         raise
     except Exception as error:  # a damaged pickle may raise anything
@@ -157,14 +168,15 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: object) -> "t
 
     size, stride = plain(size), plain(stride)
     whole = (offset, *size, *stride)
-    if not isinstance(storage, torch.Tensor) or len(size) != len(stride):
+    if not isinstance(storage, _Storage) or len(size) != len(stride):
         raise ModelError("a tensor without numbers")
+    numbers = storage.numbers
     if any(type(number) is not int or number < 0 for number in whole):
         raise ModelError("a tensor of an impossible shape")
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-    if math.prod(size) > storage.numel() or (math.prod(size) and last >= storage.numel()):
+    if math.prod(size) > numbers.numel() or (math.prod(size) and last >= numbers.numel()):
         raise ModelError("a tensor that is larger than its numbers")
-    return torch.as_strided(storage, size, stride, offset).clone()
+    return torch.as_strided(numbers, size, stride, offset).clone()
 
 
 def network_state(network: Record) -> dict[str, "torch.Tensor"]:

@@ -55,7 +55,7 @@ class Checked:
 
     @property
     def is_sound(self) -> bool:
-        """Whether every zip could be opened and looked into."""
+        """Return whether every zip could be opened and looked into."""
         return all(each.is_sound for each in self.results)
 
     @property

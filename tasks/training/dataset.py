@@ -104,7 +104,7 @@ class DatasetVersion:
 
     @property
     def is_new(self) -> bool:
-        """Whether the last merge published it."""
+        """Return whether the last merge published it."""
         return self.parent is None or self.parent.content_id != self.manifest.content_id
 
     @property

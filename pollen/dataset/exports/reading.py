@@ -88,7 +88,7 @@ class Export:
 
     @property
     def is_usable(self) -> bool:
-        """Whether it may be merged: an export with an error is refused whole."""
+        """Return whether it may be merged: an export with an error is refused whole."""
         return not has_error(self.findings)
 
 

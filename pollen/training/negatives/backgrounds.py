@@ -27,7 +27,7 @@ from pollen.training.negatives.cutouts import (
 MOST_COVERED: Final = 0.5
 """A frame that grains hide more than this of is no background."""
 SLIVER_PX: Final = 40
-"""What the border cuts is covered when less than this of it shows, pixels."""
+"""A grain cut by the border is covered if less than this of it shows, pixels."""
 MOST_TOUCHING_PX: Final = 6_000
 """Largest thing touching a grain that is covered with it, square pixels; a larger one, such as a
 bubble or a sheet of tissue, would end in the middle of nothing."""

@@ -61,7 +61,7 @@ STAGES: Final = (
         mean_every=500,
     ),
 )
-"""What the model sees, in order. Whoever changes it raises ``TRAINING_VERSION``."""
+"""The scenes of each stage, in order. A change of them raises `TRAINING_VERSION`."""
 
 SEEDS_APART: Final = 1000
 """Between the stages' seeds of two seeds of a training."""
