@@ -103,7 +103,7 @@ def test_what_was_not_measured_is_a_dash_and_hostile_names_stay_text() -> None:
             "map50": {"viable": 0.91234},
         },
     }
-    lines = comparison_lines(Metrics.model_validate_json(json.dumps(content)))
+    lines = comparison_lines(Metrics.from_json(json.dumps(content).encode()))
     text = "\n".join(lines)
     assert "| labelled grains | 1,234 | - |" in lines
     assert "| viability error | -0.40 points | - |" in lines

@@ -99,7 +99,7 @@ def test_a_missing_limit_names_the_remedy(prefect_server: EmbeddedPrefect) -> No
 
 
 def test_outside_of_a_flow_run_there_are_no_turns() -> None:
-    with pytest.raises(PollenError, match="only a flow run"), one_run_at_a_time(ROOT):
+    with pytest.raises(PollenError, match="only in a flow run"), one_run_at_a_time(ROOT):
         pass
 
 
